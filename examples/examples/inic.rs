@@ -1,0 +1,102 @@
+//! The ipOS device for one real server.
+//!
+//! ```text
+//! cargo run --release --example inic -- --config inic.toml [--check]
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+use ipos_backend_pnet::{PnetBackend, PnetOptions};
+use ipos_core::Device;
+use ipos_engine::{Engine, Options, Ports, clock};
+use ipos_examples::config::{FileConfig, FileError, Interfaces, Start};
+use ipos_examples::program;
+
+/// The ipOS device for one real server: answers clients on Port A, moves their connections to the
+/// server that should have them, and serves those that come here from the application on this host.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Only validate the file.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    program::init_logging("info");
+    let file = match FileConfig::read(&arguments.config) {
+        Ok(file) => file,
+        Err(error) => return program::fail(error, program::BAD_INPUT),
+    };
+    if arguments.check {
+        println!("{}: ok", arguments.config.display());
+        return ExitCode::SUCCESS;
+    }
+    program::raise_descriptor_limit();
+    let mut engine = match start(&file) {
+        Ok(engine) => engine,
+        Err(StartError::Input(error)) => return program::fail(error, program::BAD_INPUT),
+        Err(StartError::System(error)) => return program::fail(error, 1),
+    };
+    match run(&mut engine) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => program::fail(error, 1),
+    }
+}
+
+/// Why the device cannot start.
+enum StartError {
+    /// The file says something that does not hold on this host.
+    Input(FileError),
+    /// The operating system refused.
+    System(Box<dyn std::error::Error>),
+}
+
+/// Opens the ports and puts the device together.
+fn start(file: &FileConfig) -> Result<Engine, StartError> {
+    let [a, b, synch] = file.interfaces();
+    let open = |key: &str, interface: &str| {
+        PnetBackend::open(interface, PnetOptions::default()).map_err(|error| StartError::Input(file.error(key, error)))
+    };
+    let ports = Ports {
+        a: Box::new(open("port_a.interface", a)?),
+        b: Box::new(open("port_b.interface", b)?),
+        synch: Box::new(open("synch.interface", synch)?),
+    };
+    let interfaces =
+        Interfaces { a: ports.a.capabilities(), b: ports.b.capabilities(), synch: ports.synch.capabilities() };
+    let moment = moment().map_err(StartError::System)?;
+    let config = file.device(interfaces, moment).map_err(StartError::Input)?;
+    let device = Device::new(config, clock::now()).map_err(|error| StartError::Input(file.error("", error)))?;
+    let options = Options { interface: Some(a.to_owned()), ..Options::default() };
+    Engine::new(device, ports, file.applications(), options).map_err(|error| StartError::System(error.into()))
+}
+
+/// What the file does not say: secrets from the operating system's generator, the incarnation from the wall clock.
+fn moment() -> Result<Start, Box<dyn std::error::Error>> {
+    let mut isn_key = [0; 16];
+    getrandom::fill(&mut isn_key).map_err(|error| format!("no random numbers from the operating system: {error}"))?;
+    let seed = getrandom::u64().map_err(|error| format!("no random numbers from the operating system: {error}"))?;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| "the clock of this host is before 1970: set it")?;
+    // Until the year 2106.
+    let incarnation = u32::try_from(since.as_secs()).map_err(|_| "the clock of this host is after 2106: set it")?;
+    Ok(Start { seed, isn_key, incarnation })
+}
+
+/// Runs until SIGINT or SIGTERM.
+fn run(engine: &mut Engine) -> Result<(), Box<dyn std::error::Error>> {
+    let stop = engine.stop_handle();
+    program::on_interrupt(move || stop.stop()).map_err(|error| format!("cannot catch signals: {error}"))?;
+    let config = engine.device().config();
+    tracing::info!(name = config.name, addresses = ?config.port_a.addresses, "device up");
+    engine.run()?;
+    tracing::info!("left the farm");
+    Ok(())
+}

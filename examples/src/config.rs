@@ -1,0 +1,327 @@
+//! The configuration file of `inic`: TOML, unknown keys are errors, and every error is one line that names
+//! the file and the key.
+
+mod check;
+mod position;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipos_backend::Capabilities;
+use ipos_core::Config;
+use ipos_core::config::{Balance, Limits, Listen, PortA, PortB, SynchPort, Threshold};
+use ipos_proto::{MacAddr, Protocol};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use position::Positions;
+
+/// What is wrong with a configuration file: one line.
+#[derive(Debug)]
+pub struct FileError {
+    file: PathBuf,
+    /// As in `listen[1].address`; empty where it is the file as a whole.
+    key: String,
+    what: String,
+    line: Option<usize>,
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.file.display())?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.what)?;
+        match self.line {
+            Some(line) => write!(f, " (line {line})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for FileError {}
+
+/// A value that does not do, before its place in the file is known.
+#[derive(Debug, PartialEq)]
+struct Fault {
+    key: String,
+    what: String,
+}
+
+impl Fault {
+    fn new(key: impl Into<String>, what: impl fmt::Display) -> Fault {
+        Fault { key: key.into(), what: what.to_string() }
+    }
+}
+
+/// A valid configuration file.
+#[derive(Debug)]
+pub struct FileConfig {
+    path: PathBuf,
+    positions: Positions,
+    sections: Sections,
+}
+
+/// What a configuration file does not say.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// Seed of the generator, unless the file has one.
+    pub seed: u64,
+    /// Key of the initial sequence numbers (RFC 6528).
+    pub isn_key: [u8; 16],
+    /// Grows with every start of the server: the seconds of the UNIX epoch.
+    pub incarnation: u32,
+}
+
+/// What is known of the three interfaces once they are open.
+#[derive(Clone, Copy, Debug)]
+pub struct Interfaces {
+    /// Port A.
+    pub a: Capabilities,
+    /// Port B.
+    pub b: Capabilities,
+    /// The Synch Port.
+    pub synch: Capabilities,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sections {
+    name: String,
+    backend: Option<String>,
+    stack: Option<String>,
+    port_a: PortASection,
+    port_b: PortBSection,
+    synch: SynchSection,
+    #[serde(default)]
+    balance: BalanceSection,
+    listen: Vec<ListenSection>,
+    #[serde(default)]
+    limits: LimitsSection,
+    url_map: Option<IgnoredAny>,
+    ssl_map: Option<IgnoredAny>,
+    session: Option<IgnoredAny>,
+    security: Option<IgnoredAny>,
+    admin: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PortASection {
+    interface: String,
+    addresses: Vec<Ipv4Addr>,
+    prefix: u8,
+    gateway: Option<Ipv4Addr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PortBSection {
+    interface: String,
+    address: Ipv4Addr,
+    ethertype: Option<u16>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SynchSection {
+    interface: String,
+    address: Ipv4Addr,
+    port: Option<u16>,
+    interval_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BalanceSection {
+    policy: Option<String>,
+    #[serde(default)]
+    activity_threshold: ThresholdSection,
+    seed: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ThresholdSection {
+    #[serde(default)]
+    connections: u32,
+    #[serde(default)]
+    cpu: f32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListenSection {
+    address: SocketAddrV4,
+    app: SocketAddr,
+    protocol: Option<String>,
+    service: Option<String>,
+}
+
+/// The fields of [`Limits`]; durations in milliseconds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsSection {
+    temporary: Option<usize>,
+    endpoints: Option<usize>,
+    forward: Option<usize>,
+    servers: Option<usize>,
+    neighbours: Option<usize>,
+    outbox: Option<usize>,
+    request: Option<usize>,
+    request_deadline_ms: Option<u64>,
+    early_packets: Option<usize>,
+    early_deadline_ms: Option<u64>,
+    install_deadline_ms: Option<u64>,
+    forward_idle_ms: Option<u64>,
+}
+
+impl LimitsSection {
+    /// The bounds, by their keys.
+    fn bounds<'a>(&self, limits: &'a mut Limits) -> [(&'static str, Option<usize>, &'a mut usize); 8] {
+        [
+            ("temporary", self.temporary, &mut limits.temporary),
+            ("endpoints", self.endpoints, &mut limits.endpoints),
+            ("forward", self.forward, &mut limits.forward),
+            ("servers", self.servers, &mut limits.servers),
+            ("neighbours", self.neighbours, &mut limits.neighbours),
+            ("outbox", self.outbox, &mut limits.outbox),
+            ("request", self.request, &mut limits.request),
+            ("early_packets", self.early_packets, &mut limits.early_packets),
+        ]
+    }
+
+    /// The deadlines, by their keys.
+    fn deadlines<'a>(&self, limits: &'a mut Limits) -> [(&'static str, Option<u64>, &'a mut Duration); 4] {
+        [
+            ("request_deadline_ms", self.request_deadline_ms, &mut limits.request_deadline),
+            ("early_deadline_ms", self.early_deadline_ms, &mut limits.early_deadline),
+            ("install_deadline_ms", self.install_deadline_ms, &mut limits.install_deadline),
+            ("forward_idle_ms", self.forward_idle_ms, &mut limits.forward_idle),
+        ]
+    }
+
+    /// The defaults, with what the file sets.
+    fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        for (_, value, field) in self.bounds(&mut limits) {
+            *field = value.unwrap_or(*field);
+        }
+        for (_, value, field) in self.deadlines(&mut limits) {
+            *field = value.map_or(*field, Duration::from_millis);
+        }
+        limits
+    }
+}
+
+impl FileConfig {
+    /// Reads and validates the file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, has an unknown key, lacks one, or a value does not do.
+    pub fn read(path: &Path) -> Result<FileConfig, FileError> {
+        let text = std::fs::read_to_string(path).map_err(|error| FileError {
+            file: path.to_owned(),
+            key: String::new(),
+            what: format!("cannot be read: {error}"),
+            line: None,
+        })?;
+        FileConfig::parse(path, &text)
+    }
+
+    /// Validates the text of a file; `path` is for errors.
+    ///
+    /// # Errors
+    /// As [`FileConfig::read`], but for reading.
+    pub fn parse(path: &Path, text: &str) -> Result<FileConfig, FileError> {
+        let positions = Positions::new(text);
+        let parsed: Result<Sections, _> = toml::from_str(text);
+        let sections = parsed.map_err(|error| {
+            let span = error.span();
+            FileError {
+                file: path.to_owned(),
+                key: span.as_ref().map(|span| positions.key_at(span.start)).unwrap_or_default(),
+                what: error.message().lines().collect::<Vec<_>>().join("; "),
+                line: span.map(|span| positions.line_at(span.start)),
+            }
+        })?;
+        let config = FileConfig { path: path.to_owned(), positions, sections };
+        check::check(&config.sections).map_err(|fault| config.place(fault))?;
+        Ok(config)
+    }
+
+    /// An error of this file at `key`.
+    pub fn error(&self, key: &str, what: impl fmt::Display) -> FileError {
+        self.place(Fault::new(key, what))
+    }
+
+    fn place(&self, fault: Fault) -> FileError {
+        let line = self.positions.line_of(&fault.key);
+        FileError { file: self.path.clone(), key: fault.key, what: fault.what, line }
+    }
+
+    /// The interfaces' names: Port A, Port B, Synch Port.
+    pub fn interfaces(&self) -> [&str; 3] {
+        let Sections { port_a, port_b, synch, .. } = &self.sections;
+        [&port_a.interface, &port_b.interface, &synch.interface]
+    }
+
+    /// The applications' addresses, in the order of the listening sockets.
+    pub fn applications(&self) -> Vec<SocketAddr> {
+        self.sections.listen.iter().map(|listen| listen.app).collect()
+    }
+
+    /// The device's configuration.
+    ///
+    /// # Errors
+    /// A policy that this version does not have.
+    pub fn device(&self, interfaces: Interfaces, start: Start) -> Result<Config, FileError> {
+        let Sections { name, port_a, port_b, synch, balance, listen, limits, .. } = &self.sections;
+        let policy = check::policy(balance.policy.as_deref()).map_err(|fault| self.place(fault))?;
+        let mut config = Config::new(
+            name.clone(),
+            PortA {
+                gateway: port_a.gateway,
+                mtu: interfaces.a.mtu,
+                ..PortA::new(MacAddr(interfaces.a.hardware_address), port_a.addresses.clone(), port_a.prefix)
+            },
+            PortB {
+                ethertype: port_b.ethertype.unwrap_or(ipos_proto::ETHERTYPE),
+                mtu: interfaces.b.mtu,
+                ..PortB::new(MacAddr(interfaces.b.hardware_address), port_b.address)
+            },
+            synch_port(synch, interfaces.synch),
+        );
+        config.listen = listen.iter().map(ListenSection::listen).collect();
+        let ThresholdSection { connections, cpu } = balance.activity_threshold;
+        config.balance = Balance { policy, activity_threshold: Threshold { connections, cpu } };
+        config.limits = limits.limits();
+        config.seed = balance.seed.unwrap_or(start.seed);
+        config.isn_key = start.isn_key;
+        config.incarnation = start.incarnation;
+        Ok(config)
+    }
+}
+
+impl ListenSection {
+    /// A service without a name has that of its protocol and port.
+    fn listen(&self) -> Listen {
+        let service = self.service.clone().unwrap_or_else(|| format!("tcp/{}", self.address.port()));
+        Listen { address: self.address, protocol: Protocol::Tcp, service }
+    }
+}
+
+fn synch_port(section: &SynchSection, interface: Capabilities) -> SynchPort {
+    let mut port = SynchPort::new(MacAddr(interface.hardware_address), section.address);
+    port.port = section.port.unwrap_or(port.port);
+    match section.interval_ms {
+        Some(interval) => port.with_interval(Duration::from_millis(interval)),
+        None => port,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! What the bundled programs share.
+
+pub mod config;
+pub mod dissect;
+pub mod program;

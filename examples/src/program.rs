@@ -1,0 +1,53 @@
+//! What every bundled program does at its start and its end.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::thread;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::EnvFilter;
+
+/// Exit status for bad input: command line, file, interface.
+pub const BAD_INPUT: u8 = 2;
+
+/// Logs to standard error, at the level of `RUST_LOG`, or else at `level`.
+pub fn init_logging(level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
+}
+
+/// One line on standard error, and the exit status for it.
+pub fn fail(error: impl Display, status: u8) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(status)
+}
+
+/// Calls `end` on its own thread at the first SIGINT or SIGTERM; the second one ends the process at once.
+///
+/// # Errors
+/// The signals cannot be caught, or there is no thread.
+pub fn on_interrupt(end: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        let mut arrivals = signals.forever();
+        if arrivals.next().is_some() {
+            end();
+        }
+        if let Some(signal) = arrivals.next() {
+            std::process::exit(128 + signal);
+        }
+    })?;
+    Ok(())
+}
+
+/// Lets the process open as many descriptors as it may: each connection to an application is one.
+pub fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the number of open connections stays limited by `ulimit -n`");
+    }
+}

@@ -1,0 +1,96 @@
+//! How an ipOS device meets a network: one [`Backend`] per port.
+//!
+//! A backend moves whole Ethernet frames (without FCS) between one interface and its
+//! caller. It knows nothing of ipOS; the engine polls it, the device never sees it.
+//!
+//! ```text
+//!    interface --> receive(budget, sink)          one call a burst, frames lent, never blocks
+//!    interface <-- buffer() .. commit(len)        one call a frame, built in place
+//!                  flush()                        end of a burst
+//!                  wait(timeout) | readiness()    until frames may have come
+//! ```
+//!
+//! Receiving is lossy where the interface is: a backend whose ring is full drops the newest
+//! frames and counts them in [`Backend::statistics`]. Transmitting is not: [`Backend::buffer`]
+//! returns `None` when nothing can be queued, and the caller keeps what it has.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// What one port of a backend can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The interface's hardware address.
+    pub hardware_address: [u8; 6],
+    /// The largest IP packet that the interface carries, in bytes (Ethernet header not counted).
+    pub mtu: u16,
+    /// How many frames a [`Backend::receive`] call should ask for: more gain nothing.
+    pub burst: usize,
+}
+
+/// What a port has done since it was opened. Every frame is counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Frames handed to the caller.
+    pub received: u64,
+    /// Frames given to the interface.
+    pub transmitted: u64,
+    /// Frames lost on receive: ring full, or larger than a buffer.
+    pub receive_dropped: u64,
+    /// Frames that the interface refused.
+    pub transmit_failed: u64,
+}
+
+/// One network port: whole Ethernet frames in and out.
+///
+/// No call but [`Backend::wait`] blocks. After an error of [`io::ErrorKind::NetworkDown`] the
+/// port may be used again once the interface is up.
+pub trait Backend {
+    /// The port's properties; they do not change while it is open.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Lends waiting frames to `sink`, in the order of arrival, until `budget` frames are taken from
+    /// the interface or none wait any more, and returns how many were taken. A number below
+    /// `budget` therefore means that the port was empty, as callers with edge-triggered polling need to know.
+    ///
+    /// Frames that this host itself sent through the interface are not among them. A frame is
+    /// never truncated: one that does not fit is dropped and counted, and counts as taken.
+    ///
+    /// # Errors
+    /// The interface is down or gone ([`io::ErrorKind::NetworkDown`]); told once each time it goes
+    /// down, after which the port is just empty until the interface is up again. Frames lent before
+    /// the error stay delivered.
+    fn receive(&mut self, budget: usize, sink: &mut dyn FnMut(&[u8])) -> io::Result<usize>;
+
+    /// The buffer in which the next frame may be built: at least the MTU plus 14 bytes long.
+    /// `None` while the transmit queue is full. A second call without
+    /// [`Backend::commit`] returns the same buffer.
+    fn buffer(&mut self) -> Option<&mut [u8]>;
+
+    /// Queues the first `len` bytes of the last [`Backend::buffer`] as one frame; a backend may send
+    /// it at once. Frames shorter than the Ethernet minimum are padded by an interface whose medium asks
+    /// for it. A call without a buffer, or with more bytes than it has, queues nothing and counts a failed frame.
+    fn commit(&mut self, len: usize);
+
+    /// Hands the queued frames to the interface, as many as it takes now; the others stay queued.
+    ///
+    /// # Errors
+    /// The interface is down or gone ([`io::ErrorKind::NetworkDown`]); the frames that were queued
+    /// are counted as failed.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Blocks until frames may be waiting, or until there is room again after [`Backend::buffer`]
+    /// returned `None`, for `timeout` at most (`None`: without limit). It may return early.
+    ///
+    /// # Errors
+    /// The system cannot wait on this port. An interface that is down is told by [`Backend::receive`].
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// A descriptor that is readable while frames wait, for callers that poll several ports and
+    /// sockets at once. `None` where the backend has none: such a port is polled.
+    fn readiness(&self) -> Option<BorrowedFd<'_>>;
+
+    /// What happened so far.
+    fn statistics(&self) -> Statistics;
+}

@@ -1,0 +1,442 @@
+//! What a device is told when it is made.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use ipos_balance::PolicyKind;
+use ipos_proto::{MacAddr, Protocol};
+
+use crate::time::Duration;
+
+/// A device's whole configuration. [`Config::new`] gives the defaults; every field may be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The server's name, unique in the farm.
+    pub name: String,
+    /// Port A: clients.
+    pub port_a: PortA,
+    /// Port B: other servers.
+    pub port_b: PortB,
+    /// Synch Port: state.
+    pub synch: SynchPort,
+    /// The listening sockets.
+    pub listen: Vec<Listen>,
+    /// How servers are selected.
+    pub balance: Balance,
+    /// Every table's bound, and the deadlines.
+    pub limits: Limits,
+    /// The TCP endpoint's parameters: the same on every server of a farm.
+    pub tcp: Tcp,
+    /// What becomes of a segment that belongs to no flow.
+    pub unmatched: Unmatched,
+    /// Seed of the device's generator.
+    pub seed: u64,
+    /// Key of the initial sequence numbers (RFC 6528).
+    pub isn_key: [u8; 16],
+    /// Grows with every start of this server, so that a message of an earlier life is recognised.
+    pub incarnation: u32,
+}
+
+/// Port A.
+#[derive(Clone, Debug)]
+pub struct PortA {
+    /// The interface's hardware address.
+    pub hardware: MacAddr,
+    /// The addresses that the device answers for. At least one.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Length of the LAN's prefix, in bits.
+    pub prefix: u8,
+    /// Where packets for other networks go.
+    pub gateway: Option<Ipv4Addr>,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+}
+
+/// Port B.
+#[derive(Clone, Debug)]
+pub struct PortB {
+    /// The interface's hardware address.
+    pub hardware: MacAddr,
+    /// The device's Port B address.
+    pub address: Ipv4Addr,
+    /// EtherType of the encapsulation.
+    pub ethertype: u16,
+    /// Largest packet after the Ethernet header, in bytes.
+    pub mtu: u16,
+}
+
+/// Synch Port (FIG. 6).
+#[derive(Clone, Debug)]
+pub struct SynchPort {
+    /// The interface's hardware address.
+    pub hardware: MacAddr,
+    /// The device's Synch address, by which other servers know it.
+    pub address: Ipv4Addr,
+    /// UDP port of the messages.
+    pub port: u16,
+    /// Interval of the high priority.
+    pub high: Duration,
+    /// Interval of the medium priority.
+    pub medium: Duration,
+    /// Interval of the low priority.
+    pub low: Duration,
+    /// A server that is silent for so long is not selected.
+    pub silence: Duration,
+    /// A server that is silent for so long is forgotten.
+    pub forget: Duration,
+}
+
+/// A listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// What clients connect to.
+    pub address: SocketAddrV4,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Servers offer the same service under one name.
+    pub service: String,
+}
+
+/// Selection (FIG. 7).
+#[derive(Clone, Debug)]
+pub struct Balance {
+    /// The policy.
+    pub policy: PolicyKind,
+    /// Below it the server keeps every request.
+    pub activity_threshold: Threshold,
+}
+
+/// An activity threshold: below *all* set values the server keeps requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Threshold {
+    /// Established connections; 0 = not set.
+    pub connections: u32,
+    /// CPU in use, 0 to 1; 0 = not set.
+    pub cpu: f32,
+}
+
+/// What becomes of a TCP segment that belongs to no flow and opens none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unmatched {
+    /// Answer RST, as a host would.
+    #[default]
+    Reset,
+    /// Drop silently.
+    Drop,
+}
+
+/// Bounds of all tables, and deadlines.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Records in the temporary table. Full: new SYNs are dropped.
+    pub temporary: usize,
+    /// Records in local and forward-connect together. Full: new connections are refused.
+    pub endpoints: usize,
+    /// Records in the forward table. Full: requests are served here.
+    pub forward: usize,
+    /// Known servers. Full: messages of unknown ones are dropped.
+    pub servers: usize,
+    /// Neighbours (ARP). Full: the longest unused is replaced.
+    pub neighbours: usize,
+    /// Frames waiting to be transmitted that are not built from endpoints. Full: new ones are dropped.
+    pub outbox: usize,
+    /// Bytes of packets kept for one request.
+    pub request: usize,
+    /// How long a request may take to be complete.
+    pub request_deadline: Duration,
+    /// Packets (0x02) of a flow kept while its endpoint (0x01) has not come. Full: dropped.
+    pub early_packets: usize,
+    /// How long they are kept.
+    pub early_deadline: Duration,
+    /// How long an installed endpoint waits for its first packet.
+    pub install_deadline: Duration,
+    /// How long a forward record lives without a packet.
+    pub forward_idle: Duration,
+}
+
+/// The TCP endpoint's parameters.
+#[derive(Clone, Debug)]
+pub struct Tcp {
+    /// The MSS announced: leaves room for the encapsulation on Port B.
+    pub mss: u16,
+    /// Shift of the windows we announce, where the client offers scaling.
+    pub window_scale: u8,
+    /// Bound of an endpoint's receive buffer, in bytes.
+    pub receive_buffer: usize,
+    /// Bound of an endpoint's send buffer, in bytes.
+    pub send_buffer: usize,
+    /// Delay of a delayed acknowledgement.
+    pub delayed_ack: Duration,
+    /// Least retransmission timeout.
+    pub min_rto: Duration,
+    /// Greatest retransmission timeout.
+    pub max_rto: Duration,
+    /// Retransmissions of one segment before the connection fails.
+    pub retries: u8,
+    /// Retransmissions of a SYN-ACK before the endpoint is dropped.
+    pub syn_retries: u8,
+    /// How long TIME-WAIT lasts (2 MSL).
+    pub time_wait: Duration,
+    /// How long FIN-WAIT-2 lasts once the application has closed.
+    pub fin_wait_2: Duration,
+}
+
+/// IPv4 and TCP headers without options, in bytes.
+const IP_TCP: u16 = 40;
+/// Least MSS that leaves a connection usable.
+const MIN_MSS: u16 = 536;
+/// Rows of the application information table. Full: the others are not told.
+pub(crate) const PROCESSES: usize = 1_024;
+
+/// A configuration that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct ConfigError {
+    /// The field at fault, as the configuration file names it.
+    pub field: &'static str,
+    /// What is wrong with it, and what would be right.
+    pub problem: &'static str,
+}
+
+impl Config {
+    /// A configuration with every optional value at its default.
+    pub fn new(name: impl Into<String>, port_a: PortA, port_b: PortB, synch: SynchPort) -> Config {
+        let room = port_b
+            .mtu
+            .saturating_sub(ipos_proto::HEADER_LEN as u16)
+            .min(port_a.mtu);
+        Config {
+            name: name.into(),
+            port_a,
+            port_b,
+            synch,
+            listen: Vec::new(),
+            balance: Balance {
+                policy: PolicyKind::InverseConnections,
+                activity_threshold: Threshold::default(),
+            },
+            limits: Limits::default(),
+            tcp: Tcp {
+                mss: room.saturating_sub(IP_TCP),
+                ..Tcp::default()
+            },
+            unmatched: Unmatched::default(),
+            seed: 0,
+            isn_key: [0; 16],
+            incarnation: 1,
+        }
+    }
+}
+
+impl Config {
+    /// Whether the device can be made of it.
+    ///
+    /// # Errors
+    /// The first field that does not hold.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        use ipos_proto::synch::{NAME_MAX, PORT_A_MAX};
+        let (port_a, limits, tcp) = (&self.port_a, &self.limits, &self.tcp);
+        let fits_port_b = |mss: u16| {
+            mss.saturating_add(IP_TCP + ipos_proto::HEADER_LEN as u16) <= self.port_b.mtu
+        };
+        let rules = [
+            (
+                (1..=NAME_MAX).contains(&self.name.len()),
+                "name",
+                "must have 1 to 63 bytes",
+            ),
+            (
+                (1..=PORT_A_MAX).contains(&port_a.addresses.len()),
+                "port_a.addresses",
+                "must be 1 to 16 addresses",
+            ),
+            (port_a.prefix <= 32, "port_a.prefix", "must be 0 to 32"),
+            (
+                !self.port_b.address.is_unspecified(),
+                "port_b.address",
+                "must be an address of LAN B",
+            ),
+            (
+                self.port_b.ethertype != crate::packet::IPV4,
+                "port_b.ethertype",
+                "must not be IPv4's",
+            ),
+            (
+                self.port_b.ethertype != crate::packet::ARP,
+                "port_b.ethertype",
+                "must not be ARP's",
+            ),
+            (
+                !self.synch.address.is_unspecified(),
+                "synch.address",
+                "must be an address of the Synch LAN",
+            ),
+            (
+                !self.synch.high.is_zero(),
+                "synch.interval_ms",
+                "must be at least 1",
+            ),
+            (
+                self.listen.iter().all(|l| l.service.len() <= NAME_MAX),
+                "listen.service",
+                "must have 63 bytes at most",
+            ),
+            (
+                self.listen
+                    .iter()
+                    .all(|l| port_a.addresses.contains(l.address.ip())),
+                "listen.address",
+                "must be one of port_a.addresses",
+            ),
+            (
+                self.listen.iter().enumerate().all(|(i, l)| {
+                    self.listen[..i]
+                        .iter()
+                        .all(|m| (m.address, m.protocol) != (l.address, l.protocol))
+                }),
+                "listen.address",
+                "must not be given twice",
+            ),
+            (
+                tcp.mss >= MIN_MSS,
+                "mtu",
+                "of Port A and Port B must leave room for segments of 536 bytes",
+            ),
+            (
+                fits_port_b(tcp.mss),
+                "tcp.mss",
+                "must leave 56 bytes of Port B's MTU",
+            ),
+            (
+                tcp.window_scale <= crate::tcp::MAX_WINDOW_SCALE,
+                "tcp.window_scale",
+                "must be 0 to 14",
+            ),
+            (
+                (1024..=1 << 30).contains(&tcp.receive_buffer),
+                "tcp.receive_buffer",
+                "must be 1 kB to 1 GB",
+            ),
+            (
+                (1024..=1 << 30).contains(&tcp.send_buffer),
+                "tcp.send_buffer",
+                "must be 1 kB to 1 GB",
+            ),
+            (
+                (1024..=1 << 30).contains(&limits.request),
+                "limits.request",
+                "must be 1 kB to 1 GB",
+            ),
+            (
+                limits.temporary > 0,
+                "limits.temporary",
+                "must be at least 1",
+            ),
+            (
+                limits.endpoints > 0,
+                "limits.endpoints",
+                "must be at least 1",
+            ),
+        ];
+        match rules.into_iter().find(|(holds, _, _)| !holds) {
+            Some((_, field, problem)) => Err(ConfigError { field, problem }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl PortA {
+    /// Whether an address is on LAN A itself.
+    pub(crate) fn is_on_link(&self, address: Ipv4Addr) -> bool {
+        let mask = u32::MAX
+            .checked_shl(32 - u32::from(self.prefix.min(32)))
+            .unwrap_or(0);
+        self.addresses
+            .first()
+            .is_some_and(|own| (u32::from(*own) ^ u32::from(address)) & mask == 0)
+    }
+
+    /// Port A with an MTU of 1500 bytes and no gateway.
+    pub fn new(hardware: MacAddr, addresses: Vec<Ipv4Addr>, prefix: u8) -> PortA {
+        PortA {
+            hardware,
+            addresses,
+            prefix,
+            gateway: None,
+            mtu: 1500,
+        }
+    }
+}
+
+impl PortB {
+    /// Port B with an MTU of 1500 bytes and the seed's EtherType.
+    pub fn new(hardware: MacAddr, address: Ipv4Addr) -> PortB {
+        PortB {
+            hardware,
+            address,
+            ethertype: ipos_proto::ETHERTYPE,
+            mtu: 1500,
+        }
+    }
+}
+
+impl SynchPort {
+    /// The Synch Port with UDP port 7007 and the default intervals.
+    pub fn new(hardware: MacAddr, address: Ipv4Addr) -> SynchPort {
+        SynchPort {
+            hardware,
+            address,
+            port: 7007,
+            high: Duration::from_millis(100),
+            medium: Duration::from_secs(1),
+            low: Duration::from_secs(10),
+            silence: Duration::from_millis(500),
+            forget: Duration::from_secs(30),
+        }
+    }
+
+    /// Sets the high-priority interval, and the silence time to five of it.
+    pub fn with_interval(mut self, high: Duration) -> SynchPort {
+        self.high = high;
+        self.silence = high.saturating_mul(5);
+        self
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            temporary: 16_384,
+            endpoints: 65_536,
+            forward: 1_048_576,
+            servers: 256,
+            neighbours: 4_096,
+            outbox: 1_024,
+            request: 16 * 1024,
+            request_deadline: Duration::from_secs(3),
+            early_packets: 8,
+            early_deadline: Duration::from_millis(100),
+            install_deadline: Duration::from_secs(2),
+            forward_idle: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Default for Tcp {
+    fn default() -> Tcp {
+        Tcp {
+            mss: 1444,
+            window_scale: 7,
+            receive_buffer: 256 * 1024,
+            send_buffer: 512 * 1024,
+            delayed_ack: Duration::from_millis(40),
+            min_rto: Duration::from_millis(200),
+            max_rto: Duration::from_secs(60),
+            retries: 12,
+            syn_retries: 5,
+            time_wait: Duration::from_secs(60),
+            fin_wait_2: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Counters: every verdict and every reason has one.
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// Why a frame was dropped.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum DropReason { $($(#[$doc])* $name,)* }
+
+        impl DropReason {
+            /// All reasons.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$name,)*];
+
+            /// The reason as it is written in reports.
+            pub const fn name(self) -> &'static str {
+                match self { $(DropReason::$name => $label,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// Not an Ethernet frame, ARP or IPv4 packet that can be read.
+    Malformed = "malformed",
+    /// An EtherType that the port does not serve.
+    EtherType = "ethertype",
+    /// The IPv4 header's checksum is wrong.
+    IpChecksum = "ip-checksum",
+    /// The TCP or UDP checksum is wrong.
+    TransportChecksum = "transport-checksum",
+    /// The destination is not one of the device's addresses.
+    NotOurs = "not-ours",
+    /// A protocol that the device does not serve.
+    Protocol = "protocol",
+    /// A fragment of an IP packet.
+    Fragment = "fragment",
+    /// No flow, no listening socket.
+    Unmatched = "unmatched",
+    /// The table that would take the flow is full.
+    TableFull = "table-full",
+    /// More of a request than may be kept while its server is not settled.
+    RequestFull = "request-full",
+    /// The packet does not fit into Port B's MTU with its encapsulation.
+    TooBig = "too-big",
+    /// The encapsulation header is corrupt, or the frame cannot be read.
+    Encapsulation = "encapsulation",
+    /// The sender is not a member of the farm.
+    Stranger = "stranger",
+    /// A packet (0x02) without an endpoint.
+    NoEndpoint = "no-endpoint",
+    /// A migration message that fits no migration under way.
+    Stale = "stale",
+    /// A message type that this device does not act on.
+    Unsupported = "unsupported",
+    /// A Synch message that cannot be read.
+    Synch = "synch",
+    /// An old or reordered Synch message.
+    SynchOld = "synch-old",
+    /// The device's own frame came back.
+    Own = "own",
+}
+
+/// What a device has counted since it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames received.
+    pub frames: u64,
+    /// Client packets forwarded as 0x02, those of a replayed request included.
+    pub forwarded: u64,
+    /// Connections bound to an application here without migration.
+    pub local: u64,
+    /// Connections migrated to another server.
+    pub migrated_out: u64,
+    /// Connections migrated to this server, from the first packet on.
+    pub migrated_in: u64,
+    /// Endpoints installed whose client's packets never came.
+    pub never_owned: u64,
+    /// 0x01 frames sent again.
+    pub offers_repeated: u64,
+    /// Hand-overs refused by the other server.
+    pub refused: u64,
+    /// Hand-overs that the other server did not answer.
+    pub unanswered: u64,
+    /// RST segments answered to segments of no connection.
+    pub resets: u64,
+    /// Frames dropped because an outbox was full.
+    pub outbox_dropped: u64,
+    dropped: [u64; DropReason::ALL.len()],
+}
+
+impl Counters {
+    pub(crate) fn drop(&mut self, reason: DropReason) {
+        self.dropped[reason as usize] += 1;
+    }
+
+    /// Frames dropped for a reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
+    }
+
+    /// Every counter with its name, the drop reasons' behind the others.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let Counters {
+            frames,
+            forwarded,
+            local,
+            migrated_out,
+            migrated_in,
+            never_owned,
+            offers_repeated,
+            refused,
+            unanswered,
+            resets,
+            outbox_dropped,
+            dropped,
+        } = self;
+        let named = [
+            ("frames", *frames),
+            ("forwarded", *forwarded),
+            ("local", *local),
+            ("migrated-out", *migrated_out),
+            ("migrated-in", *migrated_in),
+            ("never-owned", *never_owned),
+            ("offers-repeated", *offers_repeated),
+            ("refused", *refused),
+            ("unanswered", *unanswered),
+            ("resets", *resets),
+            ("outbox-dropped", *outbox_dropped),
+        ];
+        named.into_iter().chain(
+            DropReason::ALL
+                .iter()
+                .map(|reason| (reason.name(), dropped[*reason as usize])),
+        )
+    }
+}

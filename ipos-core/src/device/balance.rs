@@ -1,0 +1,277 @@
+//! The balance thread (FIG. 9A): frames from Port A.
+
+use core::net::Ipv4Addr;
+
+use etherparse::{ArpOperation, ArpPacketSlice, IpNumber};
+use ipos_proto::{ETHERNET_LEN, Ethernet, MacAddr};
+
+use super::Device;
+use crate::build::{self, Link};
+use crate::config::Unmatched;
+use crate::counters::DropReason;
+use crate::event::{Forward, Port, Verdict};
+use crate::flow::Flow;
+use crate::flow_table::Record;
+use crate::handover::{Kept, Pending};
+use crate::packet::{ARP, IPV4, Ipv4Packet};
+use crate::tcp::{Endpoint, Open, Outgoing, Segment, State, reset_for};
+use crate::time::Instant;
+
+/// RFC 792: echo request and reply.
+const ECHO_REQUEST: u8 = 8;
+
+impl Device {
+    /// FIG. 9A.
+    pub(super) fn balance(&mut self, now: Instant, frame: &[u8]) -> Result<Verdict, DropReason> {
+        let (ethernet, rest) = self.link(frame, self.config.port_a.hardware)?;
+        match ethernet.ethertype {
+            IPV4 => self.balance_packet(now, &ethernet, rest),
+            ARP => self.resolve(now, rest),
+            _ => Err(DropReason::EtherType),
+        }
+    }
+
+    fn balance_packet(
+        &mut self,
+        now: Instant,
+        ethernet: &Ethernet,
+        bytes: &[u8],
+    ) -> Result<Verdict, DropReason> {
+        let packet = Ipv4Packet::read(bytes)?;
+        if !self.config.port_a.addresses.contains(&packet.destination()) {
+            return Err(DropReason::NotOurs);
+        }
+        match packet.protocol() {
+            IpNumber::TCP => self.balance_segment(now, ethernet, &packet),
+            IpNumber::ICMP => self.echo(ethernet, &packet),
+            _ => Err(DropReason::Protocol),
+        }
+    }
+
+    fn balance_segment(
+        &mut self,
+        now: Instant,
+        ethernet: &Ethernet,
+        packet: &Ipv4Packet<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let slice = packet.tcp()?;
+        let flow = packet.tcp_flow(&slice);
+        let Some(key) = self.flows.find(&flow) else {
+            return self.open(now, ethernet, &flow, &Segment::read(&slice));
+        };
+        match self.flows.get_mut(key) {
+            Some((_, Record::Forward(forwarding))) => {
+                let room =
+                    usize::from(self.config.port_b.mtu).saturating_sub(ipos_proto::HEADER_LEN);
+                if packet.bytes().len() > room {
+                    return Err(DropReason::TooBig);
+                }
+                forwarding.used = now;
+                self.counters.forwarded += 1;
+                Ok(Verdict::Forward(Forward {
+                    port: Port::B,
+                    headers: forwarding.headers,
+                    payload: packet.range(),
+                }))
+            }
+            Some((_, Record::Temporary(_))) => {
+                self.gather(now, key, ethernet, packet, &Segment::read(&slice))
+            }
+            Some((_, &mut Record::Local(endpoint))) => {
+                let segment = Segment::read(&slice);
+                let outcome = self.stack.handle(now, &self.config.tcp, endpoint, &segment);
+                if outcome.reopen {
+                    self.discard(key);
+                    return self.open(now, ethernet, &flow, &segment);
+                }
+                self.settle(endpoint, outcome);
+                Ok(Verdict::Consumed)
+            }
+            // Its packets come through Port B; its address is another server's.
+            Some((_, Record::ForwardConnect(_))) | None => Err(DropReason::NotOurs),
+        }
+    }
+
+    /// A segment of no flow: a SYN to a listening socket opens one.
+    fn open(
+        &mut self,
+        now: Instant,
+        ethernet: &Ethernet,
+        flow: &Flow,
+        segment: &Segment<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let flags = segment.flags;
+        let listener = self
+            .config
+            .listen
+            .iter()
+            .position(|l| l.address == flow.endpoint && l.protocol == flow.protocol);
+        let Some(listener) =
+            listener.filter(|_| flags.syn && !flags.ack && !flags.rst && !flags.fin)
+        else {
+            if self.config.unmatched == Unmatched::Reset
+                && let Some(reset) = reset_for(segment)
+            {
+                self.reset(ethernet, flow, &reset);
+            }
+            return Err(DropReason::Unmatched);
+        };
+        if self.flows.temporary() >= self.config.limits.temporary {
+            return Err(DropReason::TableFull);
+        }
+        let (iss, timestamp_offset) = self.stack.initial_numbers(now, flow);
+        let open = Open {
+            irs: segment.seq,
+            window: segment.window,
+            options: &segment.options,
+            iss,
+            timestamp_offset,
+            receive_limit: self.config.limits.request as u32,
+        };
+        let tcp = Endpoint::open(now, &self.config.tcp, open);
+        let endpoint = self.stack.insert(tcp, *flow, false);
+        let pending = Pending {
+            endpoint,
+            listener,
+            syn_tsval: segment.options.timestamp.map_or(0, |ts| ts.value),
+            kept: Kept::default(),
+            migration: None,
+            tried: Default::default(),
+        };
+        let key = self.flows.insert(*flow, Record::Temporary(pending.into()));
+        self.place(endpoint, key);
+        self.stack.touch(endpoint);
+        Ok(Verdict::Consumed)
+    }
+
+    /// A segment of a connection whose server is not settled: the stack takes it, and what it carries is kept, to be
+    /// replayed to the server that will be selected.
+    fn gather(
+        &mut self,
+        now: Instant,
+        key: u32,
+        ethernet: &Ethernet,
+        packet: &Ipv4Packet<'_>,
+        segment: &Segment<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let Some((flow, Record::Temporary(pending))) = self.flows.get_mut(key) else {
+            return Err(DropReason::Stale);
+        };
+        let flow = *flow;
+        let carries = !segment.payload.is_empty() || segment.flags.fin;
+        // Headers of small segments may be as long as what they carry.
+        let bound = self.config.limits.request.saturating_mul(2);
+        if carries && !pending.kept.fits(packet.bytes().len(), bound) {
+            return Err(DropReason::RequestFull);
+        }
+        let endpoint = pending.endpoint;
+        let opening = self
+            .stack
+            .get(endpoint)
+            .is_some_and(|slot| slot.tcp.state() == State::SynReceived);
+        let outcome = self.stack.handle(now, &self.config.tcp, endpoint, segment);
+        if outcome.refuse {
+            if let Some(reset) = reset_for(segment) {
+                self.reset(ethernet, &flow, &reset);
+            }
+            return Err(DropReason::Unmatched);
+        }
+        if carries && outcome.accepted {
+            pending.kept.push(packet.bytes());
+        }
+        self.settle(endpoint, outcome);
+        let Some(slot) = self.stack.get(endpoint) else {
+            return Ok(Verdict::Consumed);
+        };
+        let requested = !slot.tcp.readable().is_empty();
+        let ended = slot.tcp.is_finished();
+        if opening && slot.tcp.state() != State::SynReceived {
+            self.flows
+                .schedule(key, Some(now + self.config.limits.request_deadline));
+        }
+        if requested {
+            self.decide(now, key);
+        } else if ended {
+            // The client asked for nothing.
+            self.with_endpoint(endpoint, |slot, tcp| slot.tcp.close(now, tcp));
+        }
+        Ok(Verdict::Consumed)
+    }
+
+    fn reset(&mut self, ethernet: &Ethernet, flow: &Flow, segment: &Outgoing) {
+        let link = Link {
+            source: self.config.port_a.hardware,
+            destination: ethernet.source,
+        };
+        if let Some(frame) = build::bare_tcp(link, flow, segment) {
+            self.counters.resets += 1;
+            self.outbox.push(Port::A, frame);
+        }
+    }
+
+    /// ARP (RFC 826): owned addresses are answered for, and who asks is likely to be answered next.
+    fn resolve(&mut self, now: Instant, bytes: &[u8]) -> Result<Verdict, DropReason> {
+        let arp = ArpPacketSlice::from_slice(bytes).map_err(|_| DropReason::Malformed)?;
+        let arp = arp
+            .to_packet()
+            .try_eth_ipv4()
+            .map_err(|_| DropReason::Malformed)?;
+        let (sender, target) = (arp.sender_ipv4_addr(), arp.target_ipv4_addr());
+        let hardware = MacAddr(arp.sender_mac);
+        let for_us = self.config.port_a.addresses.contains(&target);
+        if self.config.port_a.addresses.contains(&sender) || hardware.is_multicast() {
+            return Err(DropReason::NotOurs);
+        }
+        if self.config.port_a.is_on_link(sender) && !sender.is_unspecified() {
+            for index in self.neighbours.confirm(now, sender, hardware, for_us) {
+                self.stack.touch(index);
+            }
+        }
+        if !for_us {
+            return Err(DropReason::NotOurs);
+        }
+        if arp.operation == ArpOperation::REQUEST {
+            let link = Link {
+                source: self.config.port_a.hardware,
+                destination: hardware,
+            };
+            self.outbox.push(
+                Port::A,
+                build::arp(link, ArpOperation::REPLY, target, (hardware, sender)),
+            );
+        }
+        Ok(Verdict::Consumed)
+    }
+
+    /// ICMP echo (RFC 792, RFC 1122 §3.2.2.6).
+    fn echo(
+        &mut self,
+        ethernet: &Ethernet,
+        packet: &Ipv4Packet<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let message = packet.payload();
+        if ipos_proto::internet_checksum(message) != 0 {
+            return Err(DropReason::TransportChecksum);
+        }
+        if message.len() < 8 || message[0] != ECHO_REQUEST || message[1] != 0 {
+            return Err(DropReason::Protocol);
+        }
+        let mut reply = message.to_vec();
+        reply[0] = 0;
+        reply[2..4].copy_from_slice(&[0, 0]);
+        let checksum = ipos_proto::internet_checksum(&reply);
+        reply[2..4].copy_from_slice(&checksum.to_be_bytes());
+        let link = Link {
+            source: self.config.port_a.hardware,
+            destination: ethernet.source,
+        };
+        let (from, to): (Ipv4Addr, Ipv4Addr) = (packet.destination(), packet.source());
+        match build::icmp(link, from, to, &reply) {
+            Some(frame) if frame.len() <= usize::from(self.config.port_a.mtu) + ETHERNET_LEN => {
+                self.outbox.push(Port::A, frame);
+                Ok(Verdict::Consumed)
+            }
+            _ => Err(DropReason::TooBig),
+        }
+    }
+}

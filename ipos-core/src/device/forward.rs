@@ -1,0 +1,333 @@
+//! The forward thread (FIG. 9B): frames from Port B.
+
+use core::net::SocketAddrV4;
+
+use ipos_proto::{
+    ConnectionInfo, Frame, HEADER_LEN, Header, Layer, MacAddr, Message, Protocol, Trailer,
+    TrailerFlags,
+};
+
+use super::Device;
+use crate::config::Listen;
+use crate::counters::DropReason;
+use crate::event::{Origin, Verdict};
+use crate::flow::Flow;
+use crate::flow_table::Record;
+use crate::handover::{Installed, Target};
+use crate::packet::Ipv4Packet;
+use crate::tcp::{Endpoint, Segment};
+use crate::time::Instant;
+
+/// In a 0x01: the port that the client connected to.
+const FIRST_PORT_AT: usize = HEADER_LEN + 4;
+
+impl Device {
+    /// FIG. 9B.
+    pub(super) fn forward(&mut self, now: Instant, frame: &[u8]) -> Result<Verdict, DropReason> {
+        let (ethernet, rest) = self.link(frame, self.config.port_b.hardware)?;
+        if ethernet.ethertype != self.config.port_b.ethertype {
+            return Err(DropReason::EtherType);
+        }
+        let (header, _) = Header::parse(rest).map_err(|_| DropReason::Encapsulation)?;
+        if header.destination != self.config.port_b.address {
+            return Err(DropReason::NotOurs);
+        }
+        let from = self.sender(ethernet.source, &header)?;
+        let message = match Frame::parse(rest) {
+            Ok(frame) => frame.message,
+            Err(error) => {
+                if error.layer() == Layer::ControlBlock
+                    && let Some(first_port) = rest
+                        .get(FIRST_PORT_AT..)
+                        .and_then(|port| port.first_chunk())
+                {
+                    let port = u16::from_be_bytes(*first_port);
+                    self.refuse(from, header.client, port, TrailerFlags::INVALID, None);
+                }
+                return Err(DropReason::Encapsulation);
+            }
+        };
+        match message {
+            Message::Endpoint {
+                connection,
+                trailer,
+            } => self.install(now, &header, from, connection, trailer),
+            Message::Packet(packet) => self.owned_packet(now, from, packet),
+            Message::Acknowledgement { trailer } => {
+                let key = self.find_first(&header)?;
+                self.acknowledged(now, key, from, trailer)
+            }
+            Message::Release { trailer } => {
+                let key = self.find_first(&header)?;
+                self.released(key, from, trailer)
+            }
+            Message::Refuse { trailer } => {
+                let key = self.find_first(&header)?;
+                self.refused(now, key, from, trailer)
+            }
+            Message::Move { .. } | Message::Moved { .. } => Err(DropReason::Unsupported),
+        }
+    }
+
+    /// The member of the farm that sent a frame.
+    fn sender(&self, hardware: MacAddr, header: &Header) -> Result<Target, DropReason> {
+        let member = self
+            .members
+            .by_hardware(hardware)
+            .filter(|member| !member.left);
+        let member = member.ok_or(DropReason::Stranger)?;
+        Ok(Target {
+            address: member.port_b,
+            hardware,
+            port: header.port,
+        })
+    }
+
+    /// The flow that a frame back to the first server speaks of: it names the client and the port that the client
+    /// connected to; the address is one of this server's.
+    fn find_first(&self, header: &Header) -> Result<u32, DropReason> {
+        let endpoint = |address| SocketAddrV4::new(address, header.port);
+        let flow = |address| Flow {
+            client: header.client,
+            endpoint: endpoint(address),
+            protocol: header.protocol,
+        };
+        let mut found = self
+            .config
+            .port_a
+            .addresses
+            .iter()
+            .filter_map(|&address| self.flows.find(&flow(address)));
+        found.next().ok_or(DropReason::Stale)
+    }
+
+    /// 0x01 (FIG. 10C): builds the endpoint, binds it, answers 0x03. Repeated, it is only answered again.
+    fn install(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        from: Target,
+        connection: ConnectionInfo,
+        trailer: Option<Trailer>,
+    ) -> Result<Verdict, DropReason> {
+        let ConnectionInfo::Tcp { first, control } = connection else {
+            return Err(DropReason::Unsupported);
+        };
+        let flow = Flow {
+            client: header.client,
+            endpoint: first,
+            protocol: Protocol::Tcp,
+        };
+        if let Some(key) = self.flows.find(&flow) {
+            match self.flows.get(key) {
+                Some((_, Record::ForwardConnect(installed))) => {
+                    let same = self
+                        .stack
+                        .get(installed.endpoint)
+                        .is_some_and(|s| s.tcp.iss() == control.iss);
+                    let (epoch, owner) = (installed.epoch, installed.owner);
+                    if same && control.epoch == epoch {
+                        self.acknowledge(key, None);
+                        return Ok(Verdict::Consumed);
+                    }
+                    if same && (control.epoch < epoch || owner) {
+                        return Err(DropReason::Stale);
+                    }
+                    // An offer that was given up, or an earlier connection between the same ports.
+                    let endpoint = installed.endpoint;
+                    self.stack.fail(endpoint, crate::event::Failure::NeverOwned);
+                    self.discard(key);
+                }
+                _ => return Err(DropReason::Stale),
+            }
+        }
+        let serves = |l: &Listen| l.protocol == Protocol::Tcp && l.address.port() == header.port;
+        let Some(listener) = self.config.listen.iter().position(serves) else {
+            self.refuse(
+                from,
+                header.client,
+                first.port(),
+                TrailerFlags::NO_APPLICATION,
+                trailer,
+            );
+            return Ok(Verdict::Consumed);
+        };
+        if self.me.left {
+            self.refuse(
+                from,
+                header.client,
+                first.port(),
+                TrailerFlags::DRAINING,
+                trailer,
+            );
+            return Ok(Verdict::Consumed);
+        }
+        if self.flows.bound() >= self.config.limits.endpoints {
+            self.refuse(
+                from,
+                header.client,
+                first.port(),
+                TrailerFlags::FULL,
+                trailer,
+            );
+            return Err(DropReason::TableFull);
+        }
+        let Some(tcp) = Endpoint::import(now, &self.config.tcp, &control) else {
+            self.refuse(
+                from,
+                header.client,
+                first.port(),
+                TrailerFlags::INVALID,
+                trailer,
+            );
+            return Err(DropReason::Encapsulation);
+        };
+        let endpoint = self.stack.insert(tcp, flow, true);
+        let installed = Installed {
+            endpoint,
+            from,
+            epoch: control.epoch,
+            owner: false,
+            cover: trailer.as_ref().and_then(Trailer::acknowledged),
+        };
+        let key = self
+            .flows
+            .insert(flow, Record::ForwardConnect(installed.into()));
+        self.place(endpoint, key);
+        self.flows
+            .schedule(key, Some(now + self.config.limits.install_deadline));
+        self.bind(endpoint, listener, Origin::Migrated(from.address));
+        self.acknowledge(key, None);
+        for packet in self.early.take(&flow, from.hardware) {
+            // What is wrong with it was counted.
+            if let Err(reason) = self.owned_packet(now, from, &packet) {
+                self.counters.drop(reason);
+            }
+        }
+        Ok(Verdict::Consumed)
+    }
+
+    /// 0x02: the client's packet, for the endpoint that was migrated here.
+    fn owned_packet(
+        &mut self,
+        now: Instant,
+        from: Target,
+        bytes: &[u8],
+    ) -> Result<Verdict, DropReason> {
+        let packet = Ipv4Packet::read(bytes)?;
+        if packet.protocol() != etherparse::IpNumber::TCP {
+            return Err(DropReason::Protocol);
+        }
+        // The client's checksum is the only thing that vouches for what Port B has carried.
+        let slice = packet.tcp()?;
+        let flow = packet.tcp_flow(&slice);
+        let Some(key) = self.flows.find(&flow) else {
+            let kept = self.early.push(now, flow, from.hardware, packet.bytes());
+            return if kept {
+                Ok(Verdict::Consumed)
+            } else {
+                Err(DropReason::NoEndpoint)
+            };
+        };
+        let Some((_, Record::ForwardConnect(installed))) = self.flows.get_mut(key) else {
+            return Err(DropReason::Stale);
+        };
+        if installed.from.hardware != from.hardware {
+            return Err(DropReason::Stranger);
+        }
+        let endpoint = installed.endpoint;
+        if !installed.owner {
+            installed.owner = true;
+            self.flows.schedule(key, None);
+            self.counters.migrated_in += 1;
+            self.with_endpoint(endpoint, |slot, _| slot.muted = false);
+        }
+        let segment = Segment::read(&slice);
+        let before = self.rcv_nxt(endpoint);
+        let outcome = self.stack.handle(now, &self.config.tcp, endpoint, &segment);
+        if outcome.reopen {
+            // The first server will open the new connection when its forward record is gone.
+            self.release(key);
+            return Ok(Verdict::Consumed);
+        }
+        self.confirm_received(key, endpoint, before, &segment);
+        self.settle(endpoint, outcome);
+        Ok(Verdict::Consumed)
+    }
+
+    /// 0x03 with `rcv_nxt`: when the bytes that the first server has acknowledged are here, and whenever it
+    /// sends them again.
+    fn confirm_received(
+        &mut self,
+        key: u32,
+        endpoint: u32,
+        before: ipos_proto::SeqNum,
+        segment: &Segment<'_>,
+    ) {
+        let Some((_, Record::ForwardConnect(installed))) = self.flows.get_mut(key) else {
+            return;
+        };
+        let received = self
+            .stack
+            .get(endpoint)
+            .map(|slot| slot.tcp.rcv_nxt())
+            .unwrap_or_default();
+        let covered = installed.cover.is_some_and(|cover| received.ge(cover));
+        if covered {
+            installed.cover = None;
+        }
+        let repeated = !segment.payload.is_empty() && (segment.seq + segment.len()).le(before);
+        if covered || repeated {
+            self.acknowledge(key, Some(received));
+        }
+    }
+
+    /// 0x03.
+    fn acknowledge(&mut self, key: u32, rcv_nxt: Option<ipos_proto::SeqNum>) {
+        let Some((flow, Record::ForwardConnect(installed))) = self.flows.get(key) else {
+            return;
+        };
+        let (flow, from, epoch) = (*flow, installed.from, installed.epoch);
+        let trailer = Some(self.trailer(epoch, rcv_nxt));
+        self.send(
+            from,
+            flow.client,
+            flow.endpoint.port(),
+            flow.protocol,
+            Message::Acknowledgement { trailer },
+        );
+    }
+
+    /// The connection is over: the endpoint goes, and the first server is told.
+    fn release(&mut self, key: u32) {
+        let Some((_, Record::ForwardConnect(installed))) = self.flows.get(key) else {
+            return;
+        };
+        let endpoint = installed.endpoint;
+        self.stack.fail(endpoint, crate::event::Failure::Reset);
+        self.with_endpoint(endpoint, |slot, _| slot.tcp.abort());
+    }
+
+    /// 0x11.
+    fn refuse(
+        &mut self,
+        to: Target,
+        client: SocketAddrV4,
+        first_port: u16,
+        reason: TrailerFlags,
+        offered: Option<Trailer>,
+    ) {
+        let epoch = offered.map(|trailer| trailer.epoch).unwrap_or_default();
+        let mut trailer = self.trailer(epoch, None);
+        trailer.flags |= reason;
+        self.send(
+            to,
+            client,
+            first_port,
+            Protocol::Tcp,
+            Message::Refuse {
+                trailer: Some(trailer),
+            },
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! The host's side of an endpoint (FIG. 13).
+
+use super::Device;
+use crate::event::EndpointId;
+use crate::flow::Flow;
+use crate::time::Instant;
+
+/// One endpoint, lent to the host.
+///
+/// Calls never block. After them [`Device::poll_transmit`] may have something.
+#[derive(Debug)]
+pub struct Endpoint<'a> {
+    device: &'a mut Device,
+    now: Instant,
+    id: EndpointId,
+}
+
+impl Device {
+    /// The endpoint that an [`Event::Bound`](crate::Event::Bound) named; `None` once the host has closed it or it has failed.
+    pub fn endpoint(&mut self, now: Instant, id: EndpointId) -> Option<Endpoint<'_>> {
+        self.stack.resolve(id)?;
+        Some(Endpoint {
+            device: self,
+            now,
+            id,
+        })
+    }
+}
+
+impl Endpoint<'_> {
+    /// The connection's flow: who the client is, and the address it connected to.
+    pub fn flow(&self) -> Option<Flow> {
+        self.device.stack.get(self.id.index).map(|slot| slot.flow)
+    }
+
+    /// Bytes from the client that wait, in order. It may be less than all of them: what lies behind shows after
+    /// [`Endpoint::consume`].
+    pub fn readable(&self) -> &[u8] {
+        self.device
+            .stack
+            .get(self.id.index)
+            .map_or(&[], |slot| slot.tcp.readable())
+    }
+
+    /// The host has taken the first `n` readable bytes.
+    pub fn consume(&mut self, n: usize) {
+        self.device
+            .with_endpoint(self.id.index, |slot, _| slot.tcp.consume(n));
+    }
+
+    /// The client has closed its side, and every byte of it was consumed.
+    pub fn is_finished(&self) -> bool {
+        self.device
+            .stack
+            .get(self.id.index)
+            .is_some_and(|slot| slot.tcp.is_finished())
+    }
+
+    /// Bytes that [`Endpoint::write`] would take now.
+    pub fn writable(&self) -> usize {
+        self.device
+            .stack
+            .get(self.id.index)
+            .map_or(0, |slot| slot.tcp.writable())
+    }
+
+    /// Takes as much of `data` as there is room for; how much. When that is less than all,
+    /// [`Event::Writable`](crate::Event::Writable) comes once there is room again.
+    pub fn write(&mut self, data: &[u8]) -> usize {
+        let mut taken = 0;
+        let now = self.now;
+        self.device
+            .with_endpoint(self.id.index, |slot, _| taken = slot.tcp.write(now, data));
+        if taken < data.len() {
+            self.device.stack.wants_to_write(self.id.index);
+        }
+        taken
+    }
+
+    /// No more writes: the client sees the end of the stream behind what was written. Reading goes on.
+    pub fn shutdown(&mut self) {
+        self.device
+            .with_endpoint(self.id.index, |slot, _| slot.tcp.shutdown());
+    }
+
+    /// The host is done: what was written still goes out, then the connection ends by itself. Bytes that the host
+    /// has not consumed are answered with RST, as a host does (RFC 2525 §2.17).
+    pub fn close(self) {
+        let now = self.now;
+        self.device.with_endpoint(self.id.index, |slot, tcp| {
+            slot.attached = false;
+            slot.tcp.close(now, tcp);
+        });
+    }
+
+    /// RST.
+    pub fn abort(self) {
+        self.device.with_endpoint(self.id.index, |slot, _| {
+            slot.attached = false;
+            slot.tcp.abort();
+        });
+    }
+}

@@ -1,0 +1,520 @@
+//! The device: the four threads of FIG. 8 over the tables of FIG. 12.
+
+mod balance;
+mod forward;
+mod host;
+mod offer;
+mod select;
+mod synch;
+
+pub use host::Endpoint;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use ipos_balance::{Candidate, Policy};
+use ipos_proto::{ETHERNET_LEN, Ethernet, Frame};
+use ipos_proto::{Epoch, FrameType, Header, Message, Protocol, Trailer, TrailerFlags};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::build::{self, Link};
+use crate::config::{Config, ConfigError};
+use crate::counters::{Counters, DropReason};
+use crate::early::Early;
+use crate::event::{Event, Port, Verdict};
+use crate::flow::Flow;
+use crate::flow_table::{FlowTable, Record, TABLES};
+use crate::handover::Target;
+use crate::inspect::{Load, Process, ServerState, TableSize};
+use crate::members::Members;
+use crate::neighbour::Neighbours;
+use crate::outbox::Outbox;
+use crate::stack::Stack;
+use crate::tcp::Outcome;
+use crate::time::Instant;
+
+/// Events that only tell (a migration, a server up or down) are dropped while so many wait.
+const TELLING_EVENTS: usize = 65_536;
+
+/// One server's device.
+///
+/// # Contract of calls
+///
+/// After any `handle_*` call, and after any call on an [`Endpoint`], take what there is:
+/// [`Device::poll_event`] until `None`, [`Device::poll_transmit`] for each port until `None` (or until the port takes
+/// no more: the rest keeps), then [`Device::poll_timeout`], and call [`Device::handle_timeout`] by then. Calling
+/// `handle_timeout` early or often is harmless. Time never runs backwards.
+///
+/// Every endpoint that came with [`Event::Bound`] is the host's until [`Endpoint::close`],
+/// [`Endpoint::abort`] or [`Event::Failed`].
+pub struct Device {
+    config: Config,
+    flows: FlowTable,
+    stack: Stack,
+    members: Members,
+    neighbours: Neighbours,
+    early: Early,
+    outbox: Outbox,
+    counters: Counters,
+    rng: ChaCha8Rng,
+    policy: Box<dyn Policy>,
+    /// Reused by every selection.
+    candidates: Vec<Candidate>,
+    targets: Vec<Option<Target>>,
+    chances: Vec<f64>,
+    me: Me,
+    /// Number of the last trailer.
+    number: u32,
+}
+
+/// This server's own row of the server state table, and its advertising.
+#[derive(Debug, Default)]
+struct Me {
+    load: Load,
+    processes: Vec<Process>,
+    /// Of the last Synch report.
+    sequence: u32,
+    /// When the reports of each priority are due.
+    due: [Instant; 3],
+    left: bool,
+    selected: u64,
+    expected: f64,
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device")
+            .field("name", &self.config.name)
+            .field("tables", &self.tables())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Device {
+    /// A device that begins its life at `now`.
+    ///
+    /// # Errors
+    /// A field of the configuration does not hold; the error names it.
+    pub fn new(config: Config, now: Instant) -> Result<Device, ConfigError> {
+        config.validate()?;
+        let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+        let limits = &config.limits;
+        Ok(Device {
+            flows: FlowTable::new(rng.next_u64()),
+            stack: Stack::new(config.isn_key),
+            members: Members::new(limits.servers),
+            neighbours: Neighbours::new(limits.neighbours, rng.next_u64()),
+            early: Early::new(limits.early_packets, limits.early_deadline),
+            outbox: Outbox::new(limits.outbox),
+            counters: Counters::default(),
+            policy: config.balance.policy.build(),
+            candidates: Vec::new(),
+            targets: Vec::new(),
+            chances: Vec::new(),
+            me: Me {
+                due: [now; 3],
+                ..Me::default()
+            },
+            number: 0,
+            rng,
+            config,
+        })
+    }
+
+    // ---- handle ----
+
+    /// A frame that came in through `port`: a whole Ethernet frame, without FCS.
+    pub fn handle_frame(&mut self, now: Instant, port: Port, frame: &[u8]) -> Verdict {
+        self.counters.frames += 1;
+        let verdict = match port {
+            Port::A => self.balance(now, frame),
+            Port::B => self.forward(now, frame),
+            Port::Synch => self.synchronize(now, frame),
+        };
+        match verdict {
+            Ok(verdict) => verdict,
+            Err(reason) => {
+                self.counters.drop(reason);
+                Verdict::Drop(reason)
+            }
+        }
+    }
+
+    /// Serves every deadline that has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((index, outcome)) = self.stack.expired(now, &self.config.tcp) {
+            self.settle(index, outcome);
+        }
+        while let Some(key) = self.flows.expired(now) {
+            self.flow_deadline(now, key);
+        }
+        for address in self.neighbours.due(now) {
+            self.ask_for(address);
+        }
+        for _ in 0..self.early.expire(now) {
+            self.counters.drop(DropReason::NoEndpoint);
+        }
+        self.advertise(now);
+    }
+
+    /// New figures of the host, for the next adverts.
+    pub fn handle_load(&mut self, load: Load) {
+        self.me.load = load;
+    }
+
+    /// The application information table's new rows.
+    pub fn handle_processes(&mut self, processes: Vec<Process>) {
+        self.me.processes = processes;
+    }
+
+    /// The server leaves the farm: it says so on the Synch Port, and is selected no more. Its connections go on
+    /// as long as the device is driven.
+    pub fn leave(&mut self) {
+        if !self.me.left {
+            self.me.left = true;
+            self.say_goodbye();
+        }
+    }
+
+    // ---- poll ----
+
+    /// Builds the next frame for `port` in `buf`, which holds at least the MTU and 14 bytes; its length.
+    pub fn poll_transmit(&mut self, now: Instant, port: Port, buf: &mut [u8]) -> Option<usize> {
+        if let Some(len) = self.outbox.pop(port, buf) {
+            return Some(len);
+        }
+        match port {
+            Port::A => self.poll_endpoints(now, buf),
+            Port::B | Port::Synch => None,
+        }
+    }
+
+    /// What the host must know next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.stack.poll_event()
+    }
+
+    /// When [`Device::handle_timeout`] must be called at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let adverts = if self.me.left {
+            None
+        } else {
+            self.me.due.iter().min().copied()
+        };
+        let deadlines = [
+            self.stack.timeout(),
+            self.flows.timeout(),
+            self.neighbours.timeout(),
+            self.early.timeout(),
+            adverts,
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    // ---- getters ----
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.counters.clone();
+        counters.outbox_dropped = self.outbox.dropped;
+        counters
+    }
+
+    /// Established connections of this server: CN of equation 1.
+    pub fn connections(&self) -> u32 {
+        u32::try_from(self.flows.bound()).unwrap_or(u32::MAX)
+    }
+
+    /// The server state table, this server first.
+    pub fn servers(&self, now: Instant) -> Vec<ServerState> {
+        let me = ServerState {
+            name: self.config.name.clone(),
+            synch: self.config.synch.address,
+            port_b: self.config.port_b.address,
+            connections: self.connections(),
+            load: self.me.load,
+            alive: !self.me.left,
+            draining: false,
+            is_self: true,
+            silent_for: crate::time::Duration::ZERO,
+            selected: self.me.selected,
+            expected: self.me.expected,
+        };
+        let others = self
+            .members
+            .iter()
+            .filter(|member| !member.left)
+            .map(|member| ServerState {
+                name: member.name.clone(),
+                synch: member.synch,
+                port_b: member.port_b,
+                connections: member.connections.saturating_add(member.sent),
+                load: member.load,
+                alive: member.is_alive(now, self.config.synch.silence),
+                draining: member.draining,
+                is_self: false,
+                silent_for: now.saturating_since(member.heard),
+                selected: member.selected,
+                expected: member.expected,
+            });
+        core::iter::once(me).chain(others).collect()
+    }
+
+    /// The application information table.
+    pub fn processes(&self) -> &[Process] {
+        &self.me.processes
+    }
+
+    /// How full each table is.
+    pub fn tables(&self) -> Vec<TableSize> {
+        let limits = &self.config.limits;
+        let [temporary, local, forward_connect, forward] = self.flows.counts();
+        let flow = [
+            (temporary, limits.temporary),
+            (local, limits.endpoints),
+            (forward_connect, limits.endpoints),
+            (forward, limits.forward),
+        ];
+        let flow = TABLES.into_iter().zip(flow);
+        let listening = self.config.listen.len();
+        let others = [
+            ("listening-sockets", (listening, listening)),
+            (
+                "server-state",
+                (self.members.len() + 1, self.members.bound() + 1),
+            ),
+            (
+                "application-information",
+                (self.me.processes.len(), crate::config::PROCESSES),
+            ),
+            (
+                "neighbours",
+                (self.neighbours.len(), self.neighbours.bound()),
+            ),
+            ("early-packets", (self.early.len(), self.early.bound())),
+            (
+                "outbox",
+                (self.outbox.len(), limits.outbox * Port::ALL.len()),
+            ),
+        ];
+        flow.chain(others)
+            .map(|(name, (len, bound))| TableSize { name, len, bound })
+            .collect()
+    }
+
+    /// Bytes that the endpoints' buffers hold.
+    pub fn buffered(&self) -> usize {
+        self.stack.memory()
+    }
+
+    // ---- shared by the threads ----
+
+    /// The Ethernet header of a frame for one of our ports, and what follows it.
+    fn link<'a>(
+        &self,
+        frame: &'a [u8],
+        ours: ipos_proto::MacAddr,
+    ) -> Result<(Ethernet, &'a [u8]), DropReason> {
+        let (ethernet, rest) = Ethernet::parse(frame).map_err(|_| DropReason::Malformed)?;
+        if ethernet.source == ours {
+            return Err(DropReason::Own);
+        }
+        if ethernet.destination != ours && !ethernet.destination.is_multicast() {
+            return Err(DropReason::NotOurs);
+        }
+        Ok((ethernet, rest))
+    }
+
+    /// What an endpoint's segment or deadline led to.
+    fn settle(&mut self, index: u32, outcome: Outcome) {
+        if let Some(failure) = outcome.failed {
+            self.stack.fail(index, failure);
+        }
+        self.sweep(index);
+    }
+
+    /// Removes an endpoint that has ended and that no application holds.
+    fn sweep(&mut self, index: u32) {
+        let Some(slot) = self.stack.get(index) else {
+            return;
+        };
+        if !self.stack.is_closed(index) || slot.attached {
+            return;
+        }
+        let key = slot.key;
+        self.stack.remove(index);
+        if let Some((flow, Record::ForwardConnect(installed))) = self.flows.remove(key)
+            && installed.owner
+        {
+            let trailer = self.trailer(installed.epoch, None);
+            let message = Message::Release {
+                trailer: Some(trailer),
+            };
+            self.send(
+                installed.from,
+                flow.client,
+                flow.endpoint.port(),
+                flow.protocol,
+                message,
+            );
+        }
+    }
+
+    /// The next trailer of this device.
+    fn trailer(&mut self, epoch: Epoch, rcv_nxt: Option<ipos_proto::SeqNum>) -> Trailer {
+        self.number = self.number.wrapping_add(1);
+        Trailer {
+            flags: if rcv_nxt.is_some() {
+                TrailerFlags::RCV_NXT
+            } else {
+                TrailerFlags::empty()
+            },
+            epoch,
+            rcv_nxt: rcv_nxt.unwrap_or_default(),
+            incarnation: self.config.incarnation,
+            number: self.number,
+            tag: None,
+        }
+    }
+
+    /// Queues a frame for another server's Port B.
+    fn send(
+        &mut self,
+        to: Target,
+        client: SocketAddrV4,
+        port: u16,
+        protocol: Protocol,
+        message: Message<'_>,
+    ) {
+        let header = Header {
+            client,
+            destination: to.address,
+            port,
+            frame_type: message.frame_type(),
+            protocol,
+        };
+        let ethernet = self.port_b_link(to.hardware);
+        let frame = Frame { header, message };
+        let mut bytes = alloc::vec![0; ETHERNET_LEN + frame.frame_len()];
+        bytes[..ETHERNET_LEN].copy_from_slice(&ethernet.to_bytes());
+        if frame.emit(&mut bytes[ETHERNET_LEN..]).is_ok() {
+            self.outbox.push(Port::B, bytes);
+        }
+    }
+
+    fn port_b_link(&self, destination: ipos_proto::MacAddr) -> Ethernet {
+        let port_b = &self.config.port_b;
+        Ethernet {
+            destination,
+            source: port_b.hardware,
+            ethertype: port_b.ethertype,
+        }
+    }
+
+    /// The headers of every 0x02 frame of a flow.
+    fn packet_headers(&self, flow: &Flow, to: Target) -> [u8; ipos_proto::ENCAPSULATION_LEN] {
+        let header = Header {
+            client: flow.client,
+            destination: to.address,
+            port: to.port,
+            frame_type: FrameType::Packet,
+            protocol: Protocol::Tcp,
+        };
+        let mut bytes = [0; ipos_proto::ENCAPSULATION_LEN];
+        bytes[..ETHERNET_LEN].copy_from_slice(&self.port_b_link(to.hardware).to_bytes());
+        bytes[ETHERNET_LEN..].copy_from_slice(&header.to_bytes());
+        bytes
+    }
+
+    /// Where packets for `address` go on LAN A.
+    fn next_hop(&self, address: Ipv4Addr) -> Ipv4Addr {
+        let port_a = &self.config.port_a;
+        match port_a.gateway {
+            Some(gateway) if !port_a.is_on_link(address) => gateway,
+            _ => address,
+        }
+    }
+
+    /// An ARP request.
+    fn ask_for(&mut self, address: Ipv4Addr) {
+        let port_a = &self.config.port_a;
+        let link = Link {
+            source: port_a.hardware,
+            destination: ipos_proto::MacAddr::BROADCAST,
+        };
+        let Some(&sender) = port_a.addresses.first() else {
+            return;
+        };
+        let target = (ipos_proto::MacAddr([0; 6]), address);
+        self.outbox.push(
+            Port::A,
+            build::arp(link, etherparse::ArpOperation::REQUEST, sender, target),
+        );
+    }
+
+    /// The next segment of an endpoint that has something to send, as a frame.
+    fn poll_endpoints(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
+        while let Some(index) = self.stack.next_ready() {
+            let Some(client) = self
+                .stack
+                .get(index)
+                .filter(|slot| !slot.muted)
+                .map(|slot| slot.flow.client)
+            else {
+                continue;
+            };
+            let hop = self.next_hop(*client.ip());
+            let known = self.neighbours.lookup(now, hop, index);
+            if known.ask {
+                self.ask_for(hop);
+            }
+            let built = match (known.hardware, self.stack.get_mut(index)) {
+                (Some(hardware), Some(slot)) => {
+                    slot.tcp.poll(now, &self.config.tcp).map(|segment| {
+                        let link = Link {
+                            source: self.config.port_a.hardware,
+                            destination: hardware,
+                        };
+                        build::tcp(buf, link, &slot.flow, &segment, |out| {
+                            slot.tcp.payload(segment.payload, out)
+                        })
+                    })
+                }
+                _ => None,
+            };
+            match built {
+                Some(built) => {
+                    self.stack.touch(index);
+                    self.sweep(index);
+                    // A segment that could not be built is lost as on any network.
+                    if built.is_some() {
+                        return built;
+                    }
+                }
+                None => {
+                    self.stack.reschedule(index);
+                    self.sweep(index);
+                    if let Some(len) = self.outbox.pop(Port::A, buf) {
+                        return Some(len);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// An event that tells the host something it can do without.
+    fn tell(&mut self, event: Event) {
+        if self.stack.events() < TELLING_EVENTS {
+            self.stack.push_event(event);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Selection (FIG. 7, equations 1 and 2).
+
+use core::net::Ipv4Addr;
+
+use ipos_balance::Candidate;
+
+use super::Device;
+use crate::handover::Target;
+use crate::time::Instant;
+
+/// Which server a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// This one.
+    Local,
+    /// Another one.
+    Server(Target),
+}
+
+impl Device {
+    /// Threshold, then policy, among the live servers of the listener's service; `but` those that were asked
+    /// already.
+    pub(super) fn select(&mut self, now: Instant, listener: usize, but: &[Ipv4Addr]) -> Choice {
+        if self.is_below_threshold() {
+            self.me.selected += 1;
+            self.me.expected += 1.0;
+            return Choice::Local;
+        }
+        self.gather_candidates(now, listener, but);
+        self.chances.clear();
+        self.chances.resize(self.candidates.len(), 0.0);
+        self.policy
+            .probabilities(&self.candidates, &mut self.chances);
+        let picked = self.policy.select(&self.candidates, &mut self.rng);
+        for (at, (target, chance)) in self.targets.iter().zip(&self.chances).enumerate() {
+            let (selected, expected) = match target {
+                None => (&mut self.me.selected, &mut self.me.expected),
+                Some(target) => match self.members.by_port_b_mut(target.address) {
+                    Some(member) => (&mut member.selected, &mut member.expected),
+                    None => continue,
+                },
+            };
+            *selected += u64::from(picked == Some(at));
+            *expected += chance;
+        }
+        match picked.and_then(|at| self.targets.get(at)) {
+            Some(&Some(target)) => Choice::Server(target),
+            Some(None) | None => Choice::Local,
+        }
+    }
+
+    /// Below all thresholds that are set the server keeps every request.
+    fn is_below_threshold(&self) -> bool {
+        let threshold = self.config.balance.activity_threshold;
+        let connections = threshold.connections == 0 || self.connections() < threshold.connections;
+        let cpu = threshold.cpu <= 0.0 || self.me.load.cpu < threshold.cpu;
+        (threshold.connections > 0 || threshold.cpu > 0.0) && connections && cpu
+    }
+
+    fn gather_candidates(&mut self, now: Instant, listener: usize, but: &[Ipv4Addr]) {
+        self.candidates.clear();
+        self.targets.clear();
+        let Some(wanted) = self.config.listen.get(listener) else {
+            return;
+        };
+        let silence = self.config.synch.silence;
+        let mine = u32::from(self.config.synch.address);
+        // Ordered by Synch address, this server in its place: policies see the same order on all servers.
+        let mut add = |server: u32, connections: u32, target: Option<Target>| {
+            self.candidates.push(Candidate {
+                server,
+                connections,
+                weight: 1,
+            });
+            self.targets.push(target);
+        };
+        let connections = u32::try_from(self.flows.bound()).unwrap_or(u32::MAX);
+        let mut me = Some((mine, connections));
+        for member in self.members.iter() {
+            let server = u32::from(member.synch);
+            if let Some((mine, connections)) = me.filter(|(mine, _)| *mine < server) {
+                add(mine, connections, None);
+                me = None;
+            }
+            if !member.is_alive(now, silence) || member.draining || but.contains(&member.port_b) {
+                continue;
+            }
+            if let Some(port) = member.serves(wanted) {
+                let target = Target {
+                    address: member.port_b,
+                    hardware: member.hardware,
+                    port,
+                };
+                add(
+                    server,
+                    member.connections.saturating_add(member.sent),
+                    Some(target),
+                );
+            }
+        }
+        if let Some((mine, connections)) = me {
+            add(mine, connections, None);
+        }
+    }
+}

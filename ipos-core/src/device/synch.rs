@@ -1,0 +1,360 @@
+//! The synchronization thread (FIG. 9C, FIG. 6): frames from the Synch Port, and the adverts.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use etherparse::{IpNumber, UdpSlice};
+use ipos_proto::MacAddr;
+use ipos_proto::synch::{
+    AddressList, Identity, Listen as ListenRecord, Performance, Process as ProcessRecord, Record,
+    State, Subject, SynchFlags, SynchHeader, SynchKind, SynchMessage, SynchWriter,
+};
+
+use super::Device;
+use crate::build::{self, Link};
+use crate::config::Listen;
+use crate::counters::DropReason;
+use crate::event::{Event, Port, Verdict};
+use crate::inspect::Load;
+use crate::members::Member;
+use crate::packet::{IPV4, Ipv4Packet};
+use crate::time::{Duration, Instant};
+
+/// Longest datagram: an Ethernet MTU less the IP and UDP headers.
+const DATAGRAM: usize = 1472;
+/// A CPU figure of 1 in a record.
+const CPU_UNIT: f32 = 10_000.0;
+/// Listening sockets of one server that are remembered. Full: the others are not selected for.
+const LISTEN_BOUND: usize = 1_024;
+
+const PRIORITIES: [SynchKind; 3] = [SynchKind::High, SynchKind::Medium, SynchKind::Low];
+
+impl Device {
+    /// FIG. 9C.
+    pub(super) fn synchronize(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+    ) -> Result<Verdict, DropReason> {
+        let (ethernet, rest) = self.link(frame, self.config.synch.hardware)?;
+        if ethernet.ethertype != IPV4 {
+            return Err(DropReason::EtherType);
+        }
+        let packet = Ipv4Packet::read(rest)?;
+        if packet.protocol() != IpNumber::UDP {
+            return Err(DropReason::Protocol);
+        }
+        let datagram = verified_udp(&packet)?;
+        if datagram.destination_port() != self.config.synch.port {
+            return Err(DropReason::NotOurs);
+        }
+        let from = packet.source();
+        if from == self.config.synch.address {
+            return Err(DropReason::Own);
+        }
+        let message = SynchMessage::parse(datagram.payload()).map_err(|_| DropReason::Synch)?;
+        self.hear(now, from, &message)
+    }
+
+    fn hear(
+        &mut self,
+        now: Instant,
+        from: Ipv4Addr,
+        message: &SynchMessage<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let header = *message.header();
+        let is_new = self.members.get_mut(from).is_none();
+        if is_new {
+            if header.kind == SynchKind::Leave {
+                return Err(DropReason::SynchOld);
+            }
+            self.members
+                .add(now, from, header.incarnation)
+                .ok_or(DropReason::TableFull)?;
+            // The newcomer should know our services before our next medium report.
+            self.me.due[1] = now;
+        }
+        let member = self.members.get_mut(from).ok_or(DropReason::TableFull)?;
+        if header.incarnation < member.incarnation {
+            return Err(DropReason::SynchOld);
+        }
+        if header.incarnation > member.incarnation {
+            member.restarted(header.incarnation);
+            self.me.due[1] = now;
+        }
+        if !member.take_sequence(&header) {
+            return Err(DropReason::SynchOld);
+        }
+        member.heard = now;
+        if header.kind == SynchKind::Leave {
+            member.left = true;
+        } else {
+            member.draining = header.flags.contains(SynchFlags::DRAINING);
+            for record in message.records() {
+                member.take_record(&record);
+            }
+            if header.kind == SynchKind::Medium && member.next_part == header.parts {
+                member.listen = core::mem::take(&mut member.partial);
+            }
+        }
+        self.notice(now, from);
+        Ok(Verdict::Consumed)
+    }
+
+    /// Tells the host when a server comes or goes.
+    fn notice(&mut self, now: Instant, synch: Ipv4Addr) {
+        let silence = self.config.synch.silence;
+        let Some(member) = self.members.get_mut(synch) else {
+            return;
+        };
+        let alive = member.is_alive(now, silence);
+        if alive == member.up {
+            return;
+        }
+        member.up = alive;
+        let name = member.name.clone();
+        self.tell(if alive {
+            Event::ServerUp(name)
+        } else {
+            Event::ServerDown(name)
+        });
+    }
+
+    /// Sends the reports that are due, and looks who has fallen silent.
+    pub(super) fn advertise(&mut self, now: Instant) {
+        if self.me.left {
+            return;
+        }
+        let synch = &self.config.synch;
+        let intervals = [synch.high, synch.medium, synch.low];
+        for (priority, kind) in PRIORITIES.into_iter().enumerate() {
+            if self.me.due[priority] > now {
+                continue;
+            }
+            // Not `due + interval`: a device that was not driven for a while does not catch up.
+            self.me.due[priority] = now + intervals[priority].max(Duration::from_millis(1));
+            let records = self.records(kind);
+            self.report(kind, &records);
+            if kind == SynchKind::High {
+                self.look_for_silence(now);
+            }
+        }
+    }
+
+    fn look_for_silence(&mut self, now: Instant) {
+        let addresses: Vec<Ipv4Addr> = self.members.iter().map(|member| member.synch).collect();
+        for address in addresses {
+            self.notice(now, address);
+        }
+        self.members.forget(now, self.config.synch.forget);
+    }
+
+    pub(super) fn say_goodbye(&mut self) {
+        self.report(SynchKind::Leave, &[]);
+    }
+
+    /// A report, as datagrams in the Synch Port's outbox.
+    fn report(&mut self, kind: SynchKind, records: &[OwnRecord]) {
+        self.me.sequence = self.me.sequence.wrapping_add(1);
+        let config = &self.config;
+        let mut writer = SynchWriter::new(
+            kind,
+            SynchFlags::empty(),
+            config.incarnation,
+            self.me.sequence,
+            DATAGRAM,
+        );
+        for record in records {
+            // Only a name or a list beyond its bound is refused, which the configuration does not let pass.
+            if let Some(record) = record.view(config) {
+                let _ = writer.push(&record);
+            }
+        }
+        let link = Link {
+            source: config.synch.hardware,
+            destination: MacAddr::BROADCAST,
+        };
+        let source = SocketAddrV4::new(config.synch.address, config.synch.port);
+        let destination = SocketAddrV4::new(Ipv4Addr::BROADCAST, config.synch.port);
+        for datagram in writer.finish() {
+            if let Some(frame) = build::udp(link, source, destination, &datagram) {
+                self.outbox.push(Port::Synch, frame);
+            }
+        }
+    }
+
+    /// What a priority's report tells (FIG. 6).
+    fn records(&self, kind: SynchKind) -> Vec<OwnRecord> {
+        let processes = self.me.processes.iter();
+        match kind {
+            SynchKind::High => alloc::vec![
+                OwnRecord::State(State {
+                    connections: self.connections(),
+                    cpu: cpu_units(self.me.load.cpu),
+                    free_memory: self.me.load.free_memory,
+                    free_bandwidth: self.me.load.free_bandwidth,
+                }),
+                OwnRecord::Identity,
+            ],
+            SynchKind::Medium => {
+                let listen = (0..self.config.listen.len()).map(OwnRecord::Listen);
+                let processes =
+                    processes.map(|p| OwnRecord::Process(p.pid, p.port, p.name.clone()));
+                core::iter::once(OwnRecord::Identity)
+                    .chain(listen)
+                    .chain(processes)
+                    .collect()
+            }
+            SynchKind::Low => processes
+                .map(|p| {
+                    OwnRecord::Performance(Performance {
+                        subject: Subject::Process(p.pid),
+                        cpu: cpu_units(p.cpu),
+                        memory: p.memory,
+                    })
+                })
+                .collect(),
+            SynchKind::Leave => Vec::new(),
+        }
+    }
+}
+
+/// What this server says of itself, by reference to where it stands.
+enum OwnRecord {
+    State(State),
+    Identity,
+    Listen(usize),
+    Process(u32, u16, alloc::string::String),
+    Performance(Performance),
+}
+
+impl OwnRecord {
+    fn view<'a>(&'a self, config: &'a crate::config::Config) -> Option<Record<'a>> {
+        Some(match self {
+            OwnRecord::State(state) => Record::State(*state),
+            OwnRecord::Identity => Record::Identity(Identity {
+                name: &config.name,
+                port_b: config.port_b.address,
+                hardware: config.port_b.hardware,
+                port_a: AddressList::new(&config.port_a.addresses)?,
+            }),
+            OwnRecord::Listen(at) => {
+                let Listen {
+                    address,
+                    protocol,
+                    service,
+                } = config.listen.get(*at)?;
+                Record::Listen(ListenRecord {
+                    address: *address,
+                    protocol: *protocol,
+                    service,
+                })
+            }
+            OwnRecord::Process(pid, port, name) => {
+                let address = SocketAddrV4::new(*config.port_a.addresses.first()?, *port);
+                Record::Process(ProcessRecord {
+                    pid: *pid,
+                    address,
+                    name,
+                })
+            }
+            OwnRecord::Performance(performance) => Record::Performance(*performance),
+        })
+    }
+}
+
+fn cpu_units(cpu: f32) -> u16 {
+    // `as` saturates, and takes NaN for 0.
+    (cpu.clamp(0.0, 1.0) * CPU_UNIT) as u16
+}
+
+/// The UDP datagram of a packet, its checksum verified (0 = none was made, RFC 768).
+fn verified_udp<'a>(packet: &Ipv4Packet<'a>) -> Result<UdpSlice<'a>, DropReason> {
+    let slice = UdpSlice::from_slice(packet.payload()).map_err(|_| DropReason::Malformed)?;
+    if slice.checksum() == 0 {
+        return Ok(slice);
+    }
+    let (source, destination) = (packet.source().octets(), packet.destination().octets());
+    match slice
+        .to_header()
+        .calc_checksum_ipv4_raw(source, destination, slice.payload())
+    {
+        Ok(sum) if sum == slice.checksum() => Ok(slice),
+        _ => Err(DropReason::TransportChecksum),
+    }
+}
+
+impl Member {
+    /// The server has begun a new life: what was known of the old one does not hold.
+    fn restarted(&mut self, incarnation: u32) {
+        self.incarnation = incarnation;
+        self.sequence = [0; 3];
+        self.next_part = 0;
+        self.partial.clear();
+        self.listen.clear();
+        self.connections = 0;
+        self.sent = 0;
+        self.left = false;
+    }
+
+    /// Whether a message is newer than what was heard; parts of a report come in order.
+    fn take_sequence(&mut self, header: &SynchHeader) -> bool {
+        let newest = self.sequence.iter().copied().max().unwrap_or(0);
+        let Some(priority) = PRIORITIES.iter().position(|kind| *kind == header.kind) else {
+            // Leave: nothing of this life comes after it.
+            let newer = header.sequence > newest && !self.left;
+            self.sequence = [header.sequence.max(newest); 3];
+            return newer;
+        };
+        let last = &mut self.sequence[priority];
+        if self.left {
+            return false;
+        }
+        if header.kind == SynchKind::Medium {
+            let begins = header.part == 0 && header.sequence > *last;
+            let goes_on =
+                header.part != 0 && header.sequence == *last && header.part == self.next_part;
+            if begins {
+                self.partial.clear();
+            }
+            if begins || goes_on {
+                *last = header.sequence;
+                self.next_part = header.part.saturating_add(1);
+            }
+            return begins || goes_on;
+        }
+        let newer = header.sequence > *last || (header.part > 0 && header.sequence == *last);
+        *last = header.sequence.max(*last);
+        newer
+    }
+
+    fn take_record(&mut self, record: &Record<'_>) {
+        match record {
+            Record::State(state) => {
+                self.connections = state.connections;
+                self.load = Load {
+                    cpu: f32::from(state.cpu) / CPU_UNIT,
+                    free_memory: state.free_memory,
+                    free_bandwidth: state.free_bandwidth,
+                };
+                self.sent = 0;
+            }
+            Record::Identity(identity) => {
+                if self.name != identity.name {
+                    self.name = identity.name.to_string();
+                }
+                self.port_b = identity.port_b;
+                self.hardware = identity.hardware;
+            }
+            Record::Listen(listen) if self.partial.len() < LISTEN_BOUND => {
+                self.partial.push(Listen {
+                    address: listen.address,
+                    protocol: listen.protocol,
+                    service: listen.service.to_string(),
+                })
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Packets (0x02) that overtook their endpoint (0x01).
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use ipos_proto::MacAddr;
+
+use crate::flow::Flow;
+use crate::time::{Duration, Instant};
+
+/// Flows that may have packets waiting at once.
+const FLOWS: usize = 64;
+
+#[derive(Debug)]
+struct Packet {
+    flow: Flow,
+    from: MacAddr,
+    bytes: Box<[u8]>,
+    until: Instant,
+}
+
+/// A bounded number of packets for a bounded time. Full: the new one is dropped.
+#[derive(Debug)]
+pub(crate) struct Early {
+    packets: VecDeque<Packet>,
+    per_flow: usize,
+    keep: Duration,
+}
+
+impl Early {
+    pub(crate) fn new(per_flow: usize, keep: Duration) -> Early {
+        Early {
+            packets: VecDeque::new(),
+            per_flow,
+            keep,
+        }
+    }
+
+    /// Keeps a packet that `from` sent; `false` when there is no room.
+    pub(crate) fn push(&mut self, now: Instant, flow: Flow, from: MacAddr, bytes: &[u8]) -> bool {
+        let of_flow = self.packets.iter().filter(|p| p.flow == flow).count();
+        if of_flow >= self.per_flow || self.packets.len() >= self.per_flow.saturating_mul(FLOWS) {
+            return false;
+        }
+        self.packets.push_back(Packet {
+            flow,
+            from,
+            bytes: bytes.into(),
+            until: now + self.keep,
+        });
+        true
+    }
+
+    /// The flow's packets from that sender, in the order of their arrival.
+    pub(crate) fn take(&mut self, flow: &Flow, from: MacAddr) -> Vec<Box<[u8]>> {
+        let mut taken = Vec::new();
+        if self.packets.is_empty() {
+            return taken;
+        }
+        self.packets.retain_mut(|packet| {
+            let matches = packet.flow == *flow && packet.from == from;
+            if matches {
+                taken.push(core::mem::take(&mut packet.bytes));
+            }
+            !matches
+        });
+        taken
+    }
+
+    /// Drops what has waited too long; how many packets.
+    pub(crate) fn expire(&mut self, now: Instant) -> usize {
+        let mut expired = 0;
+        // All wait equally long, so the oldest is in front.
+        while self
+            .packets
+            .front()
+            .is_some_and(|packet| packet.until <= now)
+        {
+            self.packets.pop_front();
+            expired += 1;
+        }
+        expired
+    }
+
+    /// When [`Early::expire`] must be called.
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        self.packets.front().map(|packet| packet.until)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    pub(crate) fn bound(&self) -> usize {
+        self.per_flow.saturating_mul(FLOWS)
+    }
+}

@@ -1,0 +1,116 @@
+//! What a device tells its host, and what becomes of a frame.
+
+use alloc::string::String;
+use core::net::Ipv4Addr;
+use core::ops::Range;
+
+use ipos_proto::ENCAPSULATION_LEN;
+
+use crate::counters::DropReason;
+use crate::flow::Flow;
+use crate::time::Duration;
+
+/// A port of the device (FIG. 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Port {
+    /// Clients.
+    A,
+    /// The other servers.
+    B,
+    /// State.
+    Synch,
+}
+
+impl Port {
+    /// All ports.
+    pub const ALL: [Port; 3] = [Port::A, Port::B, Port::Synch];
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The device took what it needs; answers, if any, wait in [`Device::poll_transmit`](crate::Device::poll_transmit).
+    Consumed,
+    /// The frame's packet goes on, unmodified, to another server.
+    Forward(Forward),
+    /// Dropped and counted.
+    Drop(DropReason),
+}
+
+/// A packet to be sent to another server: `headers`, then `payload` of the frame it came in
+/// (FIG. 9A: "output through Port B").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The port to send it through.
+    pub port: Port,
+    /// The new Ethernet and ipOS headers.
+    pub headers: [u8; ENCAPSULATION_LEN],
+    /// The part of the received frame that follows them: the client's IP packet.
+    pub payload: Range<usize>,
+}
+
+/// Refers to an endpoint of one device. Never reused for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// Refers to a listening socket: its place in [`Config::listen`](crate::Config::listen).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(pub usize);
+
+/// How an endpoint came to this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The client connected here.
+    Local,
+    /// It was migrated here by the server with this Port B address.
+    Migrated(Ipv4Addr),
+}
+
+/// Why an endpoint is gone before its application closed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The client sent RST.
+    Reset,
+    /// Retransmissions were not answered.
+    TimedOut,
+    /// The endpoint was installed but its client's packets never came.
+    NeverOwned,
+}
+
+/// What the host must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An endpoint is bound to the application behind `listener` (FIG. 10A, 10C): connect it.
+    Bound {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The listening socket it belongs to.
+        listener: ListenerId,
+        /// Its flow.
+        flow: Flow,
+        /// Where it comes from.
+        origin: Origin,
+    },
+    /// There is something to read: bytes, or the end of the client's stream.
+    Readable(EndpointId),
+    /// There is room to write again.
+    Writable(EndpointId),
+    /// The endpoint is gone: its id is invalid from now on.
+    Failed(EndpointId, Failure),
+    /// An endpoint of this server now belongs to another one.
+    Migrated {
+        /// Its flow.
+        flow: Flow,
+        /// The name of the server that has it.
+        to: String,
+        /// From the first 0x01 to the 0x03.
+        took: Duration,
+    },
+    /// A server joined the farm, or came back.
+    ServerUp(String),
+    /// A server left, or fell silent.
+    ServerDown(String),
+}

@@ -1,0 +1,188 @@
+//! The flow tables of FIG. 12: temporary, local, forward-connect and forward.
+//!
+//! A flow is in one of them at a time, so they are one index whose records say which: a packet is classified
+//! with one look-up, and a record moves from one table to the next in place.
+
+use alloc::boxed::Box;
+use core::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::flow::Flow;
+use crate::handover::{Forwarding, Installed, Pending};
+use crate::time::Instant;
+use crate::timer_queue::TimerQueue;
+
+/// Where a flow stands.
+#[derive(Debug)]
+pub(crate) enum Record {
+    /// Endpoint not yet bound to an application socket.
+    Temporary(Box<Pending>),
+    /// Endpoint bound to an application on this server.
+    Local(u32),
+    /// Endpoint migrated to this server.
+    ForwardConnect(Box<Installed>),
+    /// Endpoint migrated away.
+    Forward(Forwarding),
+}
+
+/// The four tables' names, in the order of their counts.
+pub(crate) const TABLES: [&str; 4] = ["temporary", "local", "forward-connect", "forward"];
+
+impl Record {
+    fn table(&self) -> usize {
+        match self {
+            Record::Temporary(_) => 0,
+            Record::Local(_) => 1,
+            Record::ForwardConnect(_) => 2,
+            Record::Forward(_) => 3,
+        }
+    }
+
+    /// The endpoint, where the flow has one here.
+    pub(crate) fn endpoint(&self) -> Option<u32> {
+        match self {
+            Record::Temporary(pending) => Some(pending.endpoint),
+            Record::Local(endpoint) => Some(*endpoint),
+            Record::ForwardConnect(installed) => Some(installed.endpoint),
+            Record::Forward(_) => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    flow: Flow,
+    record: Record,
+    scheduled: Option<Instant>,
+}
+
+/// All flows of a device.
+#[derive(Debug)]
+pub(crate) struct FlowTable {
+    index: HashTable<u32>,
+    entries: Slab<Entry>,
+    hasher: FixedState,
+    counts: [usize; 4],
+    timers: TimerQueue,
+}
+
+impl FlowTable {
+    /// An empty table whose hash nobody can foresee who does not know `seed`.
+    pub(crate) fn new(seed: u64) -> FlowTable {
+        FlowTable {
+            index: HashTable::new(),
+            entries: Slab::new(),
+            hasher: FixedState::with_seed(seed),
+            counts: [0; 4],
+            timers: TimerQueue::default(),
+        }
+    }
+
+    /// Records in the tables, in the order of [`TABLES`].
+    pub(crate) fn counts(&self) -> [usize; 4] {
+        self.counts
+    }
+
+    pub(crate) fn temporary(&self) -> usize {
+        self.counts[0]
+    }
+
+    /// Established connections of this server: local and forward-connect.
+    pub(crate) fn bound(&self) -> usize {
+        self.counts[1] + self.counts[2]
+    }
+
+    pub(crate) fn forward(&self) -> usize {
+        self.counts[3]
+    }
+
+    /// A flow's place.
+    pub(crate) fn find(&self, flow: &Flow) -> Option<u32> {
+        let hash = self.hasher.hash_one(flow);
+        self.index
+            .find(hash, |&key| {
+                self.entries
+                    .get(key as usize)
+                    .is_some_and(|e| e.flow == *flow)
+            })
+            .copied()
+    }
+
+    pub(crate) fn get(&self, key: u32) -> Option<(&Flow, &Record)> {
+        self.entries
+            .get(key as usize)
+            .map(|entry| (&entry.flow, &entry.record))
+    }
+
+    pub(crate) fn get_mut(&mut self, key: u32) -> Option<(&Flow, &mut Record)> {
+        self.entries
+            .get_mut(key as usize)
+            .map(|entry| (&entry.flow, &mut entry.record))
+    }
+
+    /// Adds a flow that is not in the table.
+    pub(crate) fn insert(&mut self, flow: Flow, record: Record) -> u32 {
+        let hash = self.hasher.hash_one(flow);
+        self.counts[record.table()] += 1;
+        // The tables' bounds are far below 2^32.
+        let key = self.entries.insert(Entry {
+            flow,
+            record,
+            scheduled: None,
+        }) as u32;
+        let entries = &self.entries;
+        let hasher = &self.hasher;
+        self.index.insert_unique(hash, key, |&k| {
+            entries
+                .get(k as usize)
+                .map_or(0, |e| hasher.hash_one(e.flow))
+        });
+        key
+    }
+
+    /// Moves a flow to the table that `record` belongs to; its deadline ends.
+    pub(crate) fn replace(&mut self, key: u32, record: Record) -> Option<Record> {
+        let entry = self.entries.get_mut(key as usize)?;
+        self.timers.schedule(key, &mut entry.scheduled, None);
+        self.counts[record.table()] += 1;
+        let old = core::mem::replace(&mut entry.record, record);
+        self.counts[old.table()] -= 1;
+        Some(old)
+    }
+
+    /// Removes a flow.
+    pub(crate) fn remove(&mut self, key: u32) -> Option<(Flow, Record)> {
+        let mut entry = self.entries.try_remove(key as usize)?;
+        self.timers.schedule(key, &mut entry.scheduled, None);
+        self.counts[entry.record.table()] -= 1;
+        let hash = self.hasher.hash_one(entry.flow);
+        if let Ok(found) = self.index.find_entry(hash, |&k| k == key) {
+            found.remove();
+        }
+        Some((entry.flow, entry.record))
+    }
+
+    /// Sets or ends a flow's deadline.
+    pub(crate) fn schedule(&mut self, key: u32, at: Option<Instant>) {
+        if let Some(entry) = self.entries.get_mut(key as usize) {
+            self.timers.schedule(key, &mut entry.scheduled, at);
+        }
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// A flow whose deadline has passed; it has none any more.
+    pub(crate) fn expired(&mut self, now: Instant) -> Option<u32> {
+        let key = self.timers.pop(now)?;
+        if let Some(entry) = self.entries.get_mut(key as usize) {
+            entry.scheduled = None;
+        }
+        Some(key)
+    }
+}

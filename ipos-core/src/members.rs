@@ -1,0 +1,162 @@
+//! The server state table (FIG. 12): who is in the farm, and how loaded.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use ipos_proto::MacAddr;
+
+use crate::config::Listen;
+use crate::inspect::Load;
+use crate::time::{Duration, Instant};
+
+/// What another server has told of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    /// Its Synch address: the table's key.
+    pub(crate) synch: Ipv4Addr,
+    pub(crate) name: String,
+    pub(crate) port_b: Ipv4Addr,
+    pub(crate) hardware: MacAddr,
+    pub(crate) connections: u32,
+    pub(crate) load: Load,
+    pub(crate) draining: bool,
+    pub(crate) listen: Vec<Listen>,
+    pub(crate) incarnation: u32,
+    /// Sequence number of the last report of each priority.
+    pub(crate) sequence: [u32; 3],
+    /// The parts of a report that have come so far.
+    pub(crate) partial: Vec<Listen>,
+    pub(crate) next_part: u8,
+    pub(crate) heard: Instant,
+    /// It has said that it leaves: kept so that an older message does not bring it back.
+    pub(crate) left: bool,
+    /// It counts as up: the host was told so.
+    pub(crate) up: bool,
+    /// Connections sent to it since its last advert.
+    pub(crate) sent: u32,
+    /// Requests for which it was selected.
+    pub(crate) selected: u64,
+    /// Sum of the probabilities that the policy gave to it.
+    pub(crate) expected: f64,
+}
+
+impl Member {
+    /// Whether it has been heard within the silence time.
+    pub(crate) fn is_alive(&self, now: Instant, silence: Duration) -> bool {
+        !self.left && self.is_identified() && now.saturating_since(self.heard) <= silence
+    }
+
+    /// Whether it has told where its Port B is.
+    pub(crate) fn is_identified(&self) -> bool {
+        !self.port_b.is_unspecified()
+    }
+
+    /// The port of its application for a service.
+    pub(crate) fn serves(&self, wanted: &Listen) -> Option<u16> {
+        let same = |l: &&Listen| l.protocol == wanted.protocol && l.service == wanted.service;
+        // The same port where it has one, so that several listeners of a service stay apart.
+        let exact = self
+            .listen
+            .iter()
+            .filter(same)
+            .find(|l| l.address.port() == wanted.address.port());
+        exact
+            .or_else(|| self.listen.iter().find(same))
+            .map(|l| l.address.port())
+    }
+}
+
+/// All other servers. Bounded: full, messages of unknown ones are dropped.
+#[derive(Debug)]
+pub(crate) struct Members {
+    table: Vec<Member>,
+    bound: usize,
+}
+
+impl Members {
+    pub(crate) fn new(bound: usize) -> Members {
+        Members {
+            table: Vec::new(),
+            bound,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn bound(&self) -> usize {
+        self.bound
+    }
+
+    /// All of them, by Synch address.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.table.iter()
+    }
+
+    pub(crate) fn get_mut(&mut self, synch: Ipv4Addr) -> Option<&mut Member> {
+        self.table.iter_mut().find(|m| m.synch == synch)
+    }
+
+    /// The server whose Port B has this hardware address.
+    pub(crate) fn by_hardware(&self, hardware: MacAddr) -> Option<&Member> {
+        self.table
+            .iter()
+            .find(|m| m.hardware == hardware && m.is_identified())
+    }
+
+    /// The server whose Port B has this address.
+    pub(crate) fn by_port_b(&self, address: Ipv4Addr) -> Option<&Member> {
+        self.table
+            .iter()
+            .find(|m| m.port_b == address && m.is_identified())
+    }
+
+    pub(crate) fn by_port_b_mut(&mut self, address: Ipv4Addr) -> Option<&mut Member> {
+        self.table
+            .iter_mut()
+            .find(|m| m.port_b == address && m.is_identified())
+    }
+
+    /// A new record; `None` when the table is full.
+    pub(crate) fn add(
+        &mut self,
+        now: Instant,
+        synch: Ipv4Addr,
+        incarnation: u32,
+    ) -> Option<&mut Member> {
+        if self.table.len() >= self.bound {
+            return None;
+        }
+        let member = Member {
+            synch,
+            name: String::new(),
+            port_b: Ipv4Addr::UNSPECIFIED,
+            hardware: MacAddr([0; 6]),
+            connections: 0,
+            load: Load::default(),
+            draining: false,
+            listen: Vec::new(),
+            incarnation,
+            sequence: [0; 3],
+            partial: Vec::new(),
+            next_part: 0,
+            heard: now,
+            left: false,
+            up: false,
+            sent: 0,
+            selected: 0,
+            expected: 0.0,
+        };
+        let at = self.table.partition_point(|m| m.synch < synch);
+        self.table.insert(at, member);
+        self.table.get_mut(at)
+    }
+
+    /// Forgets those that have been silent for so long.
+    pub(crate) fn forget(&mut self, now: Instant, after: Duration) {
+        self.table
+            .retain(|m| now.saturating_since(m.heard) <= after);
+    }
+}

@@ -1,0 +1,252 @@
+//! Neighbours on LAN A: hardware addresses by ARP (RFC 826).
+
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use hashbrown::HashMap;
+use ipos_proto::MacAddr;
+
+use crate::time::{Duration, Instant};
+
+/// A confirmed address is used for so long; then it is asked for again, and used meanwhile.
+const FRESH: Duration = Duration::from_secs(60);
+/// Between two requests for one address.
+const RETRY: Duration = Duration::from_millis(250);
+/// Requests without an answer until the address counts as unreachable.
+const TRIES: u8 = 6;
+
+#[derive(Clone, Debug)]
+struct Neighbour {
+    hardware: Option<MacAddr>,
+    /// Confirmed, or first asked for.
+    since: Instant,
+    used: Instant,
+    /// The next request may go out then.
+    retry: Instant,
+    tries: u8,
+    /// Who waits for the address.
+    waiting: Vec<u32>,
+}
+
+/// The neighbour table. Bounded: the longest unused is replaced.
+#[derive(Debug)]
+pub(crate) struct Neighbours {
+    table: HashMap<Ipv4Addr, Neighbour, foldhash::fast::FixedState>,
+    bound: usize,
+    /// The earliest `retry` of an address that somebody waits for.
+    next: Option<Instant>,
+}
+
+/// What is known of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lookup {
+    /// Its hardware address, if known.
+    pub(crate) hardware: Option<MacAddr>,
+    /// A request should be sent.
+    pub(crate) ask: bool,
+}
+
+impl Neighbours {
+    pub(crate) fn new(bound: usize, seed: u64) -> Neighbours {
+        let hasher = foldhash::fast::FixedState::with_seed(seed);
+        Neighbours {
+            table: HashMap::with_hasher(hasher),
+            bound: bound.max(1),
+            next: None,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn bound(&self) -> usize {
+        self.bound
+    }
+
+    /// Looks `address` up for `who`, who is told by [`Neighbours::confirm`] when it was not known.
+    pub(crate) fn lookup(&mut self, now: Instant, address: Ipv4Addr, who: u32) -> Lookup {
+        if !self.table.contains_key(&address) {
+            self.make_room();
+        }
+        let neighbour = self.table.entry(address).or_insert_with(|| Neighbour {
+            hardware: None,
+            since: now,
+            used: now,
+            retry: now,
+            tries: 0,
+            waiting: Vec::new(),
+        });
+        neighbour.used = now;
+        let stale = neighbour.hardware.is_none() || now.saturating_since(neighbour.since) > FRESH;
+        let ask = stale && neighbour.retry <= now;
+        if ask {
+            neighbour.retry = now + RETRY;
+            neighbour.tries = neighbour.tries.saturating_add(1);
+        }
+        if neighbour.hardware.is_none() {
+            if !neighbour.waiting.contains(&who) {
+                neighbour.waiting.push(who);
+            }
+            let retry = neighbour.retry;
+            self.next = Some(self.next.map_or(retry, |next| next.min(retry)));
+        }
+        Lookup {
+            hardware: neighbour.hardware,
+            ask,
+        }
+    }
+
+    /// `address` is at `hardware`. Learnt where somebody has asked for it, or where `learn` says that it is of use
+    /// (RFC 826: the target of a request). Returns those who waited.
+    pub(crate) fn confirm(
+        &mut self,
+        now: Instant,
+        address: Ipv4Addr,
+        hardware: MacAddr,
+        learn: bool,
+    ) -> Vec<u32> {
+        if learn && !self.table.contains_key(&address) {
+            self.make_room();
+            let fresh = Neighbour {
+                hardware: None,
+                since: now,
+                used: now,
+                retry: now,
+                tries: 0,
+                waiting: Vec::new(),
+            };
+            self.table.insert(address, fresh);
+        }
+        let Some(neighbour) = self.table.get_mut(&address) else {
+            return Vec::new();
+        };
+        neighbour.hardware = Some(hardware);
+        neighbour.since = now;
+        neighbour.tries = 0;
+        core::mem::take(&mut neighbour.waiting)
+    }
+
+    /// When [`Neighbours::due`] must be called.
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Addresses to ask for again. One that does not answer is forgotten; who waits asks anew with the next segment.
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<Ipv4Addr> {
+        if self.next.is_none_or(|next| next > now) {
+            return Vec::new();
+        }
+        let mut due = Vec::new();
+        self.table.retain(|address, n| {
+            if n.hardware.is_some() || n.retry > now {
+                return true;
+            }
+            if n.tries >= TRIES || n.waiting.is_empty() {
+                return false;
+            }
+            n.tries += 1;
+            n.retry = now + RETRY;
+            due.push(*address);
+            true
+        });
+        let pending = self.table.values().filter(|n| n.hardware.is_none());
+        self.next = pending.map(|n| n.retry).min();
+        due.sort_unstable();
+        due
+    }
+
+    fn make_room(&mut self) {
+        if self.table.len() < self.bound {
+            return;
+        }
+        let oldest = self
+            .table
+            .iter()
+            .min_by_key(|(address, n)| (n.used, **address))
+            .map(|(address, _)| *address);
+        if let Some(oldest) = oldest {
+            self.table.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+    const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    #[test]
+    fn asks_until_answered_and_wakes_who_waits() {
+        let mut table = Neighbours::new(4, 1);
+        assert_eq!(
+            table.lookup(at(0), HOST, 7),
+            Lookup {
+                hardware: None,
+                ask: true
+            }
+        );
+        assert_eq!(
+            table.lookup(at(1), HOST, 8),
+            Lookup {
+                hardware: None,
+                ask: false
+            }
+        );
+        assert!(table.due(at(100)).is_empty());
+        assert_eq!(table.due(at(250)), [HOST]);
+        assert_eq!(table.confirm(at(260), HOST, MAC, false), [7, 8]);
+        assert_eq!(
+            table.lookup(at(300), HOST, 7),
+            Lookup {
+                hardware: Some(MAC),
+                ask: false
+            }
+        );
+        assert!(table.due(at(10_000)).is_empty());
+        assert_eq!(table.timeout(), None);
+        assert_eq!(
+            table.lookup(at(61_000), HOST, 7),
+            Lookup {
+                hardware: Some(MAC),
+                ask: true
+            }
+        );
+    }
+
+    #[test]
+    fn an_address_that_never_answers_is_forgotten() {
+        let mut table = Neighbours::new(4, 1);
+        table.lookup(at(0), HOST, 7);
+        let mut asked = 0;
+        while let Some(next) = table.timeout() {
+            asked += table.due(next).len();
+        }
+        assert_eq!((asked, table.len()), (usize::from(TRIES) - 1, 0));
+    }
+
+    #[test]
+    fn a_full_table_replaces_the_longest_unused() {
+        let mut table = Neighbours::new(2, 1);
+        let host = |n| Ipv4Addr::new(10, 0, 0, n);
+        for n in 1..=3 {
+            table.confirm(at(n.into()), host(n), MAC, true);
+        }
+        assert_eq!(table.len(), 2);
+        assert_eq!(table.lookup(at(9), host(1), 0).hardware, None);
+        assert_eq!(table.lookup(at(9), host(3), 0).hardware, Some(MAC));
+    }
+
+    #[test]
+    fn unasked_answers_are_not_learnt() {
+        let mut table = Neighbours::new(4, 1);
+        assert!(table.confirm(at(0), HOST, MAC, false).is_empty());
+        assert_eq!(table.len(), 0);
+    }
+}

@@ -1,0 +1,51 @@
+//! Frames that wait for a port, other than those built from endpoints.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::event::Port;
+
+/// One bounded queue a port. Full: the new frame is dropped; what it carries is sent again or lost as
+/// on any network.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queues: [VecDeque<Vec<u8>>; Port::ALL.len()],
+    bound: usize,
+    /// Frames dropped.
+    pub(crate) dropped: u64,
+}
+
+impl Outbox {
+    pub(crate) fn new(bound: usize) -> Outbox {
+        Outbox {
+            queues: Default::default(),
+            bound,
+            dropped: 0,
+        }
+    }
+
+    pub(crate) fn push(&mut self, port: Port, frame: Vec<u8>) {
+        let queue = &mut self.queues[port as usize];
+        if queue.len() < self.bound {
+            queue.push_back(frame);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// Copies the next frame for `port` to `out`. A frame that does not fit is dropped.
+    pub(crate) fn pop(&mut self, port: Port, out: &mut [u8]) -> Option<usize> {
+        while let Some(frame) = self.queues[port as usize].pop_front() {
+            if let Some(room) = out.get_mut(..frame.len()) {
+                room.copy_from_slice(&frame);
+                return Some(frame.len());
+            }
+            self.dropped += 1;
+        }
+        None
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.queues.iter().map(VecDeque::len).sum()
+    }
+}

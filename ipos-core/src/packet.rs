@@ -1,0 +1,87 @@
+//! Packets in: verified views over a frame's bytes.
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::ops::Range;
+
+use etherparse::{IpNumber, Ipv4HeaderSlice, TcpSlice};
+use ipos_proto::{Protocol, internet_checksum};
+
+use crate::counters::DropReason;
+use crate::flow::Flow;
+
+/// EtherType of IPv4.
+pub(crate) const IPV4: u16 = 0x0800;
+/// EtherType of ARP.
+pub(crate) const ARP: u16 = 0x0806;
+
+/// An IPv4 packet whose header is right: its length, its checksum, not a fragment.
+#[derive(Clone, Debug)]
+pub(crate) struct Ipv4Packet<'a> {
+    header: Ipv4HeaderSlice<'a>,
+    bytes: &'a [u8],
+}
+
+impl<'a> Ipv4Packet<'a> {
+    /// Reads the packet at the start of `bytes`; what follows its total length is padding.
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Ipv4Packet<'a>, DropReason> {
+        let header = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| DropReason::Malformed)?;
+        let bytes = bytes
+            .get(..usize::from(header.total_len()))
+            .ok_or(DropReason::Malformed)?;
+        if header.slice().len() > bytes.len() {
+            return Err(DropReason::Malformed);
+        }
+        if internet_checksum(header.slice()) != 0 {
+            return Err(DropReason::IpChecksum);
+        }
+        if header.is_fragmenting_payload() {
+            return Err(DropReason::Fragment);
+        }
+        Ok(Ipv4Packet { header, bytes })
+    }
+
+    pub(crate) fn source(&self) -> Ipv4Addr {
+        self.header.source_addr()
+    }
+
+    pub(crate) fn destination(&self) -> Ipv4Addr {
+        self.header.destination_addr()
+    }
+
+    pub(crate) fn protocol(&self) -> IpNumber {
+        self.header.protocol()
+    }
+
+    /// The whole packet, without padding.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// What follows the header.
+    pub(crate) fn payload(&self) -> &'a [u8] {
+        &self.bytes[self.header.slice().len()..]
+    }
+
+    /// The TCP segment, its checksum verified.
+    pub(crate) fn tcp(&self) -> Result<TcpSlice<'a>, DropReason> {
+        let slice = TcpSlice::from_slice(self.payload()).map_err(|_| DropReason::Malformed)?;
+        match slice.calc_checksum_ipv4(self.header.source(), self.header.destination()) {
+            Ok(sum) if sum == slice.checksum() => Ok(slice),
+            _ => Err(DropReason::TransportChecksum),
+        }
+    }
+
+    /// The flow that a client's segment belongs to.
+    pub(crate) fn tcp_flow(&self, slice: &TcpSlice<'_>) -> Flow {
+        Flow {
+            client: SocketAddrV4::new(self.source(), slice.source_port()),
+            endpoint: SocketAddrV4::new(self.destination(), slice.destination_port()),
+            protocol: Protocol::Tcp,
+        }
+    }
+
+    /// Where the packet lies in a frame whose Ethernet header it follows.
+    pub(crate) fn range(&self) -> Range<usize> {
+        ipos_proto::ETHERNET_LEN..ipos_proto::ETHERNET_LEN + self.bytes.len()
+    }
+}

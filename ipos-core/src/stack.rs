@@ -1,0 +1,281 @@
+//! The protocol stack thread (FIG. 8): all endpoints of a device, their deadlines, and those that have
+//! something to send.
+//!
+//! Segments arrive with a reference to their endpoint (FIG. 9A: "a reference to the connection endpoint"), so nothing is
+//! searched here, and their checksums are verified already.
+
+use alloc::collections::VecDeque;
+
+use ipos_proto::SeqNum;
+use siphasher::sip::SipHasher13;
+use slab::Slab;
+
+use core::hash::{Hash, Hasher};
+
+use crate::config::Tcp;
+use crate::event::{EndpointId, Event, Failure};
+use crate::flow::Flow;
+use crate::tcp::{Endpoint, Outcome, Segment, State};
+use crate::time::Instant;
+use crate::timer_queue::TimerQueue;
+
+/// An endpoint and what the stack knows beside it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) tcp: Endpoint,
+    pub(crate) flow: Flow,
+    /// The flow's place in the flow table.
+    pub(crate) key: u32,
+    generation: u32,
+    /// The client belongs to another server yet: nothing may be sent.
+    pub(crate) muted: bool,
+    /// An application has it.
+    pub(crate) attached: bool,
+    /// In the queue of those that may have something to send.
+    queued: bool,
+    told_readable: bool,
+    told_writable: bool,
+    scheduled: Option<Instant>,
+}
+
+/// All endpoints.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    slots: Slab<Slot>,
+    generation: u32,
+    timers: TimerQueue,
+    ready: VecDeque<u32>,
+    events: VecDeque<Event>,
+    isn_key: [u8; 16],
+}
+
+/// RFC 6528: one tick every 4 µs.
+const ISN_TICK_MICROS: u64 = 4;
+
+impl Stack {
+    pub(crate) fn new(isn_key: [u8; 16]) -> Stack {
+        Stack {
+            slots: Slab::new(),
+            generation: 0,
+            timers: TimerQueue::default(),
+            ready: VecDeque::new(),
+            events: VecDeque::new(),
+            isn_key,
+        }
+    }
+
+    /// RFC 6528 §3: M + F(connection, key); and the offset of the connection's timestamps.
+    pub(crate) fn initial_numbers(&self, now: Instant, flow: &Flow) -> (SeqNum, u32) {
+        let mut hasher = SipHasher13::new_with_key(&self.isn_key);
+        flow.hash(&mut hasher);
+        let hash = hasher.finish();
+        let ticks = (now.as_micros() / ISN_TICK_MICROS) as u32;
+        (
+            SeqNum::new((hash as u32).wrapping_add(ticks)),
+            (hash >> 32) as u32,
+        )
+    }
+
+    /// Adds an endpoint.
+    pub(crate) fn insert(&mut self, tcp: Endpoint, flow: Flow, muted: bool) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        let slot = Slot {
+            tcp,
+            flow,
+            key: u32::MAX,
+            generation: self.generation,
+            muted,
+            attached: false,
+            queued: false,
+            told_readable: false,
+            told_writable: true,
+            scheduled: None,
+        };
+        self.slots.insert(slot) as u32
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&Slot> {
+        self.slots.get(index as usize)
+    }
+
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(index as usize)
+    }
+
+    /// The reference that the host uses.
+    pub(crate) fn id(&self, index: u32) -> Option<EndpointId> {
+        self.get(index).map(|slot| EndpointId {
+            index,
+            generation: slot.generation,
+        })
+    }
+
+    /// The endpoint that the host means, while it has it.
+    pub(crate) fn resolve(&self, id: EndpointId) -> Option<u32> {
+        let slot = self.get(id.index)?;
+        (slot.generation == id.generation && slot.attached).then_some(id.index)
+    }
+
+    pub(crate) fn remove(&mut self, index: u32) -> Option<Slot> {
+        let mut slot = self.slots.try_remove(index as usize)?;
+        self.timers.schedule(index, &mut slot.scheduled, None);
+        Some(slot)
+    }
+
+    /// Endpoints, and bytes that their buffers hold.
+    pub(crate) fn memory(&self) -> usize {
+        self.slots.iter().map(|(_, slot)| slot.tcp.memory()).sum()
+    }
+
+    /// A segment for the endpoint.
+    pub(crate) fn handle(
+        &mut self,
+        now: Instant,
+        tcp: &Tcp,
+        index: u32,
+        segment: &Segment<'_>,
+    ) -> Outcome {
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return Outcome::default();
+        };
+        let outcome = slot.tcp.handle(now, tcp, segment);
+        self.after(index, outcome);
+        outcome
+    }
+
+    /// An endpoint whose deadline has passed, served.
+    pub(crate) fn expired(&mut self, now: Instant, tcp: &Tcp) -> Option<(u32, Outcome)> {
+        let index = self.timers.pop(now)?;
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return Some((index, Outcome::default()));
+        };
+        slot.scheduled = None;
+        let outcome = slot.tcp.handle_timeout(now, tcp);
+        self.after(index, outcome);
+        Some((index, outcome))
+    }
+
+    /// Tells the host, and looks at deadlines and output again.
+    fn after(&mut self, index: u32, outcome: Outcome) {
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return;
+        };
+        let id = EndpointId {
+            index,
+            generation: slot.generation,
+        };
+        if slot.attached {
+            if outcome.readable && !slot.told_readable {
+                slot.told_readable = true;
+                self.events.push_back(Event::Readable(id));
+            }
+            if outcome.writable && !slot.told_writable {
+                slot.told_writable = true;
+                self.events.push_back(Event::Writable(id));
+            }
+        }
+        self.touch(index);
+    }
+
+    /// The endpoint may have something to send, or another deadline.
+    pub(crate) fn touch(&mut self, index: u32) {
+        self.reschedule(index);
+        if let Some(slot) = self.slots.get_mut(index as usize)
+            && !slot.queued
+            && !slot.muted
+        {
+            slot.queued = true;
+            self.ready.push_back(index);
+        }
+    }
+
+    /// The endpoint may have another deadline.
+    pub(crate) fn reschedule(&mut self, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            let at = if slot.muted { None } else { slot.tcp.timeout() };
+            self.timers.schedule_lazily(index, &mut slot.scheduled, at);
+        }
+    }
+
+    /// The next endpoint that may have something to send. It leaves the queue.
+    pub(crate) fn next_ready(&mut self) -> Option<u32> {
+        loop {
+            let index = self.ready.pop_front()?;
+            if let Some(slot) = self.slots.get_mut(index as usize)
+                && slot.queued
+            {
+                slot.queued = false;
+                return Some(index);
+            }
+        }
+    }
+
+    /// Gives the endpoint to the application: what has come already is announced.
+    pub(crate) fn attach(&mut self, tcp: &Tcp, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.attached = true;
+            slot.tcp.bound(tcp);
+            let readable = !slot.tcp.readable().is_empty() || slot.tcp.is_finished();
+            self.after(
+                index,
+                Outcome {
+                    readable,
+                    ..Outcome::default()
+                },
+            );
+        }
+    }
+
+    /// The application loses the endpoint.
+    pub(crate) fn fail(&mut self, index: u32, failure: Failure) {
+        if let Some(slot) = self.slots.get_mut(index as usize)
+            && slot.attached
+        {
+            slot.attached = false;
+            self.events.push_back(Event::Failed(
+                EndpointId {
+                    index,
+                    generation: slot.generation,
+                },
+                failure,
+            ));
+        }
+    }
+
+    /// A write took less than it was given: the host is told when there is room.
+    pub(crate) fn wants_to_write(&mut self, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.told_writable = false;
+        }
+    }
+
+    pub(crate) fn push_event(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// Events that wait.
+    pub(crate) fn events(&self) -> usize {
+        self.events.len()
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        if let Event::Readable(id) = &event
+            && let Some(slot) = self.slots.get_mut(id.index as usize)
+            && slot.generation == id.generation
+        {
+            slot.told_readable = false;
+        }
+        Some(event)
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Whether the endpoint has ended and may be removed.
+    pub(crate) fn is_closed(&self, index: u32) -> bool {
+        self.get(index)
+            .is_some_and(|slot| slot.tcp.state() == State::Closed)
+    }
+}

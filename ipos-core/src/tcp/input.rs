@@ -1,0 +1,407 @@
+//! Segments and timeouts in (RFC 9293 §3.10.7, RFC 5961, RFC 7323 §5).
+
+use ipos_proto::SeqNum;
+
+use super::congestion::Congestion;
+use super::endpoint::{AckDue, Endpoint};
+use super::segment::{Flags, Options, Outgoing, Segment, Timestamp};
+use super::state::State;
+use super::timers::Timer;
+use crate::config::Tcp;
+use crate::event::Failure;
+use crate::time::{Duration, Instant};
+
+/// RFC 7323 §5.5: after so long TS.Recent says nothing.
+const TS_RECENT_VALID: Duration = Duration::from_secs(24 * 24 * 3600);
+/// RFC 6582 and RFC 5681: so many duplicates mean a loss.
+const DUPACK_THRESHOLD: u8 = 3;
+/// How far a TSecr may be ahead of our clock to be believed, in ms: what a migration can take.
+const CLOCK_AHEAD: i32 = 60_000;
+
+/// What a segment did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The segment's data or FIN was taken in, or had been.
+    pub(crate) accepted: bool,
+    /// New bytes, or the end of the stream, may be read.
+    pub(crate) readable: bool,
+    /// Room to write came back.
+    pub(crate) writable: bool,
+    /// The connection is gone.
+    pub(crate) failed: Option<Failure>,
+    /// A SYN that opens a new connection in place of one in TIME-WAIT (RFC 9293 §3.10.7.4).
+    pub(crate) reopen: bool,
+    /// The segment must be answered with RST (it belongs to no connection of this kind).
+    pub(crate) refuse: bool,
+}
+
+/// The RST that answers `segment` when no connection takes it (RFC 9293 §3.10.7.1); none for a RST.
+pub(crate) fn reset_for(segment: &Segment<'_>) -> Option<Outgoing> {
+    if segment.flags.rst {
+        return None;
+    }
+    let (seq, ack, flags) = if segment.flags.ack {
+        (segment.ack, SeqNum::default(), Flags::RST)
+    } else {
+        (
+            SeqNum::default(),
+            segment.seq + segment.len(),
+            Flags::RST_ACK,
+        )
+    };
+    Some(Outgoing {
+        seq,
+        ack,
+        flags,
+        window: 0,
+        options: Options::default(),
+        payload: (0, 0),
+    })
+}
+
+impl Endpoint {
+    /// A segment of this connection, its checksum verified.
+    pub(crate) fn handle(&mut self, now: Instant, tcp: &Tcp, segment: &Segment<'_>) -> Outcome {
+        let mut outcome = Outcome::default();
+        if self.state == State::Closed || self.reset {
+            return outcome;
+        }
+        if self.is_duplicate_syn(segment) {
+            self.syn_ack = true;
+            return outcome;
+        }
+        if self.state == State::TimeWait
+            && segment.flags.syn
+            && !segment.flags.rst
+            && segment.seq.gt(self.rx.nxt)
+        {
+            outcome.reopen = true;
+            return outcome;
+        }
+        if !self.is_acceptable(now, segment) {
+            if !segment.flags.rst {
+                self.ack_due = AckDue::Now;
+                if self.state == State::TimeWait {
+                    self.enter_time_wait(now, tcp);
+                }
+            }
+            return outcome;
+        }
+        if segment.flags.rst {
+            // RFC 5961 §3.2: only the exact number resets.
+            if segment.seq == self.rx.nxt {
+                self.state = State::Closed;
+                outcome.failed = Some(Failure::Reset);
+            } else {
+                self.ack_due = AckDue::Now;
+            }
+            return outcome;
+        }
+        if segment.flags.syn {
+            // RFC 5961 §4.2.
+            self.ack_due = AckDue::Now;
+            return outcome;
+        }
+        if !segment.flags.ack || !self.take_ack(now, tcp, segment, &mut outcome) {
+            return outcome;
+        }
+        self.heard = now;
+        self.take_timestamp(now, segment);
+        self.take_data(now, tcp, segment, &mut outcome);
+        outcome
+    }
+
+    /// RFC 9293 §3.10.7.4 first, in SYN-RECEIVED: the client has not seen our SYN-ACK.
+    fn is_duplicate_syn(&self, segment: &Segment<'_>) -> bool {
+        let Flags { syn, ack, rst, .. } = segment.flags;
+        self.state == State::SynReceived && syn && !ack && !rst && segment.seq == self.rx.irs
+    }
+
+    /// PAWS (RFC 7323 §5.3) and the sequence number test (RFC 9293 §3.10.7.4).
+    fn is_acceptable(&self, now: Instant, segment: &Segment<'_>) -> bool {
+        if let (Some(ours), Some(theirs)) = (self.timestamps, segment.options.timestamp)
+            && !segment.flags.rst
+            && is_before(theirs.value, ours.recent)
+            && now.saturating_since(ours.recent_at) < TS_RECENT_VALID
+        {
+            return false;
+        }
+        let nxt = self.rx.nxt;
+        let window = self.rx.announced();
+        let in_window = |seq: SeqNum| seq.ge(nxt) && seq.lt(nxt + window);
+        match (segment.len(), window) {
+            // The right edge itself counts: a client that has filled the window acknowledges from there.
+            (0, _) => in_window(segment.seq) || segment.seq == nxt + window,
+            // With a closed window the ACK and the RST still count (RFC 9293 §3.10.7.4).
+            (_, 0) => segment.seq == nxt,
+            (len, _) => in_window(segment.seq) || in_window(segment.seq + (len - 1)),
+        }
+    }
+
+    /// The ACK part of a segment; `false` ends its processing.
+    fn take_ack(
+        &mut self,
+        now: Instant,
+        tcp: &Tcp,
+        segment: &Segment<'_>,
+        outcome: &mut Outcome,
+    ) -> bool {
+        let ack = segment.ack;
+        if self.state == State::SynReceived {
+            if ack != self.tx.max || self.tx.una == self.tx.max {
+                outcome.refuse = true;
+                return false;
+            }
+            self.state = State::Established;
+            self.syn_ack = false;
+            self.tx.wl1 = segment.seq - 1;
+        }
+        // RFC 5961 §5.2.
+        if ack.gt(self.tx.max) || ack.lt(self.tx.una - self.tx.max_wnd) {
+            self.ack_due = AckDue::Now;
+            return false;
+        }
+        let window = u32::from(segment.window) << self.scale.map_or(0, |scale| scale.send);
+        self.follow_clock(now, segment);
+        if ack.gt(self.tx.una) {
+            self.take_new_ack(now, tcp, segment, outcome);
+        } else if ack == self.tx.una {
+            let duplicate = segment.len() == 0 && window == self.tx.wnd && self.tx.outstanding();
+            if duplicate {
+                self.take_duplicate_ack();
+            }
+        }
+        self.take_window(now, segment, window);
+        true
+    }
+
+    /// Our clock must not be behind a TSval that this connection has already sent from another server.
+    fn follow_clock(&mut self, now: Instant, segment: &Segment<'_>) {
+        if let (Some(ours), Some(Timestamp { echo, .. })) =
+            (&mut self.timestamps, segment.options.timestamp)
+        {
+            let ahead = echo.wrapping_sub(ours.value(now)) as i32;
+            if (1..CLOCK_AHEAD).contains(&ahead) {
+                ours.offset = ours.offset.wrapping_add(ahead as u32);
+            }
+        }
+    }
+
+    fn take_new_ack(
+        &mut self,
+        now: Instant,
+        tcp: &Tcp,
+        segment: &Segment<'_>,
+        outcome: &mut Outcome,
+    ) {
+        let ack = segment.ack;
+        self.take_sample(now, tcp, segment);
+        let (acked, fin_acknowledged) = self.tx.acknowledge(ack);
+        self.retries = 0;
+        if self.recovering && ack.lt(self.recover) {
+            // RFC 6582 §3.2: a partial acknowledgment means that the next segment is lost too.
+            self.resend = true;
+            let segments = (acked / u32::from(self.snd_mss)) as u8;
+            self.dupacks = self.dupacks.saturating_sub(segments).max(1);
+        } else {
+            if self.recovering {
+                self.recovering = false;
+                self.congestion.on_recovered();
+            } else {
+                self.congestion.on_ack(acked);
+            }
+            self.dupacks = 0;
+        }
+        if self.tx.outstanding() {
+            self.arm_retransmission(now, tcp);
+        } else {
+            self.timers.stop(Timer::Retransmission);
+        }
+        outcome.writable = acked > 0 && self.writable() > 0;
+        if fin_acknowledged {
+            self.state = self.state.on_fin_acknowledged();
+            match self.state {
+                State::TimeWait => self.enter_time_wait(now, tcp),
+                State::FinWait2 if self.released => {
+                    self.timers.set(Timer::Close, now + tcp.fin_wait_2)
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// RFC 6298 §3 (Karn) and RFC 7323 §4.1: a segment sent again is measured by its timestamp only.
+    fn take_sample(&mut self, now: Instant, tcp: &Tcp, segment: &Segment<'_>) {
+        let measured = self.measure.filter(|(ends, _)| ends.le(segment.ack));
+        let sample = if let Some((_, start)) = measured {
+            self.measure = None;
+            Some(now.saturating_since(start))
+        } else if self.rtt.shift > 0 {
+            let echoed = self.timestamps.zip(segment.options.timestamp);
+            echoed
+                .map(|(ours, theirs)| ours.value(now).wrapping_sub(theirs.echo))
+                .and_then(|ms| {
+                    let ms = i32::try_from(ms).ok()?;
+                    (ms as u32 <= tcp.max_rto.as_millis() as u32)
+                        .then(|| Duration::from_millis(ms as u64))
+                })
+        } else {
+            None
+        };
+        if let Some(sample) = sample {
+            self.rtt.sample(sample, tcp.min_rto, tcp.max_rto);
+        }
+    }
+
+    fn take_duplicate_ack(&mut self) {
+        self.dupacks = self.dupacks.saturating_add(1);
+        let covers_more = self.tx.una.gt(self.recover) || self.recover == self.tx.iss;
+        if self.dupacks == DUPACK_THRESHOLD && !self.recovering && covers_more {
+            self.recover = self.tx.max;
+            self.recovering = true;
+            self.congestion.on_loss(self.tx.in_flight());
+            self.resend = true;
+            self.measure = None;
+        }
+    }
+
+    /// RFC 9293 §3.10.7.4: the window, unless the segment is older than the one that set it.
+    fn take_window(&mut self, now: Instant, segment: &Segment<'_>, window: u32) {
+        let newer = self.tx.wl1.lt(segment.seq)
+            || (self.tx.wl1 == segment.seq && self.tx.wl2.le(segment.ack));
+        if !newer {
+            return;
+        }
+        let opened = self.tx.wnd == 0 && window > 0;
+        self.tx.wnd = window;
+        self.tx.max_wnd = self.tx.max_wnd.max(window);
+        self.tx.wl1 = segment.seq;
+        self.tx.wl2 = segment.ack;
+        if opened {
+            self.timers.stop(Timer::Persist);
+            self.rtt.shift = 0;
+            self.retries = 0;
+            if self.tx.outstanding() && self.timers.get(Timer::Retransmission).is_some() {
+                // What was sent into the closed window is lost.
+                self.timers.set(
+                    Timer::Retransmission,
+                    now + Duration::from_micros(self.rtt.rto.into()),
+                );
+            }
+        }
+    }
+
+    /// RFC 7323 §4.3 (2): TS.Recent follows segments that begin at or before the last acknowledgment.
+    fn take_timestamp(&mut self, now: Instant, segment: &Segment<'_>) {
+        if let (Some(ours), Some(theirs)) = (&mut self.timestamps, segment.options.timestamp)
+            && segment.seq.le(self.last_ack_sent)
+            && !is_before(theirs.value, ours.recent)
+        {
+            ours.recent = theirs.value;
+            ours.recent_at = now;
+        }
+    }
+
+    fn take_data(&mut self, now: Instant, tcp: &Tcp, segment: &Segment<'_>, outcome: &mut Outcome) {
+        if segment.payload.is_empty() && !segment.flags.fin {
+            return;
+        }
+        if !self.state.receives() {
+            // A FIN sent again.
+            self.ack_due = AckDue::Now;
+            if self.state == State::TimeWait {
+                self.enter_time_wait(now, tcp);
+            }
+            return;
+        }
+        if self.released
+            && !segment.payload.is_empty()
+            && (segment.seq + segment.payload.len() as u32).gt(self.rx.nxt)
+        {
+            // Nobody will read it (RFC 9293 §3.6.1).
+            self.abort();
+            return;
+        }
+        self.peer_segment = self.peer_segment.max(segment.payload.len() as u32);
+        let accepted = self
+            .rx
+            .accept(segment.seq, segment.payload, segment.flags.fin);
+        outcome.accepted = true;
+        outcome.readable = accepted.advanced;
+        if accepted.finished {
+            self.state = self.state.on_fin();
+            if self.state == State::TimeWait {
+                self.enter_time_wait(now, tcp);
+            }
+        }
+        let owed = self.rx.nxt.since(self.last_ack_sent).max(0) as u32;
+        if accepted.gap || accepted.finished || !accepted.advanced || owed > self.peer_segment {
+            self.ack_due = AckDue::Now;
+        } else if self.ack_due == AckDue::No {
+            self.ack_due = AckDue::Delayed;
+            self.timers.set(Timer::DelayedAck, now + tcp.delayed_ack);
+        }
+    }
+
+    /// Serves every timer whose deadline has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, tcp: &Tcp) -> Outcome {
+        let mut outcome = Outcome::default();
+        while let Some(timer) = self.timers.expired(now) {
+            match timer {
+                Timer::DelayedAck => self.ack_due = AckDue::Now,
+                Timer::Close => self.state = State::Closed,
+                Timer::Persist => self.persist_timeout(tcp, &mut outcome),
+                Timer::Retransmission => self.retransmission_timeout(tcp, &mut outcome),
+            }
+        }
+        outcome
+    }
+
+    /// A closed window is probed for as long as the application waits; when it is gone, as often as a segment is retransmitted.
+    fn persist_timeout(&mut self, tcp: &Tcp, outcome: &mut Outcome) {
+        if self.released {
+            self.retries = self.retries.saturating_add(1);
+            if self.retries > tcp.retries {
+                outcome.failed = Some(Failure::TimedOut);
+                self.abort();
+                return;
+            }
+        }
+        self.probe = true;
+        self.rtt.back_off();
+    }
+
+    /// RFC 6298 §5.4 to §5.7.
+    fn retransmission_timeout(&mut self, tcp: &Tcp, outcome: &mut Outcome) {
+        let bound = if self.state == State::SynReceived {
+            tcp.syn_retries
+        } else {
+            tcp.retries
+        };
+        if self.retries >= bound {
+            outcome.failed = Some(Failure::TimedOut);
+            self.state = State::Closed;
+            return;
+        }
+        self.retries += 1;
+        if self.state == State::SynReceived {
+            self.syn_ack = true;
+        } else {
+            if self.retries == 1 {
+                self.congestion.on_timeout(self.tx.in_flight());
+            }
+            self.recovering = false;
+            self.recover = self.tx.max;
+            self.dupacks = 0;
+            self.tx.go_back();
+            self.resend = true;
+        }
+        self.rtt.back_off();
+        self.measure = None;
+    }
+}
+
+/// `a` is an earlier timestamp than `b` (RFC 7323 §5.3: unsigned 32-bit, modular).
+fn is_before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}

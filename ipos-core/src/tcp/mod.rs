@@ -1,0 +1,29 @@
+//! The device's own TCP (FIG. 8, protocol stack thread): passive open, sans-IO, and a control block
+//! that can be exported and imported.
+//!
+//! ```text
+//!   segment --> Endpoint::handle --> Receive (reassembly, window)   --> readable / consume
+//!                     |             Transmit (sequence space, buffer) <-- write / shutdown
+//!                     |             Rtt, Congestion, Timers
+//!                     +--> Endpoint::poll --> Outgoing
+//!   Endpoint::export --> control block --> Endpoint::import
+//! ```
+
+mod congestion;
+mod endpoint;
+mod input;
+mod migrate;
+mod output;
+mod receive;
+mod ring;
+mod rtt;
+pub(crate) mod segment;
+mod state;
+mod timers;
+mod transmit;
+
+pub(crate) use endpoint::{Endpoint, MAX_WINDOW_SCALE, Open};
+pub(crate) use input::{Outcome, reset_for};
+pub(crate) use migrate::Replay;
+pub(crate) use segment::{Flags, Outgoing, Segment};
+pub(crate) use state::State;

@@ -1,0 +1,317 @@
+//! The receiving half: reassembly, the window, SACK blocks.
+
+use arrayvec::ArrayVec;
+use ipos_proto::SeqNum;
+
+use super::ring::Ring;
+use super::segment::{SACK_BLOCKS, SackBlock};
+
+/// Blocks that may wait behind a gap. Full: a segment that would begin another one is dropped, and
+/// comes again.
+const BLOCKS: usize = 16;
+
+/// What became of a segment's data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    /// New bytes are in order (or the end of the stream is).
+    pub(crate) advanced: bool,
+    /// The data lies behind a gap, or fills one (RFC 5681 §4.2: acknowledge at once).
+    pub(crate) gap: bool,
+    /// The client's FIN has been reached.
+    pub(crate) finished: bool,
+}
+
+/// Receive sequence space (RFC 9293 §3.3.1) and buffer.
+#[derive(Clone, Debug)]
+pub(crate) struct Receive {
+    /// Initial receive sequence number.
+    pub(crate) irs: SeqNum,
+    /// Next sequence number expected.
+    pub(crate) nxt: SeqNum,
+    /// The right edge announced; never moves left.
+    pub(crate) adv: SeqNum,
+    /// Bytes that may wait for the application.
+    pub(crate) limit: u32,
+    /// Sequence number of the client's FIN, once seen.
+    fin: Option<SeqNum>,
+    /// Unread bytes, and behind them those that wait behind a gap.
+    ring: Ring,
+    /// What waits behind gaps: ascending, apart from each other.
+    blocks: ArrayVec<SackBlock, BLOCKS>,
+    /// The block that changed last.
+    latest: SeqNum,
+}
+
+impl Receive {
+    /// After the client's SYN.
+    pub(crate) fn new(irs: SeqNum, limit: u32) -> Receive {
+        Receive::resume(irs, irs + 1, irs + 1, limit, false)
+    }
+
+    /// From another server's values: everything before `nxt` was consumed there.
+    pub(crate) fn resume(
+        irs: SeqNum,
+        nxt: SeqNum,
+        adv: SeqNum,
+        limit: u32,
+        finished: bool,
+    ) -> Receive {
+        Receive {
+            irs,
+            nxt,
+            adv,
+            limit,
+            fin: finished.then(|| nxt - 1),
+            ring: Ring::default(),
+            blocks: ArrayVec::new(),
+            latest: nxt,
+        }
+    }
+
+    /// Bytes that may be announced now: up to the limit, and never less than announced before.
+    pub(crate) fn window(&self) -> u32 {
+        let free = self.limit.saturating_sub(self.ring.len() as u32);
+        free.max(self.announced())
+    }
+
+    /// Bytes announced and not yet received.
+    pub(crate) fn announced(&self) -> u32 {
+        u32::try_from(self.adv.since(self.nxt)).unwrap_or(0)
+    }
+
+    /// The window field for a segment, and the edge that it announces (RFC 9293 §3.8.6.2.2: it moves in steps that are
+    /// worth a segment).
+    pub(crate) fn announce(&mut self, shift: u8, mss: u32) -> u16 {
+        let announced = self.announced();
+        let window = self.window();
+        let step = mss.min(self.limit / 2);
+        let wanted = if window - announced >= step {
+            window
+        } else {
+            announced
+        };
+        let unit = 1u32 << shift;
+        // Rounding down must not take back what was announced.
+        let mut field = wanted / unit;
+        if field * unit < announced {
+            field += 1;
+        }
+        let field = field.min(u32::from(u16::MAX));
+        self.adv = self.adv.max(self.nxt + field * unit);
+        field as u16
+    }
+
+    /// The application has read so much that the client should know (RFC 9293 §3.8.6.2.2).
+    pub(crate) fn window_update_due(&self, mss: u32) -> bool {
+        let gain = self.window() - self.announced();
+        self.fin.is_none() && gain >= (self.limit / 4).min(self.announced().max(2 * mss))
+    }
+
+    /// Takes a segment's data, `seq` being that of its first byte.
+    pub(crate) fn accept(&mut self, seq: SeqNum, payload: &[u8], fin: bool) -> Accepted {
+        let before = self.nxt;
+        let had_gap = !self.blocks.is_empty();
+        let end = seq + payload.len() as u32;
+        let edge = self.fin.unwrap_or_else(|| self.adv.max(self.nxt));
+        if fin && self.fin.is_none() && end.le(edge) {
+            self.fin = Some(end);
+        }
+        let from = seq.max(self.nxt);
+        let to = end.min(edge);
+        let mut gap = had_gap;
+        if from.lt(to) {
+            let data = &payload[from.since(seq) as usize..to.since(seq) as usize];
+            gap |= from != self.nxt;
+            self.store(from, to, data);
+        }
+        if self.fin == Some(self.nxt) && !self.finished() {
+            self.nxt += 1;
+        }
+        Accepted {
+            advanced: self.nxt != before,
+            gap,
+            finished: self.finished(),
+        }
+    }
+
+    fn store(&mut self, from: SeqNum, to: SeqNum, data: &[u8]) {
+        let offset = self.ring.len() + from.since(self.nxt) as usize;
+        if from == self.nxt {
+            self.ring.write_at(offset, data);
+            self.advance(to);
+            while let Some(&(left, right)) = self.blocks.first() {
+                if self.nxt.lt(left) {
+                    break;
+                }
+                if self.nxt.lt(right) {
+                    self.advance(right);
+                }
+                self.blocks.remove(0);
+            }
+        } else if self.insert(from, to) {
+            self.ring.write_at(offset, data);
+            self.latest = from;
+        }
+    }
+
+    fn advance(&mut self, to: SeqNum) {
+        self.ring.extend(to.since(self.nxt) as usize);
+        self.nxt = to;
+    }
+
+    /// Adds a block, joined with those that it touches; `false` when there is no room.
+    fn insert(&mut self, mut left: SeqNum, mut right: SeqNum) -> bool {
+        let first = self
+            .blocks
+            .iter()
+            .position(|b| left.le(b.1))
+            .unwrap_or(self.blocks.len());
+        let mut last = first;
+        while let Some(&(l, r)) = self.blocks.get(last) {
+            if right.lt(l) {
+                break;
+            }
+            left = left.min(l);
+            right = right.max(r);
+            last += 1;
+        }
+        if first == last {
+            return self.blocks.try_insert(first, (left, right)).is_ok();
+        }
+        self.blocks[first] = (left, right);
+        self.blocks.drain(first + 1..last);
+        true
+    }
+
+    /// SACK blocks to report, the latest first (RFC 2018 §4).
+    pub(crate) fn sack(&self) -> ArrayVec<SackBlock, SACK_BLOCKS> {
+        let is_latest = |b: &&SackBlock| b.0.le(self.latest) && self.latest.lt(b.1);
+        let latest = self.blocks.iter().find(is_latest);
+        let rest = self.blocks.iter().filter(|b| !is_latest(b));
+        latest
+            .into_iter()
+            .chain(rest)
+            .take(SACK_BLOCKS)
+            .copied()
+            .collect()
+    }
+
+    /// Unread bytes that lie in one piece.
+    pub(crate) fn readable(&self) -> &[u8] {
+        self.ring.front()
+    }
+
+    /// Unread bytes.
+    pub(crate) fn unread(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// The application has taken `n` bytes.
+    pub(crate) fn consume(&mut self, n: usize) {
+        self.ring.consume(n, !self.blocks.is_empty());
+    }
+
+    /// Every byte before the client's FIN, and the FIN, has come.
+    pub(crate) fn finished(&self) -> bool {
+        self.fin.is_some_and(|fin| fin.lt(self.nxt))
+    }
+
+    /// Bytes of memory held by the buffer.
+    pub(crate) fn memory(&self) -> usize {
+        self.ring.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    fn read_all(rx: &mut Receive) -> Vec<u8> {
+        let mut all = vec![];
+        while !rx.readable().is_empty() {
+            let piece = rx.readable().to_vec();
+            rx.consume(piece.len());
+            all.extend(piece);
+        }
+        all
+    }
+
+    #[test]
+    fn the_latest_block_is_reported_first() {
+        let mut rx = Receive::new(SeqNum::new(99), 10_000);
+        rx.announce(0, 1000);
+        let s = SeqNum::new;
+        rx.accept(s(200), &[0; 50], false);
+        rx.accept(s(400), &[0; 50], false);
+        rx.accept(s(300), &[0; 50], false);
+        assert_eq!(
+            &rx.sack()[..],
+            &[(s(300), s(350)), (s(200), s(250)), (s(400), s(450))]
+        );
+        rx.accept(s(250), &[0; 50], false);
+        assert_eq!(&rx.sack()[..], &[(s(200), s(350)), (s(400), s(450))]);
+        let accepted = rx.accept(s(100), &[0; 100], false);
+        assert_eq!(
+            accepted,
+            Accepted {
+                advanced: true,
+                gap: true,
+                finished: false
+            }
+        );
+        assert_eq!(rx.nxt, s(350));
+    }
+
+    #[test]
+    fn bytes_beyond_the_announced_edge_are_cut() {
+        let mut rx = Receive::new(SeqNum::new(0), 100);
+        assert_eq!(rx.announce(0, 50), 100);
+        rx.accept(SeqNum::new(1), &[7; 150], true);
+        assert_eq!((rx.unread(), rx.finished()), (100, false));
+        assert_eq!(rx.announce(0, 50), 0);
+    }
+
+    #[test]
+    fn the_announced_edge_never_moves_left() {
+        let mut rx = Receive::new(SeqNum::new(0), 1000);
+        let mut edge = SeqNum::new(1);
+        for shift in [7, 3, 7, 0, 7] {
+            rx.announce(shift, 100);
+            assert!(rx.adv.ge(edge));
+            edge = rx.adv;
+            rx.accept(rx.nxt, &[1; 93], false);
+        }
+    }
+
+    proptest! {
+        /// Any order, overlap and repetition of a stream's pieces gives the stream once.
+        #[test]
+        fn reassembles(
+            irs in any::<u32>(),
+            len in 1usize..6000,
+            pieces in proptest::collection::vec((0usize..6000, 1usize..1500), 0..40),
+            reads in any::<u64>(),
+        ) {
+            let data: Vec<u8> = (0..len).map(|i| (i * 7 + i / 251) as u8).collect();
+            let start = SeqNum::new(irs) + 1;
+            let mut rx = Receive::new(SeqNum::new(irs), 1 << 16);
+            let mut got = vec![];
+            let whole = (0..len).step_by(1000).map(|at| (at, 1000));
+            for (i, (at, n)) in pieces.into_iter().chain(whole).enumerate() {
+                rx.announce(0, 1000);
+                let at = at.min(len);
+                let to = (at + n).min(len);
+                rx.accept(start + at as u32, &data[at..to], to == len);
+                if reads >> (i % 64) & 1 == 1 {
+                    got.extend(read_all(&mut rx));
+                }
+            }
+            got.extend(read_all(&mut rx));
+            prop_assert!(rx.finished());
+            prop_assert_eq!(got, data);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! An endpoint's timers.
+
+use crate::time::Instant;
+
+/// The timers of RFC 9293 and RFC 6298 that an endpoint runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// RFC 6298.
+    Retransmission,
+    /// RFC 9293 §3.8.6.1: the client's window is closed.
+    Persist,
+    /// RFC 9293 §3.8.6.3.
+    DelayedAck,
+    /// TIME-WAIT, or FIN-WAIT-2 without an application.
+    Close,
+}
+
+impl Timer {
+    const ALL: [Timer; 4] = [
+        Timer::Retransmission,
+        Timer::Persist,
+        Timer::DelayedAck,
+        Timer::Close,
+    ];
+}
+
+/// Deadlines, one a timer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timers([Option<Instant>; Timer::ALL.len()]);
+
+impl Timers {
+    pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
+        self.0[timer as usize] = Some(at);
+    }
+
+    pub(crate) fn stop(&mut self, timer: Timer) {
+        self.0[timer as usize] = None;
+    }
+
+    pub(crate) fn get(&self, timer: Timer) -> Option<Instant> {
+        self.0[timer as usize]
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.0.iter().flatten().min().copied()
+    }
+
+    /// Stops and returns a timer whose deadline has passed.
+    pub(crate) fn expired(&mut self, now: Instant) -> Option<Timer> {
+        let timer = Timer::ALL
+            .into_iter()
+            .find(|&t| self.get(t).is_some_and(|at| at <= now))?;
+        self.stop(timer);
+        Some(timer)
+    }
+}

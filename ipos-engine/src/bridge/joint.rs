@@ -1,0 +1,181 @@
+//! One endpoint and its application's socket: the two directions.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use ipos_core::{Device, Endpoint, EndpointId, Instant, ListenerId};
+use mio::net::TcpStream;
+
+/// Bytes that one bridge moves in one direction before the next bridge's turn.
+pub(super) const TURN: usize = 64 * 1024;
+
+/// One endpoint and its application's socket.
+pub(super) struct Bridge {
+    pub(super) endpoint: EndpointId,
+    pub(super) listener: ListenerId,
+    pub(super) socket: TcpStream,
+    pub(super) connected: bool,
+    /// Edges that came and have not met [`ErrorKind::WouldBlock`] since.
+    readable: bool,
+    writable: bool,
+    /// The client's FIN was passed on.
+    client_done: bool,
+    /// The application's end of stream was passed on.
+    pub(super) application_done: bool,
+    /// When bytes last came from the client, or the application closed.
+    pub(super) last: Instant,
+    pub(super) queued: bool,
+}
+
+/// How far a bridge came.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// Nothing to do until an edge or an event comes.
+    Waiting,
+    /// The allowance is used up, not the work.
+    More,
+    /// Both directions are finished.
+    Finished,
+    /// The application, or the endpoint, failed.
+    Failed,
+    /// The application could not be reached.
+    Refused(std::io::Error),
+}
+
+impl Bridge {
+    /// The connect has begun.
+    pub(super) fn new(endpoint: EndpointId, listener: ListenerId, socket: TcpStream, now: Instant) -> Bridge {
+        Bridge {
+            endpoint,
+            listener,
+            socket,
+            connected: false,
+            readable: false,
+            writable: false,
+            client_done: false,
+            application_done: false,
+            last: now,
+            queued: false,
+        }
+    }
+
+    /// An edge of the socket.
+    pub(super) fn ready(&mut self, event: &mio::event::Event) {
+        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+    }
+
+    /// Moves what can be moved, both ways.
+    pub(super) fn pump(&mut self, device: &mut Device, now: Instant, scratch: &mut [u8], allowance: &mut usize) -> Progress {
+        if !self.connected {
+            if let Some(progress) = self.connection() {
+                return progress;
+            }
+            self.connected = true;
+            if let Err(error) = self.socket.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY");
+            }
+        }
+        let Some(mut endpoint) = device.endpoint(now, self.endpoint) else { return Progress::Failed };
+        let up = self.feed_application(&mut endpoint, now, allowance);
+        let down = match up {
+            Progress::Failed => Progress::Failed,
+            _ => self.feed_client(&mut endpoint, now, scratch, allowance),
+        };
+        match (up, down) {
+            (Progress::Failed, _) | (_, Progress::Failed) => Progress::Failed,
+            (Progress::More, _) | (_, Progress::More) => Progress::More,
+            _ if self.client_done && self.application_done => Progress::Finished,
+            _ => Progress::Waiting,
+        }
+    }
+
+    /// Asks what became of the connect: `None` when the connection is made.
+    fn connection(&self) -> Option<Progress> {
+        if !self.writable {
+            return Some(Progress::Waiting);
+        }
+        let error = match (self.socket.take_error(), self.socket.peer_addr()) {
+            (Ok(None), Ok(_)) => return None,
+            // An edge that was meant for an earlier socket with this token: the connect still runs.
+            (Ok(None), Err(error)) if error.kind() == ErrorKind::NotConnected => return Some(Progress::Waiting),
+            (Ok(Some(error)), _) | (Err(error), _) | (Ok(None), Err(error)) => error,
+        };
+        Some(Progress::Refused(error))
+    }
+
+    /// Bytes, then FIN, from the client to the application.
+    fn feed_application(&mut self, endpoint: &mut Endpoint<'_>, now: Instant, allowance: &mut usize) -> Progress {
+        let mut turn = TURN.min(*allowance);
+        while !self.client_done {
+            let bytes = endpoint.readable();
+            if bytes.is_empty() {
+                if endpoint.is_finished() {
+                    // Fails where the application has gone already; reading then tells.
+                    let _gone = self.socket.shutdown(Shutdown::Write);
+                    self.client_done = true;
+                }
+                break;
+            }
+            if !self.writable {
+                break;
+            }
+            if turn == 0 {
+                return Progress::More;
+            }
+            let some = bytes.get(..turn).unwrap_or(bytes);
+            match self.socket.write(some) {
+                Ok(taken) => {
+                    endpoint.consume(taken);
+                    self.last = now;
+                    turn -= taken;
+                    *allowance -= taken;
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => self.writable = false,
+                    ErrorKind::Interrupted => {}
+                    _ => return Progress::Failed,
+                },
+            }
+        }
+        Progress::Waiting
+    }
+
+    /// Bytes, then FIN, from the application to the client. Never more is read than the endpoint takes.
+    fn feed_client(&mut self, endpoint: &mut Endpoint<'_>, now: Instant, scratch: &mut [u8], allowance: &mut usize) -> Progress {
+        let mut turn = TURN.min(*allowance);
+        while self.readable && !self.application_done {
+            let room = endpoint.writable();
+            if room == 0 {
+                // A write that takes less than all asks for the event that tells of new room.
+                endpoint.write(&[0]);
+                break;
+            }
+            if turn == 0 {
+                return Progress::More;
+            }
+            let space = room.min(turn).min(scratch.len());
+            let Some(scratch) = scratch.get_mut(..space) else { return Progress::Failed };
+            match self.socket.read(scratch) {
+                Ok(0) => {
+                    self.application_done = true;
+                    self.last = now;
+                    endpoint.shutdown();
+                }
+                Ok(read) => {
+                    if endpoint.write(&scratch[..read]) < read {
+                        return Progress::Failed;
+                    }
+                    turn -= read;
+                    *allowance -= read;
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => self.readable = false,
+                    ErrorKind::Interrupted => {}
+                    _ => return Progress::Failed,
+                },
+            }
+        }
+        Progress::Waiting
+    }
+}

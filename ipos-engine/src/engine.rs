@@ -1,0 +1,378 @@
+//! The loop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipos_backend::Backend;
+use ipos_core::{Device, DropReason, Event, Forward, Instant, Load, Port, Verdict};
+use mio::{Events, Poll, Token, Waker};
+
+use crate::bridge::Bridges;
+use crate::clock;
+use crate::error::EngineError;
+use crate::load::{Application, Bandwidth, Figures, Intervals, Monitor, link_speed};
+use crate::port::{PortState, Ports, Refused, Relay};
+use crate::stop::Stop;
+
+/// Tokens below this are the ports', in the order of [`Port::ALL`], and the waker's.
+const SOCKETS: usize = 4;
+const WAKER: Token = Token(3);
+/// Readiness events taken at once; more come at the next turn.
+const EVENTS: usize = 256;
+/// Frames transmitted through one port before the others' turn.
+const TRANSMIT_TURN: usize = 512;
+/// How long to wait before a full transmit queue, or a backend without a descriptor, is tried again.
+const RETRY: Duration = Duration::from_millis(1);
+/// How often half-closed bridges and drop counters are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Turns that [`Engine::leave`] spends at most on what is queued.
+const LEAVE_TURNS: usize = 100;
+/// So many frames with a wrong TCP or UDP checksum between two looks are no accident.
+const BAD_CHECKSUMS: u64 = 20;
+
+/// How an engine runs. [`Options::default`] gives the defaults.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Frames taken from one port before the next port's turn.
+    pub burst: usize,
+    /// Name of Port A's interface: its link speed is the upper bound of the free bandwidth that the server tells.
+    pub interface: Option<String>,
+    /// Link speed in bits per second where the kernel knows none (virtual interfaces).
+    pub assumed_speed: u64,
+    /// How long a client may leave its half of a connection open once the application has closed.
+    pub half_close: Duration,
+}
+
+impl Default for Options {
+    /// Bursts of 64 frames, 10 Gbit/s, 60 s.
+    fn default() -> Options {
+        Options { burst: 64, interface: None, assumed_speed: 10_000_000_000, half_close: Duration::from_secs(60) }
+    }
+}
+
+/// What an engine did beside what its device counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Packets for another server that were lost because the transmit queue was full.
+    pub forward_full: u64,
+    /// Packets for another server that were larger than its port carries.
+    pub forward_oversize: u64,
+    /// Endpoints that were reset because their application could not be reached.
+    pub refused: u64,
+    /// Endpoints that are joined to an application now.
+    pub bridges: usize,
+}
+
+/// What is called with the device's events.
+pub type Observer = dyn FnMut(&Event);
+
+/// Joins three backends, one device and the host's applications.
+///
+/// Made and run on one thread. The device must have been made with [`clock::now`] for its time.
+pub struct Engine {
+    device: Device,
+    ports: [PortState; 3],
+    host: Bridges,
+    relay: Relay,
+    poll: Poll,
+    events: Events,
+    stop: Stop,
+    monitor: Monitor,
+    bandwidth: Bandwidth,
+    observer: Option<Box<Observer>>,
+    burst: usize,
+    /// The port whose turn is first.
+    first: usize,
+    /// A port has more to transmit than one turn allows.
+    more: bool,
+    housekeeping: Instant,
+    checksums: u64,
+    advised: bool,
+    statistics: Statistics,
+}
+
+impl Engine {
+    /// Joins `device` to its ports and to `applications`: one address for each entry of the
+    /// configuration's `listen`, in that order.
+    ///
+    /// # Errors
+    /// As many applications as listening sockets are needed, each port must carry the configured MTU, and the
+    /// operating system must give a poll descriptor and a thread.
+    pub fn new(device: Device, ports: Ports, applications: Vec<SocketAddr>, options: Options) -> Result<Engine, EngineError> {
+        let config = device.config();
+        if config.listen.len() != applications.len() {
+            return Err(EngineError::Applications { listeners: config.listen.len(), applications: applications.len() });
+        }
+        check_mtu(Port::A, config.port_a.mtu, &*ports.a)?;
+        check_mtu(Port::B, config.port_b.mtu, &*ports.b)?;
+        let poll = Poll::new().map_err(EngineError::Poll)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(EngineError::Poll)?);
+        let intervals =
+            Intervals { host: config.synch.high, processes: config.synch.medium, discovery: config.synch.low };
+        let looked_for = config.listen.iter().zip(&applications);
+        let looked_for = looked_for.map(|(listen, &address)| Application { address, port: listen.address.port() });
+        let monitor = Monitor::start(looked_for.collect(), intervals, Arc::clone(&waker)).map_err(EngineError::Monitor)?;
+        let speed = options.interface.as_deref().and_then(link_speed).unwrap_or(options.assumed_speed);
+        let burst = options.burst.max(1);
+        let largest = usize::from(ports.a.capabilities().mtu.max(ports.b.capabilities().mtu)) + 64;
+        let host = Bridges::new(applications, config.limits.endpoints, SOCKETS, options.half_close);
+        let ports = [
+            PortState::new(Port::A, ports.a, Token(0), poll.registry())?,
+            PortState::new(Port::B, ports.b, Token(1), poll.registry())?,
+            PortState::new(Port::Synch, ports.synch, Token(2), poll.registry())?,
+        ];
+        Ok(Engine {
+            device,
+            ports,
+            host,
+            relay: Relay::new(burst, largest),
+            events: Events::with_capacity(EVENTS),
+            stop: Stop::new(waker),
+            monitor,
+            bandwidth: Bandwidth::new(speed),
+            observer: None,
+            burst,
+            first: 0,
+            more: false,
+            housekeeping: clock::now(),
+            checksums: 0,
+            advised: false,
+            statistics: Statistics::default(),
+            poll,
+        })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What the engine did so far.
+    pub fn statistics(&self) -> Statistics {
+        Statistics { refused: self.host.refused(), bridges: self.host.len(), ..self.statistics }
+    }
+
+    /// What the backend of `port` did so far.
+    pub fn port_statistics(&self, port: Port) -> ipos_backend::Statistics {
+        self.ports[index(port)].backend.statistics()
+    }
+
+    /// By which other threads end the engine.
+    pub fn stop_handle(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Calls `observer` with every event of the device, before the engine acts on it.
+    pub fn observe(&mut self, observer: Box<Observer>) {
+        self.observer = Some(observer);
+    }
+
+    /// Runs until [`Stop::stop`]; then leaves the farm ([`Engine::leave`]).
+    ///
+    /// # Errors
+    /// A port's interface is gone, or the operating system refuses to wait. An interface that is down is not an error.
+    pub fn run(&mut self) -> Result<(), EngineError> {
+        while !self.stop.is_stopped() {
+            self.step(None)?;
+        }
+        self.leave()
+    }
+
+    /// Waits until there is something to do, for `limit` at most, and does one turn of it.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn step(&mut self, limit: Option<Duration>) -> Result<(), EngineError> {
+        self.wait(limit)?;
+        let now = clock::now();
+        self.first = (self.first + 1) % self.ports.len();
+        for offset in 0..self.ports.len() {
+            self.receive((self.first + offset) % self.ports.len(), now)?;
+        }
+        self.figures(now);
+        if self.device.poll_timeout().is_some_and(|deadline| deadline <= now) {
+            self.device.handle_timeout(now);
+        }
+        self.events(now);
+        self.host.turn(&mut self.device, now);
+        self.housekeeping(now);
+        self.transmit(now)
+    }
+
+    /// Leaves the farm: connections are reset, the other servers are told, all queues are flushed.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn leave(&mut self) -> Result<(), EngineError> {
+        let now = clock::now();
+        self.host.abort_all(&mut self.device, now);
+        self.device.leave(now);
+        self.transmit(now)?;
+        for _ in 0..LEAVE_TURNS {
+            if !self.more && !self.ports.iter().any(|port| port.blocked) {
+                break;
+            }
+            self.step(Some(RETRY))?;
+        }
+        Ok(())
+    }
+
+    /// Sleeps, unless work is left, until a descriptor is ready or a deadline has come. The operating
+    /// system waits whole milliseconds: a deadline may be up to one late.
+    fn wait(&mut self, limit: Option<Duration>) -> Result<(), EngineError> {
+        let timeout = if self.has_work() { Some(Duration::ZERO) } else { self.sleep(limit) };
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(EngineError::Poll(error)),
+            _ => {}
+        }
+        for port in &mut self.ports {
+            port.ready |= port.polled;
+        }
+        for event in &self.events {
+            match event.token() {
+                WAKER => {}
+                Token(token) => match self.ports.get_mut(token) {
+                    Some(port) => port.ready = true,
+                    None => self.host.handle_ready(event),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn has_work(&self) -> bool {
+        self.more || self.host.has_work() || self.ports.iter().any(|port| port.ready)
+    }
+
+    /// The time to the next deadline.
+    fn sleep(&self, limit: Option<Duration>) -> Option<Duration> {
+        let now = clock::now();
+        let deadline = self.device.poll_timeout().map(|deadline| deadline.saturating_since(now));
+        let retry = self.ports.iter().any(|port| port.polled || port.blocked).then_some(RETRY);
+        let housekeeping = (self.host.len() > 0).then(|| (self.housekeeping + HOUSEKEEPING).saturating_since(now));
+        [limit, deadline, retry, housekeeping].into_iter().flatten().min()
+    }
+
+    /// One burst of one port.
+    fn receive(&mut self, index: usize, now: Instant) -> Result<(), EngineError> {
+        let Engine { device, ports, relay, statistics, burst, .. } = self;
+        let (before, rest) = ports.split_at_mut(index);
+        let Some((source, after)) = rest.split_first_mut() else { return Ok(()) };
+        if !source.ready {
+            return Ok(());
+        }
+        let name = source.name;
+        source.receive(*burst, &mut |frame| {
+            let Verdict::Forward(forward) = device.handle_frame(now, name, frame) else { return };
+            let Forward { port, headers, payload } = forward;
+            let payload = frame.get(payload).unwrap_or_default();
+            let target = before.iter_mut().chain(after.iter_mut()).find(|target| target.name == port);
+            let queued = match target {
+                Some(target) => target.put(&headers, payload),
+                None => relay.push(&headers, payload),
+            };
+            if let Err(why) = queued {
+                statistics.lose(why);
+            }
+        })?;
+        relay.drain(source, |why| statistics.lose(why));
+        Ok(())
+    }
+
+    /// Gives the device what the monitor found.
+    fn figures(&mut self, now: Instant) {
+        while let Ok(figures) = self.monitor.figures.try_recv() {
+            match figures {
+                Figures::Host { cpu, free_memory } => {
+                    let free_bandwidth = self.bandwidth.free(now, self.ports[index(Port::A)].bytes);
+                    self.device.handle_load(now, Load { cpu, free_memory, free_bandwidth });
+                }
+                Figures::Processes(processes) => self.device.handle_processes(now, processes),
+            }
+        }
+    }
+
+    /// Takes the device's events; whether there were any.
+    fn events(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while let Some(event) = self.device.poll_event() {
+            if let Some(observer) = &mut self.observer {
+                observer(&event);
+            }
+            match &event {
+                Event::ServerUp(name) => tracing::info!(server = %name, "server up"),
+                Event::ServerDown(name) => tracing::info!(server = %name, "server down"),
+                Event::Migrated { flow, to, took } => tracing::debug!(%flow, %to, ?took, "migrated"),
+                Event::Failed(_, why) => tracing::debug!(?why, "endpoint failed"),
+                _ => {}
+            }
+            self.host.handle_event(&mut self.device, now, self.poll.registry(), &event);
+            any = true;
+        }
+        any
+    }
+
+    /// Transmits what the device has, flushes all ports, and takes the events that this made.
+    fn transmit(&mut self, now: Instant) -> Result<(), EngineError> {
+        self.more = false;
+        for port in &mut self.ports {
+            let name = port.name;
+            let mut turn = TRANSMIT_TURN;
+            while let Some(buffer) = port.room() {
+                let Some(len) = self.device.poll_transmit(now, name, buffer) else { break };
+                port.commit(len);
+                turn -= 1;
+                if turn == 0 {
+                    self.more = true;
+                    break;
+                }
+            }
+            port.flush()?;
+        }
+        // The host's answers to them are transmitted at the next turn.
+        self.more |= self.events(now);
+        Ok(())
+    }
+
+    /// What is looked at now and then.
+    fn housekeeping(&mut self, now: Instant) {
+        if now.saturating_since(self.housekeeping) < HOUSEKEEPING {
+            return;
+        }
+        self.housekeeping = now;
+        self.host.sweep(&mut self.device, now);
+        let checksums = self.device.counters().dropped(DropReason::TransportChecksum);
+        let bad = checksums.saturating_sub(std::mem::replace(&mut self.checksums, checksums));
+        if bad >= BAD_CHECKSUMS && !std::mem::replace(&mut self.advised, true) {
+            tracing::warn!(
+                bad,
+                "many frames with a wrong TCP or UDP checksum: a sender on this machine probably leaves them to its \
+                 interface; `ethtool -K <its interface> tx off` there and `ethtool -K <Port A> gro off` here make them right"
+            );
+        }
+    }
+}
+
+impl Statistics {
+    fn lose(&mut self, why: Refused) {
+        match why {
+            Refused::Full => self.forward_full += 1,
+            Refused::Oversize => self.forward_oversize += 1,
+        }
+    }
+}
+
+/// The place of `port` in [`Port::ALL`].
+fn index(port: Port) -> usize {
+    match port {
+        Port::A => 0,
+        Port::B => 1,
+        Port::Synch => 2,
+    }
+}
+
+fn check_mtu(port: Port, configured: u16, backend: &dyn Backend) -> Result<(), EngineError> {
+    let capable = backend.capabilities().mtu;
+    if configured > capable { Err(EngineError::Mtu { port, configured, capable }) } else { Ok(()) }
+}

@@ -1,0 +1,44 @@
+//! Runs ipOS devices: joins a device to its ports' backends and to the applications of its host.
+//!
+//! ```text
+//!            Port A     Port B    Synch Port
+//!               |          |           |          backends (ipos-backend)
+//!            +--v----------v-----------v--+
+//!            |           Engine           |       one thread: waits, receives in bursts, forwards,
+//!            |  clock    Device    load   |       transmits, keeps the deadlines
+//!            +--------------^-------------+
+//!                           |                     bridge: one kernel connection for each endpoint
+//!              applications on this host
+//! ```
+//!
+//! The device decides, and reads no clock and no socket; the engine does all of that and decides nothing.
+//! A second thread reads the host's figures from `/proc`.
+//!
+//! ```
+//! use ipos_core::{Config, Device};
+//! use ipos_engine::{Engine, Options, Ports, clock};
+//!
+//! /// Serves the configuration's only listening socket until `stopper` says stop.
+//! fn serve(config: Config, ports: Ports, stopper: impl FnOnce(ipos_engine::Stop)) -> Result<(), Box<dyn std::error::Error>> {
+//!     let device = Device::new(config, clock::now())?;
+//!     let application = "127.0.0.1:8080".parse()?;
+//!     let mut engine = Engine::new(device, ports, vec![application], Options::default())?;
+//!     stopper(engine.stop_handle()); // to the thread that waits for signals
+//!     Ok(engine.run()?)
+//! }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod bridge;
+pub mod clock;
+mod engine;
+mod error;
+mod load;
+mod port;
+mod stop;
+
+pub use engine::{Engine, Observer, Options, Statistics};
+pub use error::EngineError;
+pub use port::Ports;
+pub use stop::Stop;

@@ -1,0 +1,425 @@
+//! Client hosts: an independent TCP (smoltcp), driven by scripts.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use ipos_core::Instant;
+use ipos_proto::{ETHERNET_LEN, MacAddr};
+use rand_core::Rng;
+use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
+use smoltcp::socket::tcp;
+use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, IpCidr, IpProtocol, Ipv4Packet, TcpPacket};
+
+use crate::frame::Outbox;
+use crate::neighbours::Neighbours;
+use crate::network::Node;
+use crate::ports::{Ports, TWO_MSL};
+use crate::random::{Purpose, stream};
+use crate::script::{Connection, ExchangeError, Log, Script};
+use crate::stream::{Next, Stream};
+use crate::wire::{Socket, Wire, instant, moment, timestamp};
+
+/// What a client host is told when it is made.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Its hardware address.
+    pub hardware: MacAddr,
+    /// Its address on LAN A.
+    pub address: Ipv4Addr,
+    /// Length of the LAN's prefix, in bits.
+    pub prefix: u8,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Jobs that it does at a time.
+    pub concurrency: usize,
+    /// Whether it offers TCP timestamps (RFC 7323).
+    pub timestamps: bool,
+    /// Seed of its generator.
+    pub seed: u64,
+}
+
+/// One connection to be made, and what to do with it.
+pub struct Job {
+    /// Where to connect to.
+    pub server: SocketAddrV4,
+    /// What to do.
+    pub script: Box<dyn Script>,
+    /// It does not begin earlier.
+    pub not_before: Instant,
+    /// Nor earlier than so long after the client was free for it.
+    pub pause: Duration,
+    /// The client aborts it when it takes longer.
+    pub deadline: Duration,
+    /// Size of the socket's receive buffer, in bytes.
+    pub receive_buffer: usize,
+    /// Size of the socket's send buffer, in bytes.
+    pub send_buffer: usize,
+}
+
+impl Job {
+    /// A job that begins as soon as the client is free for it, may take 60 s, and has buffers of 32 KiB.
+    pub fn new(server: SocketAddrV4, script: impl Script + 'static) -> Job {
+        Job {
+            server,
+            script: Box::new(script),
+            not_before: Instant::ZERO,
+            pause: Duration::ZERO,
+            deadline: Duration::from_secs(60),
+            receive_buffer: 32 * 1024,
+            send_buffer: 32 * 1024,
+        }
+    }
+
+    /// Sets both buffers' size, in bytes.
+    pub fn with_buffers(mut self, size: usize) -> Job {
+        self.receive_buffer = size;
+        self.send_buffer = size;
+        self
+    }
+}
+
+/// A client's jobs, in order.
+pub type Workload = Box<dyn Iterator<Item = Job> + Send>;
+
+/// A client host.
+///
+/// Every connection has a local port of its own, which is not used again before 2 MSL have passed, and a socket
+/// that stays until TIME-WAIT is over.
+pub struct Client {
+    config: ClientConfig,
+    interface: Interface,
+    neighbours: Neighbours,
+    ports: Ports,
+    /// Each with a socket set of its own, so that a frame costs the same however many there are.
+    connections: BTreeMap<u16, Talk>,
+    /// When connections are to be polled.
+    due: BTreeSet<(Instant, u16)>,
+    /// For frames that belong to no connection.
+    nobody: SocketSet<'static>,
+    jobs: VecDeque<Job>,
+    workload: Option<Workload>,
+    /// The next job, and when it begins.
+    next: Option<(Instant, Job)>,
+    /// Connections whose script goes on.
+    active: usize,
+    log: Log,
+}
+
+/// A connection.
+struct Talk {
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    job: Option<Job>,
+    server: SocketAddrV4,
+    phase: Phase,
+    opened: Instant,
+    /// When its client loses patience.
+    deadline: Instant,
+    /// When the script wants to be polled.
+    wake: Option<Instant>,
+    /// Its entry in [`Client::due`].
+    due: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for an ARP reply, until the next request.
+    Resolving(Instant),
+    /// SYN sent.
+    Opening,
+    /// The script goes on.
+    Open,
+    /// The script is over.
+    Closing,
+}
+
+impl Client {
+    /// A client host that has nothing to do yet.
+    pub fn new(config: ClientConfig) -> Client {
+        let hardware = EthernetAddress(config.hardware.0);
+        let mut smol = Config::new(hardware.into());
+        smol.random_seed = stream(config.seed, Purpose::Client, usize::from(config.address.octets()[3])).next_u64();
+        let mut out = Outbox::new(0);
+        let mut wire = Wire::new(Instant::ZERO, None, &mut out, usize::from(config.mtu) + ETHERNET_LEN);
+        let mut interface = Interface::new(smol, &mut wire, moment(Instant::ZERO));
+        interface.update_ip_addrs(|addresses| {
+            // The list holds two by default, and is empty.
+            let _ = addresses.push(IpCidr::new(config.address.into(), config.prefix.min(32)));
+        });
+        Client {
+            neighbours: Neighbours::new(hardware, config.address),
+            interface,
+            ports: Ports::new(),
+            connections: BTreeMap::new(),
+            due: BTreeSet::new(),
+            nobody: SocketSet::new(Vec::new()),
+            jobs: VecDeque::new(),
+            workload: None,
+            next: None,
+            active: 0,
+            log: Log::default(),
+            config,
+        }
+    }
+
+    /// Adds one job behind the others; those of the workload come after it.
+    pub fn push(&mut self, now: Instant, job: Job, out: &mut Outbox) {
+        self.jobs.push_back(job);
+        self.work(now, out);
+    }
+
+    /// Gives the client a workload, in place of what is left of the former one.
+    pub fn set_workload(&mut self, now: Instant, workload: Workload, out: &mut Outbox) {
+        self.workload = Some(workload);
+        self.work(now, out);
+    }
+
+    /// Whether every job is done. Sockets may still wait for the end of TIME-WAIT.
+    pub fn is_done(&self) -> bool {
+        self.active == 0 && self.next.is_none() && self.jobs.is_empty() && self.workload.is_none()
+    }
+
+    /// What happened.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Sockets that exist, those in TIME-WAIT included.
+    pub fn sockets(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Begins every job whose time has come.
+    fn work(&mut self, now: Instant, out: &mut Outbox) {
+        while self.active < self.config.concurrency {
+            if self.next.is_none() {
+                let Some(job) = self.jobs.pop_front().or_else(|| self.draw()) else { return };
+                self.next = Some((job.not_before.max(now + job.pause), job));
+            }
+            let Some((begin, _)) = &mut self.next else { return };
+            if *begin > now {
+                return;
+            }
+            match self.ports.take(now) {
+                Ok(port) => {
+                    if let Some((_, job)) = self.next.take() {
+                        self.begin(now, port, job, out);
+                    }
+                }
+                Err(free) => {
+                    // Without a port that comes free: one is released within the deadline of a job.
+                    *begin = free.unwrap_or(now + Duration::from_secs(1));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn draw(&mut self) -> Option<Job> {
+        let job = self.workload.as_mut()?.next();
+        if job.is_none() {
+            self.workload = None;
+        }
+        job
+    }
+
+    fn begin(&mut self, now: Instant, port: u16, job: Job, out: &mut Outbox) {
+        let buffer = |size: usize| tcp::SocketBuffer::new(vec![0; size.max(1)]);
+        let mut socket = tcp::Socket::new(buffer(job.receive_buffer), buffer(job.send_buffer));
+        socket.set_congestion_control(tcp::CongestionControl::Reno);
+        if self.config.timestamps {
+            socket.set_tsval_generator(Some(timestamp));
+        }
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let handle = sockets.add(socket);
+        let talk = Talk {
+            sockets,
+            handle,
+            server: job.server,
+            phase: Phase::Resolving(now),
+            opened: now,
+            deadline: now + job.deadline,
+            job: Some(job),
+            wake: None,
+            due: None,
+        };
+        self.connections.insert(port, talk);
+        self.active += 1;
+        self.drive(now, port, out);
+    }
+
+    /// Does all that can be done on a connection.
+    fn drive(&mut self, now: Instant, port: u16, out: &mut Outbox) {
+        let Some(mut talk) = self.connections.remove(&port) else { return };
+        if let Some(due) = talk.due.take() {
+            self.due.remove(&(due, port));
+        }
+        let was_active = talk.job.is_some();
+        if now >= talk.deadline {
+            self.expire(now, port, &mut talk);
+        }
+        if let Phase::Resolving(_) = talk.phase {
+            self.connect(now, port, &mut talk, out);
+        }
+        self.converse(now, port, &mut talk);
+        let frame = usize::from(self.config.mtu) + ETHERNET_LEN;
+        let mut wire = Wire::new(now, None, out, frame);
+        while self.interface.poll_egress(moment(now), &mut wire, &mut talk.sockets) != PollResult::None {}
+
+        let closed = talk.sockets.get::<tcp::Socket>(talk.handle).state() == tcp::State::Closed;
+        if talk.phase == Phase::Closing && closed {
+            self.ports.release(now, port);
+        } else {
+            let due = self.when(now, &mut talk);
+            talk.due = Some(due);
+            self.due.insert((due, port));
+            self.connections.insert(port, talk);
+        }
+        if was_active && self.connections.get(&port).is_none_or(|talk| talk.job.is_none()) {
+            self.active -= 1;
+        }
+    }
+
+    /// The deadline has passed.
+    fn expire(&mut self, now: Instant, port: u16, talk: &mut Talk) {
+        talk.fail(now, ExchangeError::TimedOut, self.log.on(talk.connection(self.config.address, port), talk.opened));
+        talk.sockets.get_mut::<tcp::Socket>(talk.handle).abort();
+        talk.phase = Phase::Closing;
+    }
+
+    /// Sends the SYN once the server's hardware address is known.
+    fn connect(&mut self, now: Instant, port: u16, talk: &mut Talk, out: &mut Outbox) {
+        if let Err(again) = self.neighbours.resolve(now, *talk.server.ip(), out) {
+            talk.phase = Phase::Resolving(again);
+            return;
+        }
+        let socket = talk.sockets.get_mut::<tcp::Socket>(talk.handle);
+        let server = (*talk.server.ip(), talk.server.port());
+        talk.phase = match socket.connect(self.interface.context(), server, port) {
+            Ok(()) => Phase::Opening,
+            Err(_) => {
+                // Address or port zero: nobody can be there.
+                let log = self.log.on(talk.connection(self.config.address, port), talk.opened);
+                talk.fail(now, ExchangeError::Refused, log);
+                Phase::Closing
+            }
+        };
+    }
+
+    /// Polls the script.
+    fn converse(&mut self, now: Instant, port: u16, talk: &mut Talk) {
+        let log = self.log.on(talk.connection(self.config.address, port), talk.opened);
+        let socket = talk.sockets.get_mut::<tcp::Socket>(talk.handle);
+        match (talk.phase, socket.state()) {
+            (Phase::Opening, tcp::State::Closed) => {
+                talk.fail(now, ExchangeError::Refused, log);
+                talk.phase = Phase::Closing;
+                return;
+            }
+            (Phase::Opening, tcp::State::SynSent) | (Phase::Resolving(_) | Phase::Closing, _) => return,
+            (Phase::Opening | Phase::Open, _) => talk.phase = Phase::Open,
+        }
+        let Some(job) = &mut talk.job else { return };
+        let next = job.script.poll(now, &mut Socket(socket), log);
+        talk.wake = None;
+        match next {
+            Next::Close => socket.close(),
+            Next::Abort => socket.abort(),
+            Next::Wait | Next::Until(_) => {
+                let mut stream = Socket(&mut *socket);
+                let over = stream.readable().is_empty() && !stream.is_finished();
+                if socket.state() == tcp::State::Closed && over {
+                    talk.fail(now, ExchangeError::Reset, log);
+                    talk.phase = Phase::Closing;
+                } else if let Next::Until(at) = next {
+                    talk.wake = Some(at);
+                }
+                return;
+            }
+        }
+        talk.phase = Phase::Closing;
+        talk.deadline = now + TWO_MSL;
+        talk.job = None;
+    }
+
+    /// When the connection is to be polled again.
+    fn when(&mut self, now: Instant, talk: &mut Talk) -> Instant {
+        let mut due = talk.deadline;
+        match talk.phase {
+            Phase::Resolving(again) => due = due.min(again),
+            _ => {
+                let next = self.interface.poll_at(moment(now), &talk.sockets);
+                due = next.map_or(due, |next| due.min(instant(next)));
+            }
+        }
+        talk.wake.map_or(due, |wake| due.min(wake)).max(now + Duration::from_micros(1))
+    }
+
+    /// The local port of the connection that a frame belongs to.
+    fn connection_of(&self, frame: &[u8]) -> Option<u16> {
+        let frame = EthernetFrame::new_checked(frame).ok()?;
+        if frame.ethertype() != EthernetProtocol::Ipv4 || frame.dst_addr().0 != self.config.hardware.0 {
+            return None;
+        }
+        let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
+        if packet.next_header() != IpProtocol::Tcp || packet.dst_addr() != self.config.address {
+            return None;
+        }
+        let port = TcpPacket::new_checked(packet.payload()).ok()?.dst_port();
+        self.connections.contains_key(&port).then_some(port)
+    }
+}
+
+impl Talk {
+    fn connection(&self, client: Ipv4Addr, port: u16) -> Connection {
+        Connection { client: SocketAddrV4::new(client, port), server: self.server }
+    }
+
+    /// Ends the script, if it goes on.
+    fn fail(&mut self, now: Instant, error: ExchangeError, log: &mut Log) {
+        if let Some(mut job) = self.job.take() {
+            job.script.failed(now, error, log);
+        }
+    }
+}
+
+impl Node for Client {
+    fn handle_frame(&mut self, now: Instant, _: usize, frame: &[u8], out: &mut Outbox) {
+        let port = self.connection_of(frame);
+        let sockets = match port.and_then(|port| self.connections.get_mut(&port)) {
+            Some(talk) => &mut talk.sockets,
+            None => &mut self.nobody,
+        };
+        let mut wire = Wire::new(now, Some(frame), out, usize::from(self.config.mtu) + ETHERNET_LEN);
+        self.interface.poll_ingress_single(moment(now), &mut wire, sockets);
+        if let Some(port) = port {
+            self.drive(now, port, out);
+        } else if let Some(server) = self.neighbours.hear(now, frame) {
+            let waiting: Vec<u16> = self
+                .connections
+                .iter()
+                .filter(|(_, talk)| *talk.server.ip() == server && talk.job.is_some())
+                .map(|(&port, _)| port)
+                .collect();
+            for port in waiting {
+                self.drive(now, port, out);
+            }
+        }
+        self.work(now, out);
+    }
+
+    fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
+        while let Some(&(_, port)) = self.due.first().filter(|(due, _)| *due <= now) {
+            self.drive(now, port, out);
+        }
+        self.work(now, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let due = self.due.first().map(|(due, _)| *due);
+        let free = self.active < self.config.concurrency;
+        let begin = self.next.as_ref().filter(|_| free).map(|(begin, _)| *begin);
+        due.into_iter().chain(begin).min()
+    }
+}

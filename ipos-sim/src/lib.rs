@@ -1,0 +1,24 @@
+//! draft
+mod app;
+mod capture;
+mod frame;
+mod http;
+mod impair;
+mod lan;
+mod network;
+mod observe;
+pub mod pattern;
+mod random;
+mod requests;
+mod script;
+mod stream;
+pub use app::*;
+pub use capture::*;
+pub use frame::*;
+pub use impair::*;
+pub use lan::*;
+pub use network::*;
+pub use observe::*;
+pub use requests::*;
+pub use script::*;
+pub use stream::*;
