@@ -1,25 +1,20 @@
-//! Looks at frames: see `--help`, and [`ipos_examples::dissect`] for what it does.
+//! Decodes ipOS frames and Synch messages, from a capture or from hexadecimal.
+//!
+//! ```text
+//! cargo run --release --example dissect -- capture.pcap [--ethertype 0x0007] [--json]
+//! cargo run --release --example dissect -- --hex 020000… [--json]
+//! ```
 
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use tracing_subscriber::EnvFilter;
+use ipos_examples::{dissect, program};
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::from_default_env())
-        .with_writer(io::stderr)
-        .init();
+    program::init_logging("warn");
     // Every frame is written in one piece, so the program may end between any two.
-    for signal in [SIGINT, SIGTERM] {
-        let always = Arc::new(AtomicBool::new(true));
-        if let Err(error) = signal_hook::flag::register_conditional_shutdown(signal, 0, always) {
-            tracing::warn!(signal, %error, "the signal will not end the program cleanly");
-        }
+    if let Err(error) = program::on_interrupt(|| std::process::exit(0)) {
+        tracing::warn!(%error, "signals are not caught");
     }
-    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
-    ipos_examples::dissect::run(std::env::args_os(), &mut out, &mut err).into()
+    dissect::run(std::env::args_os(), &mut io::stdout().lock(), &mut io::stderr().lock()).into()
 }

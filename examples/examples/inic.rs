@@ -29,7 +29,10 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = match program::arguments() {
+        Ok(arguments) => arguments,
+        Err(status) => return status,
+    };
     program::init_logging("info");
     let file = match FileConfig::read(&arguments.config) {
         Ok(file) => file,

@@ -89,7 +89,9 @@ where
         Err(error) => {
             let text = error.to_string();
             let line = text.lines().next().unwrap_or_default();
-            return Err(Failure::Input(line.trim_start_matches("error: ").to_string()));
+            return Err(Failure::Input(
+                line.trim_start_matches("error: ").to_string(),
+            ));
         }
     };
     match (&options.capture, &options.hex) {
@@ -135,11 +137,23 @@ fn dissect_capture(
             Some(Err(reason)) => break Err(Failure::Input(reason)),
         };
         summary.frames += 1;
-        let Captured { time, length, ethernet, bytes } = captured;
-        let described =
-            if ethernet { describe::captured(&bytes, options.ethertype) } else { None };
+        let Captured {
+            time,
+            length,
+            ethernet,
+            bytes,
+        } = captured;
+        let described = if ethernet {
+            describe::captured(&bytes, options.ethertype)
+        } else {
+            None
+        };
         let Some(description) = described else {
-            tracing::debug!(frame = summary.frames, length, "neither ipOS nor Synch: skipped");
+            tracing::debug!(
+                frame = summary.frames,
+                length,
+                "neither ipOS nor Synch: skipped"
+            );
             summary.skipped += 1;
             continue;
         };
@@ -159,7 +173,13 @@ fn dissect_capture(
         write_frame(fields, description, options.json, out)?;
     };
     out.flush()?;
-    let Summary { frames, ipos, synch, malformed, skipped } = summary;
+    let Summary {
+        frames,
+        ipos,
+        synch,
+        malformed,
+        skipped,
+    } = summary;
     let _ = writeln!(
         err,
         "dissect: {frames} frames: {ipos} ipOS, {synch} Synch, {malformed} of these malformed; \
@@ -215,7 +235,9 @@ fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
     let (pairs, rest) = digits.as_chunks::<2>();
     if !rest.is_empty() {
         let count = digits.len();
-        return Err(format!("--hex: {count} hexadecimal digits are not whole bytes"));
+        return Err(format!(
+            "--hex: {count} hexadecimal digits are not whole bytes"
+        ));
     }
     Ok(pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }

@@ -2,4 +2,5 @@
 
 pub mod config;
 pub mod dissect;
+pub mod farm;
 pub mod program;

@@ -19,6 +19,22 @@ pub fn init_logging(level: &str) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
 }
 
+/// The command line. What is wrong with it is told in one line.
+///
+/// # Errors
+/// The exit status: that of success where help or the version was asked for.
+pub fn arguments<T: clap::Parser>() -> Result<T, ExitCode> {
+    T::try_parse().map_err(|error| {
+        let text = error.to_string();
+        if !error.use_stderr() {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        let first = text.lines().take_while(|line| !line.is_empty());
+        fail(first.map(str::trim).collect::<Vec<_>>().join(" "), BAD_INPUT)
+    })
+}
+
 /// One line on standard error, and the exit status for it.
 pub fn fail(error: impl Display, status: u8) -> ExitCode {
     eprintln!("{error}");

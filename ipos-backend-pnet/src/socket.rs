@@ -22,9 +22,11 @@ pub(crate) fn open(options: &PnetOptions) -> io::Result<Socket> {
     if !filter.is_empty() {
         socket.attach_filter(&filter)?;
     }
+    // The option is a C int, which the kernel doubles.
+    let size = options.receive_buffer.min(i32::MAX as usize / 2);
     // The forced size passes net.core.rmem_max, but only for root outside user namespaces.
-    if setsockopt(&socket, RcvBufForce, &options.receive_buffer).is_err() {
-        socket.set_recv_buffer_size(options.receive_buffer)?;
+    if setsockopt(&socket, RcvBufForce, &size).is_err() {
+        socket.set_recv_buffer_size(size)?;
     }
     Ok(socket)
 }

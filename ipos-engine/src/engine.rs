@@ -207,7 +207,7 @@ impl Engine {
     pub fn leave(&mut self) -> Result<(), EngineError> {
         let now = clock::now();
         self.host.abort_all(&mut self.device, now);
-        self.device.leave(now);
+        self.device.leave();
         self.transmit(now)?;
         for _ in 0..LEAVE_TURNS {
             if !self.more && !self.ports.iter().any(|port| port.blocked) {
@@ -286,9 +286,9 @@ impl Engine {
             match figures {
                 Figures::Host { cpu, free_memory } => {
                     let free_bandwidth = self.bandwidth.free(now, self.ports[index(Port::A)].bytes);
-                    self.device.handle_load(now, Load { cpu, free_memory, free_bandwidth });
+                    self.device.handle_load(Load { cpu, free_memory, free_bandwidth });
                 }
-                Figures::Processes(processes) => self.device.handle_processes(now, processes),
+                Figures::Processes(processes) => self.device.handle_processes(processes),
             }
         }
     }

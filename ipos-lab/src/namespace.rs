@@ -9,12 +9,12 @@ use std::thread::{self, JoinHandle};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::LabError;
+use crate::{LabError, privilege};
 
 /// A network namespace of this process's own, with its loopback interface up.
 ///
-/// Nothing but this value's file descriptor, the threads inside and their sockets hold it. When they are gone,
-/// after a kill too, the kernel removes the namespace and every interface in it.
+/// This value's file descriptor, the threads and programs inside and their sockets hold it. When the last
+/// is gone, killed or not, the kernel removes the namespace and every interface in it.
 ///
 /// A thread is in one network namespace, and what it opens or starts belongs to that one: sockets
 /// (which may then be used from anywhere), threads, programs.
@@ -84,15 +84,17 @@ impl Namespace {
         PathBuf::from(format!("/proc/{process}/fd/{}", self.file.as_raw_fd()))
     }
 
-    /// The command line that runs `command` inside while this process lives, for the same user or
-    /// root, wherever the namespace was made (in a user namespace too).
+    /// The command line that runs `command` inside while this process lives: for root or the same user, in
+    /// the shell that this process was started from.
     #[must_use]
     pub fn command_line(&self, command: &str) -> String {
-        let (process, path) = (std::process::id(), self.path());
-        format!(
-            "nsenter --target {process} --user --preserve-credentials --net={} {command}",
-            path.display()
-        )
+        let process = std::process::id();
+        let user = if privilege::is_in_own_user_namespace() {
+            format!("--target {process} --user --preserve-credentials ")
+        } else {
+            String::new()
+        };
+        format!("nsenter {user}--net={} {command}", self.path().display())
     }
 
     /// Moves the calling thread inside.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipos_backend_pnet::{PnetBackend, PnetOptions};
 use nix::errno::Errno;
@@ -9,6 +10,14 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid};
 
 use crate::{End, LabError, Namespace, connect};
+
+/// Whether [`enter_user_namespace`] has been called: the one fact about a process that its parts cannot
+/// see otherwise, and that command lines for other processes depend on.
+static ENTERED: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn is_in_own_user_namespace() -> bool {
+    ENTERED.load(Ordering::Relaxed)
+}
 
 /// How this process can have a laboratory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +120,7 @@ pub fn enter_user_namespace() -> Result<(), LabError> {
     ] {
         fs::write(file, text).map_err(LabError::system(format!("write {file}")))?;
     }
+    ENTERED.store(true, Ordering::Relaxed);
     Ok(())
 }
 

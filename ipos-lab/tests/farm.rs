@@ -152,6 +152,8 @@ fn namespaces_are_apart_and_work_runs_inside() {
     assert_ne!(inside[0], inside[1]);
     assert!(!inside.contains(&name()), "the caller stays outside");
     assert_eq!(std::fs::read_link(one.path()).unwrap(), inside[0]);
+    let line = format!("nsenter --net={} id", one.path().display());
+    assert_eq!(one.command_line("id"), line);
     let thread = one.spawn("worker", move || {
         (name(), std::thread::current().name().map(str::to_owned))
     });

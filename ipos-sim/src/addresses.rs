@@ -31,7 +31,10 @@ impl ServerAddresses {
     pub fn of(index: usize) -> ServerAddresses {
         let index = index.min(MAX_SERVERS - 1) as u8;
         let port = |lan: u8, network: u8| {
-            (MacAddr([2, 0, 0, 0, lan, index + 1]), Ipv4Addr::new(10, network, 0, 11 + index))
+            (
+                MacAddr([2, 0, 0, 0, lan, index + 1]),
+                Ipv4Addr::new(10, network, 0, 11 + index),
+            )
         };
         ServerAddresses {
             name: format!("s{}", index + 1),
@@ -50,5 +53,8 @@ impl ServerAddresses {
 /// Hardware address and address of client host `index`, of at most [`MAX_CLIENTS`].
 pub fn client(index: usize) -> (MacAddr, Ipv4Addr) {
     let last = 100 + index.min(MAX_CLIENTS - 1) as u8;
-    (MacAddr([2, 0, 10, 77, 0, last]), Ipv4Addr::new(10, 77, 0, last))
+    (
+        MacAddr([2, 0, 10, 77, 0, last]),
+        Ipv4Addr::new(10, 77, 0, last),
+    )
 }

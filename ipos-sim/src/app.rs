@@ -14,7 +14,13 @@ use crate::stream::{Next, Stream};
 /// An application: makes a [`Session`] for each connection that is bound to it.
 pub trait Application: Send {
     /// A client's connection was bound to the application behind `listener`.
-    fn accept(&mut self, now: Instant, listener: ListenerId, flow: Flow, origin: Origin) -> Box<dyn Session>;
+    fn accept(
+        &mut self,
+        now: Instant,
+        listener: ListenerId,
+        flow: Flow,
+        origin: Origin,
+    ) -> Box<dyn Session>;
 }
 
 /// One connection of an application.
@@ -91,9 +97,17 @@ enum State {
     /// Reading a head.
     Head,
     /// Reading a body: bytes so far.
-    Body { head: RequestHead, count: u64, digest: Digest },
+    Body {
+        head: RequestHead,
+        count: u64,
+        digest: Digest,
+    },
     /// Working until then.
-    Working { until: Instant, reply: Message, close: bool },
+    Working {
+        until: Instant,
+        reply: Message,
+        close: bool,
+    },
     /// Writing.
     Replying { reply: Message, close: bool },
     /// The client has been told that its request is bad: what it still sends is dropped.
@@ -110,18 +124,32 @@ impl Session for WebSession {
                 State::Head => match self.gatherer.read(stream, parse_request) {
                     Read::Wait => return Next::Wait,
                     Read::Ended { .. } => return Next::Close,
-                    Read::Head(head) => self.state = State::Body { head, count: 0, digest: Digest::default() },
+                    Read::Head(head) => {
+                        self.state = State::Body {
+                            head,
+                            count: 0,
+                            digest: Digest::default(),
+                        }
+                    }
                     Read::Malformed => {
                         let reply = self.reply("400 Bad Request", true, 0, 0, "");
                         self.state = State::Replying { reply, close: true };
                     }
                 },
-                State::Body { head, count, digest } => {
+                State::Body {
+                    head,
+                    count,
+                    digest,
+                } => {
                     if *count < head.body {
                         let bytes = stream.readable();
                         let take = (head.body - *count).min(bytes.len() as u64) as usize;
                         if take == 0 {
-                            return if stream.is_finished() { Next::Abort } else { Next::Wait };
+                            return if stream.is_finished() {
+                                Next::Abort
+                            } else {
+                                Next::Wait
+                            };
                         }
                         digest.update(&bytes[..take]);
                         *count += take as u64;
@@ -132,11 +160,17 @@ impl Session for WebSession {
                     let digest = format!("{count} {:016x}\n", digest.finish());
                     let reply = self.answer(&wanted, close, &digest);
                     let until = now + self.service_time();
-                    self.state = State::Working { until, reply, close };
+                    self.state = State::Working {
+                        until,
+                        reply,
+                        close,
+                    };
                 }
                 State::Working { until, .. } if now < *until => return Next::Until(*until),
                 State::Working { .. } => {
-                    if let State::Working { reply, close, .. } = std::mem::replace(&mut self.state, State::Head) {
+                    if let State::Working { reply, close, .. } =
+                        std::mem::replace(&mut self.state, State::Head)
+                    {
                         self.state = State::Replying { reply, close };
                     }
                 }
@@ -147,7 +181,9 @@ impl Session for WebSession {
                     if *close && !stream.readable().is_empty() {
                         // Closing now would reset the connection (RFC 2525 §2.17), and the answer be lost.
                         stream.shutdown();
-                        self.state = State::Ending { until: now + ENDING };
+                        self.state = State::Ending {
+                            until: now + ENDING,
+                        };
                     } else if *close {
                         return Next::Close;
                     } else {
@@ -158,7 +194,11 @@ impl Session for WebSession {
                     let rubbish = stream.readable().len();
                     if rubbish == 0 {
                         let over = now >= *until || stream.is_finished();
-                        return if over { Next::Close } else { Next::Until(*until) };
+                        return if over {
+                            Next::Close
+                        } else {
+                            Next::Until(*until)
+                        };
                     }
                     stream.consume(rubbish);
                 }
@@ -206,17 +246,31 @@ mod tests {
     fn session(service: Duration) -> Box<dyn Session> {
         let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80);
         let mut web = Web::new("s1", 1).with_service(service..=service);
-        web.accept(Instant::ZERO, ListenerId(0), Flow::tcp(any, any), Origin::Local)
+        web.accept(
+            Instant::ZERO,
+            ListenerId(0),
+            Flow::tcp(any, any),
+            Origin::Local,
+        )
     }
 
     fn memory(input: &[u8]) -> Memory {
-        Memory { input: input.to_vec(), room: usize::MAX, ..Memory::default() }
+        Memory {
+            input: input.to_vec(),
+            room: usize::MAX,
+            ..Memory::default()
+        }
     }
 
     #[test]
     fn keep_alive_then_close() {
-        let mut stream = memory(b"GET / HTTP/1.1\r\n\r\nGET /bytes/9?seed=2 HTTP/1.1\r\nConnection: close\r\n\r\n");
-        assert_eq!(session(Duration::ZERO).poll(Instant::ZERO, &mut stream), Next::Close);
+        let mut stream = memory(
+            b"GET / HTTP/1.1\r\n\r\nGET /bytes/9?seed=2 HTTP/1.1\r\nConnection: close\r\n\r\n",
+        );
+        assert_eq!(
+            session(Duration::ZERO).poll(Instant::ZERO, &mut stream),
+            Next::Close
+        );
         let mut right = b"HTTP/1.1 200 OK\r\nX-Server: s1\r\nContent-Length: 3\r\n\r\ns1\n\
             HTTP/1.1 200 OK\r\nX-Server: s1\r\nContent-Length: 9\r\nConnection: close\r\n\r\n123456789"
             .to_vec();
@@ -232,18 +286,27 @@ mod tests {
         input.resize(head + 5000, 0);
         pattern::fill(8, 0, &mut input[head..]);
         let mut stream = memory(&input);
-        assert_eq!(session(Duration::ZERO).poll(Instant::ZERO, &mut stream), Next::Wait);
+        assert_eq!(
+            session(Duration::ZERO).poll(Instant::ZERO, &mut stream),
+            Next::Wait
+        );
         let right = format!("\r\n\r\n5000 {:016x}\n", pattern::digest(8, 5000));
         assert!(stream.output.ends_with(right.as_bytes()));
     }
 
     #[test]
     fn an_answer_takes_its_time_and_waits_for_room() {
-        let mut stream = Memory { room: 10, ..memory(b"GET /bytes/100 HTTP/1.1\r\n\r\n") };
+        let mut stream = Memory {
+            room: 10,
+            ..memory(b"GET /bytes/100 HTTP/1.1\r\n\r\n")
+        };
         let mut session = session(Duration::from_millis(3));
         let until = Instant::from_millis(3);
         assert_eq!(session.poll(Instant::ZERO, &mut stream), Next::Until(until));
-        assert_eq!(session.poll(Instant::from_millis(1), &mut stream), Next::Until(until));
+        assert_eq!(
+            session.poll(Instant::from_millis(1), &mut stream),
+            Next::Until(until)
+        );
         assert_eq!(session.poll(until, &mut stream), Next::Wait);
         assert_eq!(stream.output.len(), 10);
         stream.room = usize::MAX;
@@ -256,7 +319,10 @@ mod tests {
     fn bad_requests_are_answered_before_the_close() {
         let mut stream = memory(b"\x01\x02rubbish");
         let mut session = session(Duration::ZERO);
-        assert!(matches!(session.poll(Instant::ZERO, &mut stream), Next::Until(_)));
+        assert!(matches!(
+            session.poll(Instant::ZERO, &mut stream),
+            Next::Until(_)
+        ));
         assert!(stream.output.starts_with(b"HTTP/1.1 400 "));
         assert!(stream.shut && stream.input.is_empty());
         stream.ended = true;
@@ -265,8 +331,14 @@ mod tests {
 
     #[test]
     fn a_body_cut_short_is_not_answered() {
-        let mut stream = Memory { ended: true, ..memory(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nbod") };
-        assert_eq!(session(Duration::ZERO).poll(Instant::ZERO, &mut stream), Next::Abort);
+        let mut stream = Memory {
+            ended: true,
+            ..memory(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nbod")
+        };
+        assert_eq!(
+            session(Duration::ZERO).poll(Instant::ZERO, &mut stream),
+            Next::Abort
+        );
         assert!(stream.output.is_empty());
     }
 }

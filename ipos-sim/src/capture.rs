@@ -35,7 +35,11 @@ impl<W: Write> Capture<W> {
     /// # Errors
     /// `writer` fails.
     pub fn new(lan: LanId, writer: W) -> Result<Capture<W>, PcapError> {
-        Ok(Capture { lan, writer: Some(PcapWriter::new(writer)?), failed: None })
+        Ok(Capture {
+            lan,
+            writer: Some(PcapWriter::new(writer)?),
+            failed: None,
+        })
     }
 
     /// Ends the capture and gives the writer back; `None` on a second call.

@@ -9,7 +9,9 @@ use ipos_proto::{ETHERNET_LEN, MacAddr};
 use rand_core::Rng;
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
-use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, IpCidr, IpProtocol, Ipv4Packet, TcpPacket};
+use smoltcp::wire::{
+    EthernetAddress, EthernetFrame, EthernetProtocol, IpCidr, IpProtocol, Ipv4Packet, TcpPacket,
+};
 
 use crate::frame::Outbox;
 use crate::neighbours::Neighbours;
@@ -139,9 +141,19 @@ impl Client {
     pub fn new(config: ClientConfig) -> Client {
         let hardware = EthernetAddress(config.hardware.0);
         let mut smol = Config::new(hardware.into());
-        smol.random_seed = stream(config.seed, Purpose::Client, usize::from(config.address.octets()[3])).next_u64();
+        smol.random_seed = stream(
+            config.seed,
+            Purpose::Client,
+            usize::from(config.address.octets()[3]),
+        )
+        .next_u64();
         let mut out = Outbox::new(0);
-        let mut wire = Wire::new(Instant::ZERO, None, &mut out, usize::from(config.mtu) + ETHERNET_LEN);
+        let mut wire = Wire::new(
+            Instant::ZERO,
+            None,
+            &mut out,
+            usize::from(config.mtu) + ETHERNET_LEN,
+        );
         let mut interface = Interface::new(smol, &mut wire, moment(Instant::ZERO));
         interface.update_ip_addrs(|addresses| {
             // The list holds two by default, and is empty.
@@ -194,10 +206,14 @@ impl Client {
     fn work(&mut self, now: Instant, out: &mut Outbox) {
         while self.active < self.config.concurrency {
             if self.next.is_none() {
-                let Some(job) = self.jobs.pop_front().or_else(|| self.draw()) else { return };
+                let Some(job) = self.jobs.pop_front().or_else(|| self.draw()) else {
+                    return;
+                };
                 self.next = Some((job.not_before.max(now + job.pause), job));
             }
-            let Some((begin, _)) = &mut self.next else { return };
+            let Some((begin, _)) = &mut self.next else {
+                return;
+            };
             if *begin > now {
                 return;
             }
@@ -251,7 +267,9 @@ impl Client {
 
     /// Does all that can be done on a connection.
     fn drive(&mut self, now: Instant, port: u16, out: &mut Outbox) {
-        let Some(mut talk) = self.connections.remove(&port) else { return };
+        let Some(mut talk) = self.connections.remove(&port) else {
+            return;
+        };
         if let Some(due) = talk.due.take() {
             self.due.remove(&(due, port));
         }
@@ -265,7 +283,11 @@ impl Client {
         self.converse(now, port, &mut talk);
         let frame = usize::from(self.config.mtu) + ETHERNET_LEN;
         let mut wire = Wire::new(now, None, out, frame);
-        while self.interface.poll_egress(moment(now), &mut wire, &mut talk.sockets) != PollResult::None {}
+        while self
+            .interface
+            .poll_egress(moment(now), &mut wire, &mut talk.sockets)
+            != PollResult::None
+        {}
 
         let closed = talk.sockets.get::<tcp::Socket>(talk.handle).state() == tcp::State::Closed;
         if talk.phase == Phase::Closing && closed {
@@ -276,14 +298,24 @@ impl Client {
             self.due.insert((due, port));
             self.connections.insert(port, talk);
         }
-        if was_active && self.connections.get(&port).is_none_or(|talk| talk.job.is_none()) {
+        if was_active
+            && self
+                .connections
+                .get(&port)
+                .is_none_or(|talk| talk.job.is_none())
+        {
             self.active -= 1;
         }
     }
 
     /// The deadline has passed.
     fn expire(&mut self, now: Instant, port: u16, talk: &mut Talk) {
-        talk.fail(now, ExchangeError::TimedOut, self.log.on(talk.connection(self.config.address, port), talk.opened));
+        talk.fail(
+            now,
+            ExchangeError::TimedOut,
+            self.log
+                .on(talk.connection(self.config.address, port), talk.opened),
+        );
         talk.sockets.get_mut::<tcp::Socket>(talk.handle).abort();
         talk.phase = Phase::Closing;
     }
@@ -300,7 +332,9 @@ impl Client {
             Ok(()) => Phase::Opening,
             Err(_) => {
                 // Address or port zero: nobody can be there.
-                let log = self.log.on(talk.connection(self.config.address, port), talk.opened);
+                let log = self
+                    .log
+                    .on(talk.connection(self.config.address, port), talk.opened);
                 talk.fail(now, ExchangeError::Refused, log);
                 Phase::Closing
             }
@@ -309,7 +343,9 @@ impl Client {
 
     /// Polls the script.
     fn converse(&mut self, now: Instant, port: u16, talk: &mut Talk) {
-        let log = self.log.on(talk.connection(self.config.address, port), talk.opened);
+        let log = self
+            .log
+            .on(talk.connection(self.config.address, port), talk.opened);
         let socket = talk.sockets.get_mut::<tcp::Socket>(talk.handle);
         match (talk.phase, socket.state()) {
             (Phase::Opening, tcp::State::Closed) => {
@@ -317,7 +353,9 @@ impl Client {
                 talk.phase = Phase::Closing;
                 return;
             }
-            (Phase::Opening, tcp::State::SynSent) | (Phase::Resolving(_) | Phase::Closing, _) => return,
+            (Phase::Opening, tcp::State::SynSent) | (Phase::Resolving(_) | Phase::Closing, _) => {
+                return;
+            }
             (Phase::Opening | Phase::Open, _) => talk.phase = Phase::Open,
         }
         let Some(job) = &mut talk.job else { return };
@@ -353,13 +391,17 @@ impl Client {
                 due = next.map_or(due, |next| due.min(instant(next)));
             }
         }
-        talk.wake.map_or(due, |wake| due.min(wake)).max(now + Duration::from_micros(1))
+        talk.wake
+            .map_or(due, |wake| due.min(wake))
+            .max(now + Duration::from_micros(1))
     }
 
     /// The local port of the connection that a frame belongs to.
     fn connection_of(&self, frame: &[u8]) -> Option<u16> {
         let frame = EthernetFrame::new_checked(frame).ok()?;
-        if frame.ethertype() != EthernetProtocol::Ipv4 || frame.dst_addr().0 != self.config.hardware.0 {
+        if frame.ethertype() != EthernetProtocol::Ipv4
+            || frame.dst_addr().0 != self.config.hardware.0
+        {
             return None;
         }
         let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
@@ -373,7 +415,10 @@ impl Client {
 
 impl Talk {
     fn connection(&self, client: Ipv4Addr, port: u16) -> Connection {
-        Connection { client: SocketAddrV4::new(client, port), server: self.server }
+        Connection {
+            client: SocketAddrV4::new(client, port),
+            server: self.server,
+        }
     }
 
     /// Ends the script, if it goes on.
@@ -391,8 +436,14 @@ impl Node for Client {
             Some(talk) => &mut talk.sockets,
             None => &mut self.nobody,
         };
-        let mut wire = Wire::new(now, Some(frame), out, usize::from(self.config.mtu) + ETHERNET_LEN);
-        self.interface.poll_ingress_single(moment(now), &mut wire, sockets);
+        let mut wire = Wire::new(
+            now,
+            Some(frame),
+            out,
+            usize::from(self.config.mtu) + ETHERNET_LEN,
+        );
+        self.interface
+            .poll_ingress_single(moment(now), &mut wire, sockets);
         if let Some(port) = port {
             self.drive(now, port, out);
         } else if let Some(server) = self.neighbours.hear(now, frame) {

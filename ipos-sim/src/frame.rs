@@ -54,7 +54,11 @@ pub struct Outbox {
 impl Outbox {
     /// An outbox whose frames have at most `capacity` bytes.
     pub fn new(capacity: usize) -> Outbox {
-        Outbox { capacity: capacity.max(MIN_FRAME), spare: Vec::new(), frames: Vec::new() }
+        Outbox {
+            capacity: capacity.max(MIN_FRAME),
+            spare: Vec::new(),
+            frames: Vec::new(),
+        }
     }
 
     /// Builds one frame for the sender's port number `port` in place: `fill` gets a buffer of the
@@ -89,7 +93,9 @@ impl Outbox {
 
     /// The frames that wait, in the order in which they were built.
     pub fn waiting(&self) -> impl Iterator<Item = (usize, &[u8])> {
-        self.frames.iter().map(|(port, frame)| (*port, frame.bytes()))
+        self.frames
+            .iter()
+            .map(|(port, frame)| (*port, frame.bytes()))
     }
 
     /// Drops the frames that wait.
@@ -113,7 +119,10 @@ impl Outbox {
     pub(crate) fn copy(&mut self, frame: &Frame) -> Frame {
         let mut buffer = self.buffer();
         buffer[..frame.len].copy_from_slice(frame.bytes());
-        Frame { buffer, len: frame.len }
+        Frame {
+            buffer,
+            len: frame.len,
+        }
     }
 
     pub(crate) fn free(&mut self, frame: Frame) {
@@ -121,7 +130,9 @@ impl Outbox {
     }
 
     fn buffer(&mut self) -> Box<[u8]> {
-        self.spare.pop().unwrap_or_else(|| vec![0; self.capacity].into())
+        self.spare
+            .pop()
+            .unwrap_or_else(|| vec![0; self.capacity].into())
     }
 
     fn recycle(&mut self, buffer: Box<[u8]>) {
@@ -140,19 +151,28 @@ mod tests {
         let mut out = Outbox::new(1600);
         assert!(out.send(1, b"head", b"tail"));
         assert!(!out.build(0, |_| None));
-        assert!(!out.send(0, &[0; 1000], &[0; 1000]), "longer than the capacity");
+        assert!(
+            !out.send(0, &[0; 1000], &[0; 1000]),
+            "longer than the capacity"
+        );
         assert!(out.build(0, |buffer| {
             buffer.fill(9);
             Some(2)
         }));
-        assert_eq!(out.waiting().collect::<Vec<_>>(), [(1, &b"headtail"[..]), (0, &[9, 9][..])]);
+        assert_eq!(
+            out.waiting().collect::<Vec<_>>(),
+            [(1, &b"headtail"[..]), (0, &[9, 9][..])]
+        );
 
         let mut frames = out.take();
         let (_, mut frame) = frames.pop().unwrap();
         frame.pad();
         assert_eq!(frame.bytes()[..3], [9, 9, 0]);
         assert_eq!(frame.bytes().len(), MIN_FRAME);
-        assert!(frame.bytes()[2..].iter().all(|&byte| byte == 0), "old bytes do not leak");
+        assert!(
+            frame.bytes()[2..].iter().all(|&byte| byte == 0),
+            "old bytes do not leak"
+        );
         frame.flip(9);
         assert_eq!(frame.bytes()[1], 9 ^ 2);
         frame.flip(100_000);

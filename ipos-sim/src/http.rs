@@ -20,7 +20,12 @@ pub(crate) struct Message {
 
 impl Message {
     pub(crate) fn new(head: Vec<u8>, seed: u64, body: u64) -> Message {
-        Message { head, seed, body, written: 0 }
+        Message {
+            head,
+            seed,
+            body,
+            written: 0,
+        }
     }
 
     pub(crate) fn is_written(&self) -> bool {
@@ -88,7 +93,9 @@ impl Gatherer {
             let count = new.len();
             if count == 0 {
                 return match stream.is_finished() {
-                    true => Read::Ended { partial: before > 0 },
+                    true => Read::Ended {
+                        partial: before > 0,
+                    },
                     false => Read::Wait,
                 };
             }
@@ -133,7 +140,9 @@ pub(crate) struct RequestHead {
 pub(crate) fn parse_request(bytes: &[u8]) -> Result<Option<(usize, RequestHead)>, httparse::Error> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
-    let httparse::Status::Complete(len) = request.parse(bytes)? else { return Ok(None) };
+    let httparse::Status::Complete(len) = request.parse(bytes)? else {
+        return Ok(None);
+    };
     let mut wanted = match (request.method, request.path) {
         (Some("GET"), Some("/")) => Wanted::Name,
         (Some("GET"), Some(path)) => bytes_wanted(path).unwrap_or(Wanted::Missing),
@@ -145,12 +154,25 @@ pub(crate) fn parse_request(bytes: &[u8]) -> Result<Option<(usize, RequestHead)>
     }
     let body = content_length(request.headers)?.unwrap_or(0);
     let close = closes(request.headers, request.version) || wanted == Wanted::Unsupported;
-    Ok(Some((len, RequestHead { wanted, body, close })))
+    Ok(Some((
+        len,
+        RequestHead {
+            wanted,
+            body,
+            close,
+        },
+    )))
 }
 
 fn bytes_wanted(path: &str) -> Option<Wanted> {
-    let (len, seed) = path.strip_prefix("/bytes/")?.split_once("?seed=").unwrap_or((&path[7..], "0"));
-    Some(Wanted::Bytes { len: len.parse().ok()?, seed: seed.parse().ok()? })
+    let (len, seed) = path
+        .strip_prefix("/bytes/")?
+        .split_once("?seed=")
+        .unwrap_or((&path[7..], "0"));
+    Some(Wanted::Bytes {
+        len: len.parse().ok()?,
+        seed: seed.parse().ok()?,
+    })
 }
 
 /// A response's head.
@@ -163,10 +185,14 @@ pub(crate) struct ResponseHead {
 }
 
 /// The head at the beginning of `bytes` and its length; `None` for a part of one.
-pub(crate) fn parse_response(bytes: &[u8]) -> Result<Option<(usize, ResponseHead)>, httparse::Error> {
+pub(crate) fn parse_response(
+    bytes: &[u8],
+) -> Result<Option<(usize, ResponseHead)>, httparse::Error> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
-    let httparse::Status::Complete(len) = response.parse(bytes)? else { return Ok(None) };
+    let httparse::Status::Complete(len) = response.parse(bytes)? else {
+        return Ok(None);
+    };
     let head = ResponseHead {
         status: response.code.unwrap_or(0),
         length: content_length(response.headers)?,
@@ -177,13 +203,18 @@ pub(crate) fn parse_response(bytes: &[u8]) -> Result<Option<(usize, ResponseHead
 }
 
 fn field<'a>(fields: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
-    let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
+    let field = fields
+        .iter()
+        .find(|field| field.name.eq_ignore_ascii_case(name))?;
     std::str::from_utf8(field.value).ok()
 }
 
 fn content_length(fields: &[httparse::Header<'_>]) -> Result<Option<u64>, httparse::Error> {
     match field(fields, "content-length") {
-        Some(value) => value.parse().map(Some).map_err(|_| httparse::Error::HeaderValue),
+        Some(value) => value
+            .parse()
+            .map(Some)
+            .map_err(|_| httparse::Error::HeaderValue),
         None => Ok(None),
     }
 }
@@ -206,27 +237,55 @@ mod tests {
         let mut stream = Memory::default();
         let mut gatherer = Gatherer::default();
         for &byte in &two[..42] {
-            assert!(matches!(gatherer.read(&mut stream, parse_request), Read::Wait));
+            assert!(matches!(
+                gatherer.read(&mut stream, parse_request),
+                Read::Wait
+            ));
             stream.input.push(byte);
         }
         stream.input.extend_from_slice(&two[42..]);
-        let Read::Head(head) = gatherer.read(&mut stream, parse_request) else { panic!() };
-        assert_eq!(head, RequestHead { wanted: Wanted::Bytes { len: 10, seed: 3 }, body: 0, close: false });
-        let Read::Head(head) = gatherer.read(&mut stream, parse_request) else { panic!() };
-        assert_eq!(head, RequestHead { wanted: Wanted::Digest, body: 4, close: true });
+        let Read::Head(head) = gatherer.read(&mut stream, parse_request) else {
+            panic!()
+        };
+        assert_eq!(
+            head,
+            RequestHead {
+                wanted: Wanted::Bytes { len: 10, seed: 3 },
+                body: 0,
+                close: false
+            }
+        );
+        let Read::Head(head) = gatherer.read(&mut stream, parse_request) else {
+            panic!()
+        };
+        assert_eq!(
+            head,
+            RequestHead {
+                wanted: Wanted::Digest,
+                body: 4,
+                close: true
+            }
+        );
         assert_eq!(stream.input, b"body");
     }
 
     #[test]
     fn ends_and_rubbish_are_told_apart() {
         let read = |input: &[u8]| {
-            let mut stream = Memory { input: input.to_vec(), ended: true, ..Memory::default() };
+            let mut stream = Memory {
+                input: input.to_vec(),
+                ended: true,
+                ..Memory::default()
+            };
             Gatherer::default().read(&mut stream, parse_request)
         };
         assert!(matches!(read(b""), Read::Ended { partial: false }));
         assert!(matches!(read(b"GET / HT"), Read::Ended { partial: true }));
         assert!(matches!(read(b"\0\0\0\0"), Read::Malformed));
-        assert!(matches!(read(b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"), Read::Malformed));
+        assert!(matches!(
+            read(b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"),
+            Read::Malformed
+        ));
         let mut long = b"GET / HTTP/1.1\r\nCookie: ".to_vec();
         long.resize(MAX_HEAD + 1, b'c');
         assert!(matches!(read(&long), Read::Malformed));
@@ -234,7 +293,10 @@ mod tests {
 
     #[test]
     fn paths() {
-        assert_eq!(bytes_wanted("/bytes/7"), Some(Wanted::Bytes { len: 7, seed: 0 }));
+        assert_eq!(
+            bytes_wanted("/bytes/7"),
+            Some(Wanted::Bytes { len: 7, seed: 0 })
+        );
         for wrong in ["/bytes/", "/bytes/x", "/bytes/7?seed=", "/other"] {
             assert_eq!(bytes_wanted(wrong), None, "{wrong}");
         }

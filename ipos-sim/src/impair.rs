@@ -73,7 +73,10 @@ impl Impairments {
             ("reordering", self.reordering),
             ("corruption", self.corruption),
         ];
-        match probabilities.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
+        match probabilities
+            .into_iter()
+            .find(|(_, value)| !(0.0..=1.0).contains(value))
+        {
             Some((name, value)) => Err(ImpairmentError { name, value }),
             None => Ok(()),
         }
@@ -115,7 +118,11 @@ pub(crate) struct Impairer {
 
 impl Impairer {
     pub(crate) fn new(impairments: Impairments, rng: ChaCha8Rng) -> Impairer {
-        Impairer { impairments, statistics: ImpairmentStatistics::default(), rng }
+        Impairer {
+            impairments,
+            statistics: ImpairmentStatistics::default(),
+            rng,
+        }
     }
 
     /// The copies of `frame` that arrive at one receiver: none, one, or two.
@@ -132,8 +139,19 @@ impl Impairer {
     }
 
     fn copy(&mut self, frame: &[u8]) -> Option<Copy> {
-        let Impairments { reordering, hold_back, corruption, delay, jitter, .. } = self.impairments;
-        let mut copy = Copy { delay: delay + up_to(&mut self.rng, jitter), held_back: false, flip: None };
+        let Impairments {
+            reordering,
+            hold_back,
+            corruption,
+            delay,
+            jitter,
+            ..
+        } = self.impairments;
+        let mut copy = Copy {
+            delay: delay + up_to(&mut self.rng, jitter),
+            held_back: false,
+            flip: None,
+        };
         if chance(&mut self.rng, reordering) {
             self.statistics.reordered += 1;
             copy.held_back = true;
@@ -162,13 +180,21 @@ mod tests {
     fn assert_share(count: u64, of: u64, probability: f64) {
         let share = count as f64 / of as f64;
         let allowed = 4.0 * (probability * (1.0 - probability) / of as f64).sqrt();
-        assert!((share - probability).abs() <= allowed, "{share} is not {probability} ± {allowed}");
+        assert!(
+            (share - probability).abs() <= allowed,
+            "{share} is not {probability} ± {allowed}"
+        );
     }
 
     #[test]
     fn rates_are_those_asked_for() {
-        let what =
-            Impairments { loss: 0.01, duplication: 0.02, reordering: 0.05, corruption: 0.1, ..Impairments::default() };
+        let what = Impairments {
+            loss: 0.01,
+            duplication: 0.02,
+            reordering: 0.05,
+            corruption: 0.1,
+            ..Impairments::default()
+        };
         let mut impairer = Impairer::new(what, stream(7, Purpose::Lan, 0));
         let frame = [0u8; 100];
         let mut copies = 0;
@@ -198,7 +224,10 @@ mod tests {
     fn arp_is_lost_instead_of_corrupted() {
         let mut frame = [0u8; 60];
         frame[12..14].copy_from_slice(&[0x08, 0x06]);
-        let what = Impairments { corruption: 1.0, ..Impairments::default() };
+        let what = Impairments {
+            corruption: 1.0,
+            ..Impairments::default()
+        };
         let mut impairer = Impairer::new(what, stream(7, Purpose::Lan, 0));
         assert_eq!(impairer.fate(&frame), [None, None]);
         assert_eq!(impairer.statistics.corrupted, 1);
@@ -206,11 +235,21 @@ mod tests {
 
     #[test]
     fn a_probability_beyond_one_is_named() {
-        let bad = Impairments { reordering: 1.5, ..Impairments::default() };
+        let bad = Impairments {
+            reordering: 1.5,
+            ..Impairments::default()
+        };
         assert_eq!(
             bad.validate().unwrap_err().to_string(),
             "impairment `reordering` is 1.5, but a probability is between 0 and 1"
         );
-        assert!(Impairments { loss: f64::NAN, ..Impairments::default() }.validate().is_err());
+        assert!(
+            Impairments {
+                loss: f64::NAN,
+                ..Impairments::default()
+            }
+            .validate()
+            .is_err()
+        );
     }
 }

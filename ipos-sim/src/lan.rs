@@ -27,7 +27,11 @@ pub struct LanConfig {
 impl Default for LanConfig {
     /// 1500 bytes, 20 µs, no impairments.
     fn default() -> LanConfig {
-        LanConfig { mtu: 1500, latency: Duration::from_micros(20), impairments: Impairments::default() }
+        LanConfig {
+            mtu: 1500,
+            latency: Duration::from_micros(20),
+            impairments: Impairments::default(),
+        }
     }
 }
 
@@ -91,7 +95,11 @@ impl Lan {
     }
 
     pub(crate) fn attach(&mut self, node: NodeId, port: usize) -> usize {
-        self.attachments.push(Attachment { node, port, last: Instant::ZERO });
+        self.attachments.push(Attachment {
+            node,
+            port,
+            last: Instant::ZERO,
+        });
         self.attachments.len() - 1
     }
 
@@ -107,7 +115,10 @@ impl Lan {
 
     /// What the LAN has seen so far.
     pub fn statistics(&self) -> LanStatistics {
-        LanStatistics { impairments: self.impairer.statistics, ..self.statistics }
+        LanStatistics {
+            impairments: self.impairer.statistics,
+            ..self.statistics
+        }
     }
 
     /// What happens to frames from now on.
@@ -131,19 +142,37 @@ impl Lan {
     }
 
     /// Takes a frame from `from` and lists its deliveries.
-    pub(crate) fn switch(&mut self, now: Instant, from: usize, frame: &[u8], deliveries: &mut Vec<Delivery>) {
+    pub(crate) fn switch(
+        &mut self,
+        now: Instant,
+        from: usize,
+        frame: &[u8],
+        deliveries: &mut Vec<Delivery>,
+    ) {
         self.statistics.frames += 1;
         self.statistics.bytes += frame.len() as u64;
         if frame.len() > usize::from(self.mtu) + ETHERNET_LEN {
             self.statistics.oversized += 1;
             return;
         }
-        let Ok((Ethernet { destination, source, .. }, _)) = Ethernet::parse(frame) else {
+        let Ok((
+            Ethernet {
+                destination,
+                source,
+                ..
+            },
+            _,
+        )) = Ethernet::parse(frame)
+        else {
             self.statistics.undersized += 1;
             return;
         };
         self.learn(source, from);
-        let known = if destination.is_multicast() { None } else { self.learned.get(&destination).copied() };
+        let known = if destination.is_multicast() {
+            None
+        } else {
+            self.learned.get(&destination).copied()
+        };
         match known {
             Some(to) if to == from => {}
             Some(to) => self.deliver(now, from, to, frame, deliveries),
@@ -167,7 +196,14 @@ impl Lan {
         }
     }
 
-    fn deliver(&mut self, now: Instant, from: usize, to: usize, frame: &[u8], deliveries: &mut Vec<Delivery>) {
+    fn deliver(
+        &mut self,
+        now: Instant,
+        from: usize,
+        to: usize,
+        frame: &[u8],
+        deliveries: &mut Vec<Delivery>,
+    ) {
         if !self.apart.is_empty() {
             let (a, b) = (self.attachments[from].node, self.attachments[to].node);
             if self.apart.contains(&(a.min(b), a.max(b))) {
@@ -182,7 +218,11 @@ impl Lan {
                 at = at.max(*last);
                 *last = at;
             }
-            deliveries.push(Delivery { to, at, flip: copy.flip });
+            deliveries.push(Delivery {
+                to,
+                at,
+                flip: copy.flip,
+            });
         }
     }
 }
@@ -193,7 +233,13 @@ mod tests {
     use crate::random::{Purpose, stream};
 
     fn lan(impairments: Impairments) -> Lan {
-        let mut lan = Lan::new(LanConfig { impairments, ..LanConfig::default() }, stream(1, Purpose::Lan, 0));
+        let mut lan = Lan::new(
+            LanConfig {
+                impairments,
+                ..LanConfig::default()
+            },
+            stream(1, Purpose::Lan, 0),
+        );
         for node in 0..4 {
             lan.attach(NodeId(node), 0);
         }
@@ -216,12 +262,24 @@ mod tests {
     #[test]
     fn unknown_addresses_and_groups_are_flooded_known_ones_are_not() {
         let mut lan = lan(Impairments::default());
-        assert_eq!(receivers(&mut lan, 0, &frame(2, 4)), [1, 2, 3], "2 has not been seen");
+        assert_eq!(
+            receivers(&mut lan, 0, &frame(2, 4)),
+            [1, 2, 3],
+            "2 has not been seen"
+        );
         assert_eq!(receivers(&mut lan, 2, &frame(4, 2)), [0], "4 was seen at 0");
         assert_eq!(receivers(&mut lan, 0, &frame(2, 4)), [2]);
         assert_eq!(receivers(&mut lan, 0, &frame(0xff, 4)), [1, 2, 3]);
-        assert_eq!(receivers(&mut lan, 0, &frame(4, 6)), [0usize; 0], "not back to where it came from");
-        assert_eq!(receivers(&mut lan, 3, &frame(0xff, 2)), [0, 1, 2], "2 moves to 3");
+        assert_eq!(
+            receivers(&mut lan, 0, &frame(4, 6)),
+            [0usize; 0],
+            "not back to where it came from"
+        );
+        assert_eq!(
+            receivers(&mut lan, 3, &frame(0xff, 2)),
+            [0, 1, 2],
+            "2 moves to 3"
+        );
         assert_eq!(receivers(&mut lan, 0, &frame(2, 4)), [3]);
         assert_eq!(lan.statistics().flooded, 3);
     }
@@ -254,15 +312,29 @@ mod tests {
             lan.learn(MacAddr([2; 6]), 1);
             let mut deliveries = Vec::new();
             for micros in 0..1000 {
-                lan.switch(Instant::from_micros(micros), 0, &frame(2, 4), &mut deliveries);
+                lan.switch(
+                    Instant::from_micros(micros),
+                    0,
+                    &frame(2, 4),
+                    &mut deliveries,
+                );
             }
-            deliveries.iter().map(|delivery| delivery.at).collect::<Vec<_>>()
+            deliveries
+                .iter()
+                .map(|delivery| delivery.at)
+                .collect::<Vec<_>>()
         };
-        let jitter = Impairments { jitter: Duration::from_micros(500), ..Impairments::default() };
+        let jitter = Impairments {
+            jitter: Duration::from_micros(500),
+            ..Impairments::default()
+        };
         let steady = arrivals(jitter);
         assert_eq!(steady.len(), 1000);
         assert!(steady.is_sorted());
-        let reordered = arrivals(Impairments { reordering: 0.1, ..jitter });
+        let reordered = arrivals(Impairments {
+            reordering: 0.1,
+            ..jitter
+        });
         assert_eq!(reordered.len(), 1000);
         assert!(!reordered.is_sorted());
     }

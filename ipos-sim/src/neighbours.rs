@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use ipos_core::Instant;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
+    EthernetRepr,
 };
 
 use crate::frame::Outbox;
@@ -36,12 +37,21 @@ struct Neighbour {
 
 impl Neighbours {
     pub(crate) fn new(hardware: EthernetAddress, address: Ipv4Addr) -> Neighbours {
-        Neighbours { hardware, address, known: BTreeMap::new() }
+        Neighbours {
+            hardware,
+            address,
+            known: BTreeMap::new(),
+        }
     }
 
     /// `Ok` if frames can be sent to `address`. Otherwise asks for it, if it is time to, and says when to
     /// try again unless a reply comes first.
-    pub(crate) fn resolve(&mut self, now: Instant, address: Ipv4Addr, out: &mut Outbox) -> Result<(), Instant> {
+    pub(crate) fn resolve(
+        &mut self,
+        now: Instant,
+        address: Ipv4Addr,
+        out: &mut Outbox,
+    ) -> Result<(), Instant> {
         let neighbour = self.known.entry(address).or_default();
         if neighbour.heard.is_some_and(|heard| now < heard + VALID) {
             return Ok(());
@@ -63,8 +73,12 @@ impl Neighbours {
             return None;
         }
         let packet = ArpPacket::new_checked(frame.payload()).ok()?;
-        let ArpRepr::EthernetIpv4 { operation, source_protocol_addr, target_protocol_addr, .. } =
-            ArpRepr::parse(&packet).ok()?
+        let ArpRepr::EthernetIpv4 {
+            operation,
+            source_protocol_addr,
+            target_protocol_addr,
+            ..
+        } = ArpRepr::parse(&packet).ok()?
         else {
             return None;
         };

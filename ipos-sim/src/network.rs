@@ -72,7 +72,11 @@ struct Scheduled {
 }
 
 enum What {
-    Arrival { lan: LanId, attachment: usize, frame: Frame },
+    Arrival {
+        lan: LanId,
+        attachment: usize,
+        frame: Frame,
+    },
     Wake(NodeId),
 }
 
@@ -99,7 +103,11 @@ impl Ord for Scheduled {
 impl<N: Node> Network<N> {
     /// A network with these LANs ([`LanId`]s in their order) and no nodes.
     pub fn new(seed: u64, lans: &[LanConfig]) -> Network<N> {
-        let mtu = lans.iter().map(|lan| usize::from(lan.mtu)).max().unwrap_or(0);
+        let mtu = lans
+            .iter()
+            .map(|lan| usize::from(lan.mtu))
+            .max()
+            .unwrap_or(0);
         Network {
             now: Instant::ZERO,
             seed,
@@ -125,9 +133,19 @@ impl<N: Node> Network<N> {
         let ports = ports
             .iter()
             .enumerate()
-            .map(|(port, &lan)| (lan, lans.get_mut(lan.0).map_or(usize::MAX, |lan| lan.attach(id, port))))
+            .map(|(port, &lan)| {
+                (
+                    lan,
+                    lans.get_mut(lan.0)
+                        .map_or(usize::MAX, |lan| lan.attach(id, port)),
+                )
+            })
             .collect();
-        self.nodes.push(Place { node, ports, wake: None });
+        self.nodes.push(Place {
+            node,
+            ports,
+            wake: None,
+        });
         self.rearm(id, self.now);
         id
     }
@@ -173,7 +191,11 @@ impl<N: Node> Network<N> {
     }
 
     /// Calls a node from outside; what it puts into the outbox is sent.
-    pub fn with<R>(&mut self, id: NodeId, call: impl FnOnce(&mut N, Instant, &mut Outbox) -> R) -> Option<R> {
+    pub fn with<R>(
+        &mut self,
+        id: NodeId,
+        call: impl FnOnce(&mut N, Instant, &mut Outbox) -> R,
+    ) -> Option<R> {
         let place = self.nodes.get_mut(id.0)?;
         let result = call(&mut place.node, self.now, &mut self.out);
         self.flush(id);
@@ -192,14 +214,22 @@ impl<N: Node> Network<N> {
     /// Otherwise goes to `limit` and returns `None`.
     pub fn step(&mut self, limit: Instant) -> Option<NodeId> {
         loop {
-            if self.queue.peek().is_none_or(|Reverse(next)| next.at > limit) {
+            if self
+                .queue
+                .peek()
+                .is_none_or(|Reverse(next)| next.at > limit)
+            {
                 self.now = self.now.max(limit);
                 return None;
             }
             let Reverse(Scheduled { at, what, .. }) = self.queue.pop()?;
             self.now = at;
             let touched = match what {
-                What::Arrival { lan, attachment, frame } => self.arrive(lan, attachment, frame),
+                What::Arrival {
+                    lan,
+                    attachment,
+                    frame,
+                } => self.arrive(lan, attachment, frame),
                 What::Wake(id) => self.wake(id),
             };
             if touched.is_some() {
@@ -216,10 +246,17 @@ impl<N: Node> Network<N> {
     fn arrive(&mut self, lan: LanId, attachment: usize, frame: Frame) -> Option<NodeId> {
         let (id, port) = self.lans.get(lan.0)?.receiver(attachment)?;
         for observer in &mut self.observers {
-            observer.delivered(&Sighting { now: self.now, lan, node: id, frame: frame.bytes() });
+            observer.delivered(&Sighting {
+                now: self.now,
+                lan,
+                node: id,
+                frame: frame.bytes(),
+            });
         }
         let place = self.nodes.get_mut(id.0)?;
-        place.node.handle_frame(self.now, port, frame.bytes(), &mut self.out);
+        place
+            .node
+            .handle_frame(self.now, port, frame.bytes(), &mut self.out);
         self.out.free(frame);
         self.flush(id);
         self.rearm(id, self.now);
@@ -245,8 +282,12 @@ impl<N: Node> Network<N> {
 
     /// Schedules the node's wake-up, unless an earlier one is on its way.
     fn rearm(&mut self, id: NodeId, earliest: Instant) {
-        let Some(place) = self.nodes.get_mut(id.0) else { return };
-        let Some(at) = place.node.poll_timeout() else { return };
+        let Some(place) = self.nodes.get_mut(id.0) else {
+            return;
+        };
+        let Some(at) = place.node.poll_timeout() else {
+            return;
+        };
         let at = at.max(earliest);
         if place.wake.is_none_or(|wake| at < wake) {
             place.wake = Some(at);
@@ -255,7 +296,11 @@ impl<N: Node> Network<N> {
     }
 
     fn schedule(&mut self, at: Instant, what: What) {
-        self.queue.push(Reverse(Scheduled { at, order: self.scheduled, what }));
+        self.queue.push(Reverse(Scheduled {
+            at,
+            order: self.scheduled,
+            what,
+        }));
         self.scheduled += 1;
     }
 
@@ -279,7 +324,12 @@ impl<N: Node> Network<N> {
             return;
         };
         for observer in &mut self.observers {
-            observer.sent(&Sighting { now: self.now, lan: id, node, frame: frame.bytes() });
+            observer.sent(&Sighting {
+                now: self.now,
+                lan: id,
+                node,
+                frame: frame.bytes(),
+            });
         }
         let mut deliveries = std::mem::take(&mut self.deliveries);
         lan.switch(self.now, attachment, frame.bytes(), &mut deliveries);
@@ -304,7 +354,14 @@ impl<N: Node> Network<N> {
         if let Some(bit) = delivery.flip {
             frame.flip(bit);
         }
-        self.schedule(delivery.at, What::Arrival { lan, attachment: delivery.to, frame });
+        self.schedule(
+            delivery.at,
+            What::Arrival {
+                lan,
+                attachment: delivery.to,
+                frame,
+            },
+        );
     }
 }
 
@@ -331,17 +388,27 @@ mod tests {
         }
 
         fn poll_timeout(&self) -> Option<Instant> {
-            self.moments.iter().min().map(|&moment| Instant::from_micros(moment))
+            self.moments
+                .iter()
+                .min()
+                .map(|&moment| Instant::from_micros(moment))
         }
     }
 
     fn beacon(name: u8, moments: &[u64]) -> Beacon {
-        Beacon { moments: moments.to_vec(), heard: Vec::new(), name }
+        Beacon {
+            moments: moments.to_vec(),
+            heard: Vec::new(),
+            name,
+        }
     }
 
     #[test]
     fn frames_arrive_after_the_latency_in_order() {
-        let lan = LanConfig { latency: Duration::from_micros(10), ..LanConfig::default() };
+        let lan = LanConfig {
+            latency: Duration::from_micros(10),
+            ..LanConfig::default()
+        };
         let mut network = Network::new(1, &[lan]);
         let a = network.add_node(beacon(1, &[5, 20]), &[LanId(0)]);
         let b = network.add_node(beacon(2, &[5]), &[LanId(0)]);

@@ -41,14 +41,20 @@ pub trait Observer: Send {
 
 impl<O: Observer> Observer for Arc<Mutex<O>> {
     fn sent(&mut self, sighting: &Sighting<'_>) {
-        self.lock().unwrap_or_else(PoisonError::into_inner).sent(sighting);
+        self.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .sent(sighting);
     }
 
     fn delivered(&mut self, sighting: &Sighting<'_>) {
-        self.lock().unwrap_or_else(PoisonError::into_inner).delivered(sighting);
+        self.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .delivered(sighting);
     }
 
     fn crashed(&mut self, now: Instant, node: NodeId) {
-        self.lock().unwrap_or_else(PoisonError::into_inner).crashed(now, node);
+        self.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .crashed(now, node);
     }
 }

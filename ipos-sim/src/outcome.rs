@@ -59,18 +59,44 @@ impl Quantiles {
             let rank = (values.len() * percent).div_ceil(100).saturating_sub(1);
             values.get(rank).copied().unwrap_or_default()
         };
-        Quantiles { p50: rank(50), p99: rank(99) }
+        Quantiles {
+            p50: rank(50),
+            p99: rank(99),
+        }
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { requests, errors, latency, migration, violations, servers } = self;
-        writeln!(f, "{requests} requests, {errors} errors, {violations} violations")?;
+        let Outcome {
+            requests,
+            errors,
+            latency,
+            migration,
+            violations,
+            servers,
+        } = self;
+        writeln!(
+            f,
+            "{requests} requests, {errors} errors, {violations} violations"
+        )?;
         writeln!(f, "latency p50 {:?} p99 {:?}", latency.p50, latency.p99)?;
-        writeln!(f, "migration p50 {:?} p99 {:?}", migration.p50, migration.p99)?;
+        writeln!(
+            f,
+            "migration p50 {:?} p99 {:?}",
+            migration.p50, migration.p99
+        )?;
         for server in servers {
-            let ServerOutcome { name, served, local, migrated_out, migrated_in, share, expected_share, .. } = server;
+            let ServerOutcome {
+                name,
+                served,
+                local,
+                migrated_out,
+                migrated_in,
+                share,
+                expected_share,
+                ..
+            } = server;
             writeln!(
                 f,
                 "{name}: served {served}, local {local}, migrated out {migrated_out}, in {migrated_in}, \
@@ -88,8 +114,20 @@ mod tests {
     #[test]
     fn quantiles_are_by_nearest_rank() {
         let ms = Duration::from_millis;
-        assert_eq!(Quantiles::of((1..=200).rev().map(ms).collect()), Quantiles { p50: ms(100), p99: ms(198) });
-        assert_eq!(Quantiles::of(vec![ms(7)]), Quantiles { p50: ms(7), p99: ms(7) });
+        assert_eq!(
+            Quantiles::of((1..=200).rev().map(ms).collect()),
+            Quantiles {
+                p50: ms(100),
+                p99: ms(198)
+            }
+        );
+        assert_eq!(
+            Quantiles::of(vec![ms(7)]),
+            Quantiles {
+                p50: ms(7),
+                p99: ms(7)
+            }
+        );
         assert_eq!(Quantiles::of(Vec::new()), Quantiles::default());
     }
 }

@@ -45,7 +45,7 @@ pub struct OneOwner {
 #[derive(Default)]
 struct Ownership {
     /// The client's initial sequence number: another one is another connection.
-    isn: u32,
+    isn: i32,
     /// The server that transmits.
     owner: Option<usize>,
     /// Servers that have the endpoint and were sent a packet of it.
@@ -80,10 +80,22 @@ impl OneOwner {
             lan_a,
             lan_b,
             ethertype: ETHERTYPE,
-            port_a: servers.iter().map(|&(server, _)| (of(server).a.0, server)).collect(),
-            addresses: servers.iter().map(|&(server, _)| (of(server).a.1, server)).collect(),
-            port_b: servers.iter().map(|&(server, _)| (of(server).b.0, server)).collect(),
-            nodes: servers.iter().map(|&(server, node)| (node, server)).collect(),
+            port_a: servers
+                .iter()
+                .map(|&(server, _)| (of(server).a.0, server))
+                .collect(),
+            addresses: servers
+                .iter()
+                .map(|&(server, _)| (of(server).a.1, server))
+                .collect(),
+            port_b: servers
+                .iter()
+                .map(|&(server, _)| (of(server).b.0, server))
+                .collect(),
+            nodes: servers
+                .iter()
+                .map(|&(server, node)| (node, server))
+                .collect(),
             flows: BTreeMap::new(),
             violations: Vec::new(),
             count: 0,
@@ -108,9 +120,13 @@ impl OneOwner {
 
     /// A server sends to a client.
     fn server_sends(&mut self, now: Instant, server: usize, packet: &[u8]) {
-        let Some((segment, source, destination)) = segment(packet) else { return };
+        let Some((segment, source, destination)) = segment(packet) else {
+            return;
+        };
         let flow = Flow::tcp(destination, source);
-        let Some(ownership) = self.flows.get_mut(&flow) else { return };
+        let Some(ownership) = self.flows.get_mut(&flow) else {
+            return;
+        };
         if ownership.owner == Some(server) {
             return;
         }
@@ -121,16 +137,28 @@ impl OneOwner {
         self.count += 1;
         if self.violations.len() < VIOLATIONS {
             let owner = ownership.owner;
-            self.violations.push(Violation { now, flow, server, owner, segment: segment.to_string() });
+            self.violations.push(Violation {
+                now,
+                flow,
+                server,
+                owner,
+                segment: segment.to_string(),
+            });
         }
     }
 
     /// A client's segment arrives at a server.
     fn client_reaches(&mut self, server: usize, packet: &[u8]) {
-        let Some((segment, client, endpoint)) = segment(packet) else { return };
+        let Some((segment, client, endpoint)) = segment(packet) else {
+            return;
+        };
         let here = self.addresses.get(endpoint.ip()) == Some(&server);
         let (source, destination) = ((*client.ip()).into(), (*endpoint.ip()).into());
-        if !here || !segment.syn() || segment.ack() || !segment.verify_checksum(&source, &destination) {
+        if !here
+            || !segment.syn()
+            || segment.ack()
+            || !segment.verify_checksum(&source, &destination)
+        {
             return;
         }
         let isn = segment.seq_number().0;
@@ -139,7 +167,14 @@ impl OneOwner {
             if self.flows.len() >= FLOWS {
                 self.flows.pop_first();
             }
-            self.flows.insert(flow, Ownership { isn, owner: Some(server), ..Ownership::default() });
+            self.flows.insert(
+                flow,
+                Ownership {
+                    isn,
+                    owner: Some(server),
+                    ..Ownership::default()
+                },
+            );
         }
     }
 
@@ -154,7 +189,9 @@ impl OneOwner {
                 }
             }
             Message::Acknowledgement { .. } => {
-                let OneOwner { flows, addresses, .. } = self;
+                let OneOwner {
+                    flows, addresses, ..
+                } = self;
                 for (flow, ownership) in flows_of(flows, frame.header.client, frame.header.port) {
                     if ownership.offered.contains(&server) && ownership.owner != Some(server) {
                         ownership.installed.insert(server);
@@ -172,7 +209,10 @@ impl OneOwner {
     fn reaches_b(&mut self, server: usize, frame: &Frame<'_>) {
         match frame.message {
             Message::Endpoint { connection, .. } => {
-                if let Some(known) = self.flows.get_mut(&Flow::tcp(frame.header.client, connection.first())) {
+                if let Some(known) = self
+                    .flows
+                    .get_mut(&Flow::tcp(frame.header.client, connection.first()))
+                {
                     known.offered.insert(server);
                 }
             }
@@ -185,10 +225,11 @@ impl OneOwner {
                 }
             }
             Message::Release { .. } => {
-                let ended: Vec<Flow> = flows_of(&mut self.flows, frame.header.client, frame.header.port)
-                    .map(|(flow, _)| *flow)
-                    .filter(|flow| self.addresses.get(flow.endpoint.ip()) == Some(&server))
-                    .collect();
+                let ended: Vec<Flow> =
+                    flows_of(&mut self.flows, frame.header.client, frame.header.port)
+                        .map(|(flow, _)| *flow)
+                        .filter(|flow| self.addresses.get(flow.endpoint.ip()) == Some(&server))
+                        .collect();
                 for flow in ended {
                     self.flows.remove(&flow);
                 }
@@ -224,12 +265,16 @@ fn flows_of(
 ) -> impl Iterator<Item = (&Flow, &mut Ownership)> {
     let end = |address: Ipv4Addr, port| Flow::tcp(client, SocketAddrV4::new(address, port));
     let all = end(Ipv4Addr::UNSPECIFIED, 0)..=end(Ipv4Addr::BROADCAST, u16::MAX);
-    flows.range_mut(all).filter(move |(flow, _)| flow.endpoint.port() == port)
+    flows
+        .range_mut(all)
+        .filter(move |(flow, _)| flow.endpoint.port() == port)
 }
 
 impl Observer for OneOwner {
     fn sent(&mut self, sighting: &Sighting<'_>) {
-        let Ok((ethernet, rest)) = Ethernet::parse(sighting.frame) else { return };
+        let Ok((ethernet, rest)) = Ethernet::parse(sighting.frame) else {
+            return;
+        };
         if sighting.lan == self.lan_a && ethernet.ethertype == IPV4 {
             if let Some(&server) = self.port_a.get(&ethernet.source) {
                 self.server_sends(sighting.now, server, rest);
@@ -244,8 +289,12 @@ impl Observer for OneOwner {
     }
 
     fn delivered(&mut self, sighting: &Sighting<'_>) {
-        let Ok((ethernet, rest)) = Ethernet::parse(sighting.frame) else { return };
-        let Some(&server) = self.nodes.get(&sighting.node) else { return };
+        let Ok((ethernet, rest)) = Ethernet::parse(sighting.frame) else {
+            return;
+        };
+        let Some(&server) = self.nodes.get(&sighting.node) else {
+            return;
+        };
         if sighting.lan == self.lan_a && ethernet.ethertype == IPV4 {
             self.client_reaches(server, rest);
         } else if sighting.lan == self.lan_b
@@ -258,9 +307,12 @@ impl Observer for OneOwner {
     }
 
     fn crashed(&mut self, _: Instant, node: NodeId) {
-        let Some(&server) = self.nodes.get(&node) else { return };
+        let Some(&server) = self.nodes.get(&node) else {
+            return;
+        };
         self.flows.retain(|flow, known| {
-            known.owner.is_some_and(|owner| owner != server) && self.addresses.get(flow.endpoint.ip()) != Some(&server)
+            known.owner.is_some_and(|owner| owner != server)
+                && self.addresses.get(flow.endpoint.ip()) != Some(&server)
         });
         for known in self.flows.values_mut() {
             for servers in [&mut known.granted, &mut known.offered, &mut known.installed] {

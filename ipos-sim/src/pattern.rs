@@ -26,7 +26,11 @@ pub fn first_difference(seed: u64, offset: u64, data: &[u8]) -> Option<usize> {
         let right = &mut right[..chunk.len()];
         fill(seed, offset.wrapping_add(start as u64), right);
         if chunk != right {
-            return chunk.iter().zip(right).position(|(a, b)| a != b).map(|at| start + at);
+            return chunk
+                .iter()
+                .zip(right)
+                .position(|(a, b)| a != b)
+                .map(|at| start + at);
         }
     }
     None
@@ -78,7 +82,15 @@ mod tests {
     fn any_part_is_the_same_as_in_the_whole() {
         let mut whole = [0; 10_000];
         fill(3, 0, &mut whole);
-        for (start, len) in [(0, 0), (1, 3), (3, 5), (5, 11), (8, 8), (17, 9_000), (9_999, 1)] {
+        for (start, len) in [
+            (0, 0),
+            (1, 3),
+            (3, 5),
+            (5, 11),
+            (8, 8),
+            (17, 9_000),
+            (9_999, 1),
+        ] {
             let mut part = vec![0; len];
             fill(3, start as u64, &mut part);
             assert_eq!(part, whole[start..start + len], "{start}+{len}");

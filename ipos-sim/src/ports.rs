@@ -21,7 +21,10 @@ pub(crate) struct Ports {
 
 impl Ports {
     pub(crate) fn new() -> Ports {
-        Ports { fresh: RANGE, resting: VecDeque::new() }
+        Ports {
+            fresh: RANGE,
+            resting: VecDeque::new(),
+        }
     }
 
     /// A port, or when there may be one (`None`: not before one is released).

@@ -42,16 +42,31 @@ impl Request {
     /// `GET /bytes/<len>?seed=<seed>`: pattern bytes.
     pub fn download(len: u64, seed: u64) -> Request {
         let target = format!("/bytes/{len}?seed={seed}");
-        Request { seed, ..Request::new("GET", target, Expect::Pattern(len)) }
+        Request {
+            seed,
+            ..Request::new("GET", target, Expect::Pattern(len))
+        }
     }
 
     /// `POST /` of `len` pattern bytes.
     pub fn upload(len: u64, seed: u64) -> Request {
-        Request { seed, upload: len, ..Request::new("POST", "/".into(), Expect::Digest) }
+        Request {
+            seed,
+            upload: len,
+            ..Request::new("POST", "/".into(), Expect::Digest)
+        }
     }
 
     fn new(method: &'static str, target: String, expect: Expect) -> Request {
-        Request { method, target, fields: String::new(), seed: 0, upload: 0, expect, pieces: None }
+        Request {
+            method,
+            target,
+            fields: String::new(),
+            seed: 0,
+            upload: 0,
+            expect,
+            pieces: None,
+        }
     }
 
     /// Adds a header field.
@@ -72,8 +87,15 @@ impl Request {
             _ => String::new(),
         };
         let close = if last { "Connection: close\r\n" } else { "" };
-        let Request { method, target, fields, .. } = self;
-        let head = format!("{method} {target} HTTP/1.1\r\nHost: farm.example\r\n{fields}{length}{close}\r\n");
+        let Request {
+            method,
+            target,
+            fields,
+            ..
+        } = self;
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: farm.example\r\n{fields}{length}{close}\r\n"
+        );
         Message::new(head.into_bytes(), self.seed, self.upload)
     }
 }
@@ -95,13 +117,25 @@ enum State {
     /// Before the next request.
     Between,
     /// Writing; the next piece not before then.
-    Writing { current: Current, message: Message, not_before: Instant },
+    Writing {
+        current: Current,
+        message: Message,
+        not_before: Instant,
+    },
     /// Reading the head.
     Head(Current),
     /// Reading the body: bytes so far.
-    Body { current: Current, head: ResponseHead, count: u64 },
+    Body {
+        current: Current,
+        head: ResponseHead,
+        count: u64,
+    },
     /// The last response is whole, the server is to close.
-    Ending { current: Current, finished: Instant, server: String },
+    Ending {
+        current: Current,
+        finished: Instant,
+        server: String,
+    },
 }
 
 /// The request under way.
@@ -170,8 +204,17 @@ impl Http {
         let message = request.message(self.waiting.is_empty() && !self.client_closes);
         let started = if self.opened { now } else { log.opened() };
         self.opened = true;
-        let current = Current { request, started, sent: 0, right: Right::Text(Vec::new()) };
-        Some(State::Writing { current, message, not_before: now })
+        let current = Current {
+            request,
+            started,
+            sent: 0,
+            right: Right::Text(Vec::new()),
+        };
+        Some(State::Writing {
+            current,
+            message,
+            not_before: now,
+        })
     }
 
     /// Writes what there is room for, one piece at a time.
@@ -184,7 +227,14 @@ impl Http {
         not_before: Instant,
     ) -> Step {
         if now < not_before {
-            return Step::Rest(State::Writing { current, message, not_before }, Next::Until(not_before));
+            return Step::Rest(
+                State::Writing {
+                    current,
+                    message,
+                    not_before,
+                },
+                Next::Until(not_before),
+            );
         }
         let (piece, pause) = current.request.pieces.unwrap_or((u64::MAX, Duration::ZERO));
         let room = message.pump(stream, piece);
@@ -195,9 +245,20 @@ impl Http {
             }
             Step::On(State::Head(current))
         } else if room {
-            Step::On(State::Writing { current, message, not_before: now + pause })
+            Step::On(State::Writing {
+                current,
+                message,
+                not_before: now + pause,
+            })
         } else {
-            Step::Rest(State::Writing { current, message, not_before: now }, Next::Wait)
+            Step::Rest(
+                State::Writing {
+                    current,
+                    message,
+                    not_before: now,
+                },
+                Next::Wait,
+            )
         }
     }
 
@@ -207,7 +268,11 @@ impl Http {
             Read::Ended { .. } => Step::Wrong(current, ExchangeError::Closed),
             Read::Malformed => Step::Wrong(current, ExchangeError::Malformed),
             Read::Head(head) => match current.check(&head) {
-                Ok(()) => Step::On(State::Body { current, head, count: 0 }),
+                Ok(()) => Step::On(State::Body {
+                    current,
+                    head,
+                    count: 0,
+                }),
                 Err(error) => Step::Wrong(current, error),
             },
         }
@@ -228,25 +293,47 @@ impl Http {
             if take == 0 {
                 return match stream.is_finished() {
                     true => Step::Wrong(current, ExchangeError::Closed),
-                    false => Step::Rest(State::Body { current, head, count }, Next::Wait),
+                    false => Step::Rest(
+                        State::Body {
+                            current,
+                            head,
+                            count,
+                        },
+                        Next::Wait,
+                    ),
                 };
             }
             if let Some(at) = current.right.first_difference(count, &bytes[..take]) {
-                return Step::Wrong(current, ExchangeError::Bytes { offset: count + at as u64 });
+                return Step::Wrong(
+                    current,
+                    ExchangeError::Bytes {
+                        offset: count + at as u64,
+                    },
+                );
             }
             stream.consume(take);
             count += take as u64;
         }
         let server = head.server.unwrap_or_default();
         if self.waiting.is_empty() && !self.client_closes {
-            return Step::On(State::Ending { current, finished: now, server });
+            return Step::On(State::Ending {
+                current,
+                finished: now,
+                server,
+            });
         }
         current.report(now, Ok(server), log);
         Step::On(State::Between)
     }
 
     /// Reports the exchange under way, and those that will not take place any more.
-    fn give_up(&mut self, now: Instant, current: Option<Current>, error: ExchangeError, log: &mut Log) {
+    fn give_up(
+        &mut self,
+        now: Instant,
+        current: Option<Current>,
+        error: ExchangeError,
+        log: &mut Log,
+    ) {
         let rest = match current {
             Some(current) => {
                 current.report(now, Err(error), log);
@@ -255,7 +342,13 @@ impl Http {
             None => error,
         };
         for _ in self.waiting.drain(..) {
-            log.push(Exchange { started: now, finished: now, sent: 0, received: 0, result: Err(rest.clone()) });
+            log.push(Exchange {
+                started: now,
+                finished: now,
+                sent: 0,
+                received: 0,
+                result: Err(rest.clone()),
+            });
         }
     }
 }
@@ -277,19 +370,42 @@ impl Current {
         if head.status != 200 {
             return Err(ExchangeError::Status(head.status));
         }
-        let Request { expect, seed, upload, .. } = &self.request;
+        let Request {
+            expect,
+            seed,
+            upload,
+            ..
+        } = &self.request;
         self.right = match expect {
             Expect::Name => Right::Text(format!("{server}\n").into_bytes()),
-            Expect::Pattern(len) => Right::Pattern { seed: *seed, len: *len },
-            Expect::Digest => Right::Text(format!("{upload} {:016x}\n", pattern::digest(*seed, *upload)).into_bytes()),
+            Expect::Pattern(len) => Right::Pattern {
+                seed: *seed,
+                len: *len,
+            },
+            Expect::Digest => Right::Text(
+                format!("{upload} {:016x}\n", pattern::digest(*seed, *upload)).into_bytes(),
+            ),
         };
-        let (expected, actual) = (self.right.len(), head.length.ok_or(ExchangeError::Malformed)?);
-        if actual == expected { Ok(()) } else { Err(ExchangeError::Length { expected, actual }) }
+        let (expected, actual) = (
+            self.right.len(),
+            head.length.ok_or(ExchangeError::Malformed)?,
+        );
+        if actual == expected {
+            Ok(())
+        } else {
+            Err(ExchangeError::Length { expected, actual })
+        }
     }
 
     fn report(self, now: Instant, result: Result<String, ExchangeError>, log: &mut Log) {
         let received = if result.is_ok() { self.right.len() } else { 0 };
-        log.push(Exchange { started: self.started, finished: now, sent: self.sent, received, result });
+        log.push(Exchange {
+            started: self.started,
+            finished: now,
+            sent: self.sent,
+            received,
+            result,
+        });
     }
 }
 
@@ -301,21 +417,44 @@ impl Script for Http {
                     Some(state) => Step::On(state),
                     None => return Next::Close,
                 },
-                State::Writing { current, message, not_before } => {
-                    self.write(now, stream, current, message, not_before)
-                }
+                State::Writing {
+                    current,
+                    message,
+                    not_before,
+                } => self.write(now, stream, current, message, not_before),
                 State::Head(current) => self.read_head(stream, current),
-                State::Body { current, head, count } => self.read_body(now, stream, current, head, count, log),
-                State::Ending { current, finished, server } => {
+                State::Body {
+                    current,
+                    head,
+                    count,
+                } => self.read_body(now, stream, current, head, count, log),
+                State::Ending {
+                    current,
+                    finished,
+                    server,
+                } => {
                     let excess = stream.readable().len() as u64;
                     if excess > 0 {
                         let expected = current.right.len();
-                        Step::Wrong(current, ExchangeError::Length { expected, actual: expected + excess })
+                        Step::Wrong(
+                            current,
+                            ExchangeError::Length {
+                                expected,
+                                actual: expected + excess,
+                            },
+                        )
                     } else if stream.is_finished() {
                         current.report(finished, Ok(server), log);
                         return Next::Close;
                     } else {
-                        Step::Rest(State::Ending { current, finished, server }, Next::Wait)
+                        Step::Rest(
+                            State::Ending {
+                                current,
+                                finished,
+                                server,
+                            },
+                            Next::Wait,
+                        )
                     }
                 }
             };
@@ -354,16 +493,27 @@ mod tests {
     fn log() -> Log {
         let any = "10.0.0.1:1".parse().unwrap();
         let mut log = Log::default();
-        log.on(Connection { client: any, server: any }, Instant::ZERO);
+        log.on(
+            Connection {
+                client: any,
+                server: any,
+            },
+            Instant::ZERO,
+        );
         log
     }
 
     fn results(log: &Log) -> Vec<Result<String, ExchangeError>> {
-        log.records().iter().map(|record| record.exchange.result.clone()).collect()
+        log.records()
+            .iter()
+            .map(|record| record.exchange.result.clone())
+            .collect()
     }
 
     fn answer(server: &str, len: u64, seed: u64) -> Vec<u8> {
-        let mut bytes = format!("HTTP/1.1 200 OK\r\nX-Server: {server}\r\nContent-Length: {len}\r\n\r\n").into_bytes();
+        let mut bytes =
+            format!("HTTP/1.1 200 OK\r\nX-Server: {server}\r\nContent-Length: {len}\r\n\r\n")
+                .into_bytes();
         let head = bytes.len();
         bytes.resize(head + len as usize, 0);
         pattern::fill(seed, 0, &mut bytes[head..]);
@@ -373,58 +523,136 @@ mod tests {
     #[test]
     fn two_right_answers_then_the_end() {
         let mut http = Http::new([Request::name(), Request::download(3000, 9)]);
-        let (mut stream, mut log) = (Memory { room: usize::MAX, ..Memory::default() }, log());
+        let (mut stream, mut log) = (
+            Memory {
+                room: usize::MAX,
+                ..Memory::default()
+            },
+            log(),
+        );
         assert_eq!(http.poll(Instant::ZERO, &mut stream, &mut log), Next::Wait);
-        assert_eq!(stream.output, b"GET / HTTP/1.1\r\nHost: farm.example\r\n\r\n");
+        assert_eq!(
+            stream.output,
+            b"GET / HTTP/1.1\r\nHost: farm.example\r\n\r\n"
+        );
         stream.input = b"HTTP/1.1 200 OK\r\nX-Server: s2\r\nContent-Length: 3\r\n\r\ns2\n".to_vec();
-        assert_eq!(http.poll(Instant::from_millis(2), &mut stream, &mut log), Next::Wait);
+        assert_eq!(
+            http.poll(Instant::from_millis(2), &mut stream, &mut log),
+            Next::Wait
+        );
         assert_eq!(results(&log), [Ok("s2".into())]);
         assert!(stream.output.ends_with(b"\r\nConnection: close\r\n\r\n"));
         stream.input = answer("s3", 3000, 9);
-        assert_eq!(http.poll(Instant::from_millis(3), &mut stream, &mut log), Next::Wait, "the server is to close");
+        assert_eq!(
+            http.poll(Instant::from_millis(3), &mut stream, &mut log),
+            Next::Wait,
+            "the server is to close"
+        );
         stream.ended = true;
-        assert_eq!(http.poll(Instant::from_millis(9), &mut stream, &mut log), Next::Close);
+        assert_eq!(
+            http.poll(Instant::from_millis(9), &mut stream, &mut log),
+            Next::Close
+        );
         assert_eq!(results(&log), [Ok("s2".into()), Ok("s3".into())]);
-        assert_eq!(log.records()[1].exchange.latency(), Duration::from_millis(1));
+        assert_eq!(
+            log.records()[1].exchange.latency(),
+            Duration::from_millis(1)
+        );
     }
 
     #[test]
     fn wrong_answers_are_told_apart() {
         let result = |input: Vec<u8>, ended: bool| {
             let mut http = Http::new([Request::download(3000, 9), Request::name()]).client_closes();
-            let (mut stream, mut log) = (Memory { input, ended, room: usize::MAX, ..Memory::default() }, log());
+            let (mut stream, mut log) = (
+                Memory {
+                    input,
+                    ended,
+                    room: usize::MAX,
+                    ..Memory::default()
+                },
+                log(),
+            );
             assert_eq!(http.poll(Instant::ZERO, &mut stream, &mut log), Next::Abort);
             assert_eq!(results(&log)[1..], [Err(ExchangeError::NotTried)]);
             results(&log).swap_remove(0).unwrap_err()
         };
-        assert_eq!(result(answer("s1", 2999, 9), false), ExchangeError::Length { expected: 3000, actual: 2999 });
-        assert_eq!(result(answer("s1", 3000, 8), false), ExchangeError::Bytes { offset: 0 });
-        assert_eq!(result(answer("s1", 3000, 9)[..2000].to_vec(), true), ExchangeError::Closed);
+        assert_eq!(
+            result(answer("s1", 2999, 9), false),
+            ExchangeError::Length {
+                expected: 3000,
+                actual: 2999
+            }
+        );
+        assert_eq!(
+            result(answer("s1", 3000, 8), false),
+            ExchangeError::Bytes { offset: 0 }
+        );
+        assert_eq!(
+            result(answer("s1", 3000, 9)[..2000].to_vec(), true),
+            ExchangeError::Closed
+        );
         assert_eq!(result(Vec::new(), true), ExchangeError::Closed);
-        assert_eq!(result(b"HTTP/1.1 404 Not Found\r\nX-Server: s1\r\n\r\n".to_vec(), false), ExchangeError::Status(404));
-        assert_eq!(result(b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n".to_vec(), false), ExchangeError::Malformed);
-        assert_eq!(result(b"nonsense".to_vec(), false), ExchangeError::Malformed);
+        assert_eq!(
+            result(
+                b"HTTP/1.1 404 Not Found\r\nX-Server: s1\r\n\r\n".to_vec(),
+                false
+            ),
+            ExchangeError::Status(404)
+        );
+        assert_eq!(
+            result(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n".to_vec(),
+                false
+            ),
+            ExchangeError::Malformed
+        );
+        assert_eq!(
+            result(b"nonsense".to_vec(), false),
+            ExchangeError::Malformed
+        );
         let mut flipped = answer("s1", 3000, 9);
         let last = flipped.len() - 1;
         flipped[last] ^= 0x80;
-        assert_eq!(result(flipped, false), ExchangeError::Bytes { offset: 2999 });
+        assert_eq!(
+            result(flipped, false),
+            ExchangeError::Bytes { offset: 2999 }
+        );
     }
 
     #[test]
     fn bytes_behind_the_last_answer_are_an_error() {
         let mut http = Http::new([Request::download(10, 9)]);
-        let (mut stream, mut log) = (Memory { room: usize::MAX, ..Memory::default() }, log());
+        let (mut stream, mut log) = (
+            Memory {
+                room: usize::MAX,
+                ..Memory::default()
+            },
+            log(),
+        );
         stream.input = answer("s1", 10, 9);
         stream.input.push(0);
         assert_eq!(http.poll(Instant::ZERO, &mut stream, &mut log), Next::Abort);
-        assert_eq!(results(&log), [Err(ExchangeError::Length { expected: 10, actual: 11 })]);
+        assert_eq!(
+            results(&log),
+            [Err(ExchangeError::Length {
+                expected: 10,
+                actual: 11
+            })]
+        );
     }
 
     #[test]
     fn uploads_in_pieces_with_a_half_close() {
         let pause = Duration::from_millis(5);
         let mut http = Http::new([Request::upload(100, 4).in_pieces(60, pause)]).half_close();
-        let (mut stream, mut log) = (Memory { room: usize::MAX, ..Memory::default() }, log());
+        let (mut stream, mut log) = (
+            Memory {
+                room: usize::MAX,
+                ..Memory::default()
+            },
+            log(),
+        );
         let mut now = Instant::ZERO;
         let mut pieces = 1;
         while let Next::Until(at) = http.poll(now, &mut stream, &mut log) {
@@ -435,10 +663,16 @@ mod tests {
         }
         assert!(pieces > 2 && stream.shut);
         let body = stream.output.len() - 100;
-        assert_eq!(pattern::first_difference(4, 0, &stream.output[body..]), None);
+        assert_eq!(
+            pattern::first_difference(4, 0, &stream.output[body..]),
+            None
+        );
         let text = format!("100 {:016x}\n", pattern::digest(4, 100));
-        stream.input =
-            format!("HTTP/1.1 200 OK\r\nX-Server: s1\r\nContent-Length: {}\r\n\r\n{text}", text.len()).into_bytes();
+        stream.input = format!(
+            "HTTP/1.1 200 OK\r\nX-Server: s1\r\nContent-Length: {}\r\n\r\n{text}",
+            text.len()
+        )
+        .into_bytes();
         stream.ended = true;
         assert_eq!(http.poll(now, &mut stream, &mut log), Next::Close);
         assert_eq!(results(&log), [Ok("s1".into())]);
@@ -449,6 +683,9 @@ mod tests {
         let mut http = Http::new([Request::name(), Request::name()]);
         let mut log = log();
         http.failed(Instant::ZERO, ExchangeError::Refused, &mut log);
-        assert_eq!(results(&log), [Err(ExchangeError::Refused), Err(ExchangeError::Refused)]);
+        assert_eq!(
+            results(&log),
+            [Err(ExchangeError::Refused), Err(ExchangeError::Refused)]
+        );
     }
 }

@@ -120,7 +120,10 @@ impl Log {
     /// Notes an exchange on the connection at hand.
     pub fn push(&mut self, exchange: Exchange) {
         if let Some(connection) = self.flow {
-            self.records.push(Record { connection, exchange });
+            self.records.push(Record {
+                connection,
+                exchange,
+            });
         }
     }
 

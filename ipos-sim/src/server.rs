@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ipos_core::{Config, ConfigError, Device, EndpointId, Event, Failure, Instant, Load, Port, Process, Verdict};
+use ipos_core::{
+    Config, ConfigError, Device, EndpointId, Event, Failure, Instant, Load, Port, Process, Verdict,
+};
 
 use crate::app::{Application, Session};
 use crate::frame::Outbox;
@@ -66,9 +68,18 @@ impl Server {
         load: LoadModel,
     ) -> Result<Server, ConfigError> {
         let interval = config.synch.high;
-        let port = config.listen.first().map_or(0, |listen| listen.address.port());
+        let port = config
+            .listen
+            .first()
+            .map_or(0, |listen| listen.address.port());
         let mut device = Device::new(config, now)?;
-        let process = Process { pid: 1, name: "application".into(), port, memory: 64 << 20, cpu: 0.1 };
+        let process = Process {
+            pid: 1,
+            name: "application".into(),
+            port,
+            memory: 64 << 20,
+            cpu: 0.1,
+        };
         device.handle_processes(vec![process]);
         Ok(Server {
             device,
@@ -88,7 +99,12 @@ impl Server {
     }
 
     /// Calls the device from outside, then takes its events and sends its frames.
-    pub fn with_device<R>(&mut self, now: Instant, out: &mut Outbox, call: impl FnOnce(&mut Device) -> R) -> R {
+    pub fn with_device<R>(
+        &mut self,
+        now: Instant,
+        out: &mut Outbox,
+        call: impl FnOnce(&mut Device) -> R,
+    ) -> R {
         let result = call(&mut self.device);
         self.settle(now, out);
         result
@@ -112,7 +128,9 @@ impl Server {
             }
             let mut quiet = true;
             for (number, port) in PORTS.into_iter().enumerate() {
-                while out.build(number, |buffer| self.device.poll_transmit(now, port, buffer)) {
+                while out.build(number, |buffer| {
+                    self.device.poll_transmit(now, port, buffer)
+                }) {
                     quiet = false;
                 }
             }
@@ -124,9 +142,20 @@ impl Server {
 
     fn take(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Bound { endpoint, listener, flow, origin } => {
+            Event::Bound {
+                endpoint,
+                listener,
+                flow,
+                origin,
+            } => {
                 let session = self.application.accept(now, listener, flow, origin);
-                self.sessions.insert(endpoint, Running { session, wake: None });
+                self.sessions.insert(
+                    endpoint,
+                    Running {
+                        session,
+                        wake: None,
+                    },
+                );
                 self.serve(now, endpoint);
             }
             Event::Readable(endpoint) | Event::Writable(endpoint) => self.serve(now, endpoint),
@@ -144,7 +173,9 @@ impl Server {
 
     /// Polls a session.
     fn serve(&mut self, now: Instant, id: EndpointId) {
-        let Some(running) = self.sessions.get_mut(&id) else { return };
+        let Some(running) = self.sessions.get_mut(&id) else {
+            return;
+        };
         let Some(mut endpoint) = self.device.endpoint(now, id) else {
             self.forget(id);
             return;
@@ -208,6 +239,11 @@ impl Node for Server {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let wake = self.wakes.first().map(|(at, _)| *at);
-        self.device.poll_timeout().into_iter().chain(wake).chain([self.next_load]).min()
+        self.device
+            .poll_timeout()
+            .into_iter()
+            .chain(wake)
+            .chain([self.next_load])
+            .min()
     }
 }

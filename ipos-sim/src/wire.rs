@@ -43,9 +43,18 @@ pub(crate) struct Wire<'a> {
 
 impl<'a> Wire<'a> {
     /// `frame`: the largest frame, in bytes.
-    pub(crate) fn new(now: Instant, received: Option<&'a [u8]>, out: &'a mut Outbox, frame: usize) -> Wire<'a> {
+    pub(crate) fn new(
+        now: Instant,
+        received: Option<&'a [u8]>,
+        out: &'a mut Outbox,
+        frame: usize,
+    ) -> Wire<'a> {
         TIMESTAMP.set(now.as_millis() as u32);
-        Wire { received, out, frame }
+        Wire {
+            received,
+            out,
+            frame,
+        }
     }
 }
 
@@ -91,7 +100,9 @@ impl Device for Wire<'_> {
         Self: 'b;
 
     fn receive(&mut self, _: SmolInstant) -> Option<(Received<'_>, Sending<'_>)> {
-        self.received.take().map(|frame| (Received(frame), Sending(self.out)))
+        self.received
+            .take()
+            .map(|frame| (Received(frame), Sending(self.out)))
     }
 
     fn transmit(&mut self, _: SmolInstant) -> Option<Sending<'_>> {

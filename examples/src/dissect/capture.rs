@@ -62,15 +62,19 @@ impl Capture {
         } else {
             PcapReader::new(file).map(Format::Pcap)
         };
-        let format =
-            format.map_err(|error| at_fault(format!("neither pcap nor pcapng: {}", text(error))))?;
+        let format = format
+            .map_err(|error| at_fault(format!("neither pcap nor pcapng: {}", text(error))))?;
         if let Format::Pcap(reader) = &format {
             let link = reader.header().datalink;
             if link != DataLink::ETHERNET {
                 return Err(at_fault(format!("link type must be Ethernet, is {link:?}")));
             }
         }
-        Ok(Self { name, format, frames: 0 })
+        Ok(Self {
+            name,
+            format,
+            frames: 0,
+        })
     }
 
     /// The next frame; the error names the file and the frame.
@@ -81,7 +85,12 @@ impl Capture {
         }?;
         self.frames += 1;
         Some(next.map_err(|error| {
-            format!("{}: frame {} cannot be read: {}", self.name, self.frames, text(error))
+            format!(
+                "{}: frame {} cannot be read: {}",
+                self.name,
+                self.frames,
+                text(error)
+            )
         }))
     }
 }
@@ -106,7 +115,10 @@ fn next_pcapng(reader: &mut PcapNgReader<File>) -> Option<PcapResult<Captured>> 
             Ok(block) => (block.type_, block.body.into_owned()),
             Err(error) => return Some(Err(error)),
         };
-        let mut words = Words { bytes: &body, endianness: reader.section().endianness };
+        let mut words = Words {
+            bytes: &body,
+            endianness: reader.section().endianness,
+        };
         match type_ {
             ENHANCED_PACKET_BLOCK => return Some(enhanced_packet(&mut words, reader.interfaces())),
             SIMPLE_PACKET_BLOCK => return Some(simple_packet(&mut words, reader.interfaces())),
@@ -144,7 +156,9 @@ fn enhanced_packet(
     let captured = words.next()?;
     let length = words.next()?;
     let cut = PcapError::InvalidField("captured length is beyond the block");
-    let data = usize::try_from(captured).ok().and_then(|captured| words.bytes.get(..captured));
+    let data = usize::try_from(captured)
+        .ok()
+        .and_then(|captured| words.bytes.get(..captured));
     Ok(Captured {
         time: time(ticks, interface),
         length,
@@ -160,11 +174,20 @@ fn simple_packet(
     let interface = interfaces.first().ok_or(PcapError::InvalidInterfaceId(0))?;
     let length = words.next()?;
     // A snapshot length of 0 is no limit; the block is padded to whole words.
-    let limit = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
+    let limit = if interface.snaplen == 0 {
+        u32::MAX
+    } else {
+        interface.snaplen
+    };
     let captured = usize::try_from(length.min(limit)).unwrap_or(usize::MAX);
     let data = words.bytes.get(..captured).unwrap_or(words.bytes);
     let ethernet = interface.linktype == DataLink::ETHERNET;
-    Ok(Captured { time: None, length, ethernet, bytes: data.to_vec() })
+    Ok(Captured {
+        time: None,
+        length,
+        ethernet,
+        bytes: data.to_vec(),
+    })
 }
 
 /// Seconds since 1970; `None` when the interface counts in units that nobody can read.
@@ -188,7 +211,11 @@ fn time(ticks: u64, interface: &InterfaceDescriptionBlock<'_>) -> Option<String>
         (unit, 9, u64::try_from(nanoseconds).ok()?)
     };
     let seconds = (ticks / unit).checked_add(offset)?;
-    Some(if digits == 0 { seconds.to_string() } else { format!("{seconds}.{fraction:0digits$}") })
+    Some(if digits == 0 {
+        seconds.to_string()
+    } else {
+        format!("{seconds}.{fraction:0digits$}")
+    })
 }
 
 fn text(error: PcapError) -> String {

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use super::{Fields, packet, synch};
 
-/// Offsets of type and protocol in the ipOS header.
+/// Offsets in the ipOS header.
 const TYPE_AT: usize = 12;
 const PROTOCOL_AT: usize = 13;
+const CHECKSUM_AT: usize = 14;
 
 /// What a frame is a frame of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +43,10 @@ impl Description {
 
     /// Adds the reason why the frame is malformed.
     pub(super) fn put_error(&mut self, layer: &str, offset: usize, reason: &str) {
-        self.put("error", json!({ "layer": layer, "offset": offset, "reason": reason }));
+        self.put(
+            "error",
+            json!({ "layer": layer, "offset": offset, "reason": reason }),
+        );
     }
 
     pub(super) fn put_wire_error(&mut self, error: WireError) {
@@ -56,15 +60,18 @@ impl Description {
 
     /// A few words for a heading.
     pub(super) fn title(&self) -> String {
-        let name = |layer: &str, field: &str| {
-            let value = self.fields.get(layer).and_then(|layer| layer.get(field));
-            value.and_then(Value::as_str).unwrap_or("malformed").to_string()
+        let (protocol, layer, field) = match self.protocol {
+            Protocol::Ipos => ("ipOS", "header", "type_name"),
+            Protocol::Synch => ("Synch", "synch", "kind_name"),
+            Protocol::Unknown => ("unknown", "", ""),
         };
-        match self.protocol {
-            Protocol::Ipos => format!("ipOS {}", name("header", "type_name")),
-            Protocol::Synch => format!("Synch {}", name("synch", "kind_name")),
-            Protocol::Unknown => "neither ipOS nor Synch".into(),
-        }
+        let name = self
+            .fields
+            .get(layer)
+            .and_then(|layer| layer.get(field)?.as_str());
+        let malformed = self.is_malformed().then_some("malformed");
+        let words = [Some(protocol), name, malformed];
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -120,7 +127,11 @@ pub(super) fn given(bytes: &[u8], ethertype: u16) -> Description {
 }
 
 pub(super) fn ethernet_fields(ethernet: &Ethernet) -> Value {
-    let Ethernet { destination, source, ethertype } = ethernet;
+    let Ethernet {
+        destination,
+        source,
+        ethertype,
+    } = ethernet;
     let text = |address: &MacAddr| address.to_string();
     json!({ "destination": text(destination), "source": text(source), "type": ethertype })
 }
@@ -129,7 +140,8 @@ pub(super) fn ethernet_fields(ethernet: &Ethernet) -> Value {
 fn describe_ipos(description: &mut Description, bytes: &[u8], base: usize) {
     let header = Header::parse(bytes);
     if let Ok((header, _)) = &header {
-        let checksum = bytes.get(14..HEADER_LEN).map(|field| u16::from_be_bytes([field[0], field[1]]));
+        let checksum = bytes.get(CHECKSUM_AT..).and_then(|field| field.first_chunk());
+        let checksum = checksum.map(|field| u16::from_be_bytes(*field));
         description.put(
             "header",
             json!({
@@ -177,10 +189,44 @@ fn describe_message(description: &mut Description, frame: &Frame<'_>, base: usiz
 
 fn control_block(block: &ControlBlock) -> Value {
     let ControlBlock {
-        state, flags, epoch, snd_wscale, rcv_wscale, dupacks, rxtshift, snd_mss, rcv_mss, iss,
-        snd_una, snd_nxt, snd_max, snd_wnd, snd_wl1, snd_wl2, max_sndwnd, cwnd, ssthresh, recover,
-        irs, rcv_nxt, rcv_wnd, rcv_adv, last_ack_sent, srtt, rttvar, rto, rtt_min, ts_recent,
-        ts_recent_age, tsval, timer, timer_left, idle, rcv_up, oob_flags, oob_byte,
+        state,
+        flags,
+        epoch,
+        snd_wscale,
+        rcv_wscale,
+        dupacks,
+        rxtshift,
+        snd_mss,
+        rcv_mss,
+        iss,
+        snd_una,
+        snd_nxt,
+        snd_max,
+        snd_wnd,
+        snd_wl1,
+        snd_wl2,
+        max_sndwnd,
+        cwnd,
+        ssthresh,
+        recover,
+        irs,
+        rcv_nxt,
+        rcv_wnd,
+        rcv_adv,
+        last_ack_sent,
+        srtt,
+        rttvar,
+        rto,
+        rtt_min,
+        ts_recent,
+        ts_recent_age,
+        tsval,
+        timer,
+        timer_left,
+        idle,
+        rcv_up,
+        oob_flags,
+        oob_byte,
     } = *block;
     let [version, ..]: [u8; CONTROL_BLOCK_LEN] = block.to_bytes();
     let names = names(flags.iter_names().map(|(name, _)| name));
@@ -243,7 +289,14 @@ fn control_block(block: &ControlBlock) -> Value {
 }
 
 fn trailer_fields(trailer: &Trailer) -> Value {
-    let Trailer { flags, epoch, rcv_nxt, incarnation, number, tag } = *trailer;
+    let Trailer {
+        flags,
+        epoch,
+        rcv_nxt,
+        incarnation,
+        number,
+        tag,
+    } = *trailer;
     json!({
         "version": 1,
         "length": trailer.wire_len(),
@@ -259,7 +312,9 @@ fn trailer_fields(trailer: &Trailer) -> Value {
 
 /// Names of flags as words.
 pub(super) fn names(names: impl Iterator<Item = &'static str>) -> String {
-    let words: Vec<_> = names.map(|name| name.to_lowercase().replace('_', " ")).collect();
+    let words: Vec<_> = names
+        .map(|name| name.to_lowercase().replace('_', " "))
+        .collect();
     words.join(", ")
 }
 

@@ -14,7 +14,9 @@ use super::describe::{Description, Protocol, ethernet_fields, hex, names};
 pub(super) fn captured(frame: &[u8], ethernet: &Ethernet) -> Option<Description> {
     // Lax, since a capture may have cut the frame: the message then says where it ends.
     let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
-    let Some(LaxNetSlice::Ipv4(ipv4)) = &packet.net else { return None };
+    let Some(LaxNetSlice::Ipv4(ipv4)) = &packet.net else {
+        return None;
+    };
     let payload = ipv4.payload();
     if payload.ip_number != IpNumber::UDP || payload.fragmented {
         return None;
@@ -40,7 +42,10 @@ pub(super) fn captured(frame: &[u8], ethernet: &Ethernet) -> Option<Description>
         }),
     );
     // Both slices are of `frame`, the message the later one.
-    let base = message.as_ptr().addr().saturating_sub(frame.as_ptr().addr());
+    let base = message
+        .as_ptr()
+        .addr()
+        .saturating_sub(frame.as_ptr().addr());
     describe(&mut description, message, base);
     Some(description)
 }
@@ -52,10 +57,21 @@ pub(super) fn describe(description: &mut Description, bytes: &[u8], base: usize)
         Err(error) => return description.put_wire_error(error.offset_by(base)),
     };
     let message = SynchMessage::parse(bytes);
-    let SynchHeader { kind, flags, incarnation, sequence, part, parts, records_len } = header;
+    let SynchHeader {
+        kind,
+        flags,
+        incarnation,
+        sequence,
+        part,
+        parts,
+        records_len,
+    } = header;
     let tag = message.ok().and_then(|message| message.tag());
     let records: Vec<Value> = match &message {
-        Ok(message) => message.records().map(|record| record_fields(&record)).collect(),
+        Ok(message) => message
+            .records()
+            .map(|record| record_fields(&record))
+            .collect(),
         Err(_) => Vec::new(),
     };
     description.put(
@@ -82,21 +98,35 @@ pub(super) fn describe(description: &mut Description, bytes: &[u8], base: usize)
 
 fn record_fields(record: &Record<'_>) -> Value {
     match record {
-        Record::State(State { connections, cpu, free_memory, free_bandwidth }) => json!({
+        Record::State(State {
+            connections,
+            cpu,
+            free_memory,
+            free_bandwidth,
+        }) => json!({
             "record": "STATE",
             "connections": connections,
             "cpu": cpu,
             "free_memory": free_memory,
             "free_bandwidth": free_bandwidth,
         }),
-        Record::Identity(Identity { name, port_b, hardware, port_a }) => json!({
+        Record::Identity(Identity {
+            name,
+            port_b,
+            hardware,
+            port_a,
+        }) => json!({
             "record": "IDENTITY",
             "name": name,
             "port_b_address": port_b,
             "port_b_hardware_address": hardware.to_string(),
             "port_a_addresses": port_a.as_slice(),
         }),
-        Record::Listen(Listen { address, protocol, service }) => json!({
+        Record::Listen(Listen {
+            address,
+            protocol,
+            service,
+        }) => json!({
             "record": "LISTEN",
             "address": address.ip(),
             "port": address.port(),
@@ -111,14 +141,22 @@ fn record_fields(record: &Record<'_>) -> Value {
             "port": address.port(),
             "name": name,
         }),
-        Record::Object(Object { id, address, shadow }) => json!({
+        Record::Object(Object {
+            id,
+            address,
+            shadow,
+        }) => json!({
             "record": "OBJECT",
             "object_id": id,
             "address": address,
             "shadow_object_id": shadow.map(|shadow| shadow.id),
             "shadow_address": shadow.map(|shadow| shadow.address),
         }),
-        Record::Cookie(Cookie { session, server, lifetime_ms }) => json!({
+        Record::Cookie(Cookie {
+            session,
+            server,
+            lifetime_ms,
+        }) => json!({
             "record": "COOKIE",
             "action": "set",
             "session_id": hex(session),
@@ -130,7 +168,11 @@ fn record_fields(record: &Record<'_>) -> Value {
             "action": "removed",
             "session_id": hex(session),
         }),
-        Record::Performance(Performance { subject, cpu, memory }) => {
+        Record::Performance(Performance {
+            subject,
+            cpu,
+            memory,
+        }) => {
             let (subject, id) = match *subject {
                 Subject::Process(pid) => ("process", u64::from(pid)),
                 Subject::Object(id) => ("object", id),

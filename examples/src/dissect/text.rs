@@ -33,7 +33,10 @@ const HEXADECIMAL: [&str; 3] = ["type", "flags", "checksum"];
 /// A block of lines, and an empty one after it.
 pub(super) fn block(title: &str, fields: &Fields) -> String {
     let mut out = String::new();
-    let number = fields.get("frame").map(Value::to_string).unwrap_or_default();
+    let number = fields
+        .get("frame")
+        .map(Value::to_string)
+        .unwrap_or_default();
     line(&mut out, 0, &format!("frame {number}: {title}"));
     for (name, value) in fields.iter().filter(|(name, _)| *name != "frame") {
         match value {
@@ -101,7 +104,9 @@ fn field(name: &str, value: &Value, layer: &Fields) -> String {
 }
 
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_string)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_string)
 }
 
 fn meaning_of(name: &str) -> String {
@@ -110,7 +115,8 @@ fn meaning_of(name: &str) -> String {
 
 /// Whether this field says what another one means.
 fn is_meaning(name: &str, layer: &Fields) -> bool {
-    name.strip_suffix("_name").is_some_and(|of| layer.contains_key(of))
+    name.strip_suffix("_name")
+        .is_some_and(|of| layer.contains_key(of))
 }
 
 fn line(out: &mut String, depth: usize, text: &str) {

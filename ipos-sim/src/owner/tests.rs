@@ -1,6 +1,6 @@
 //! Small frames by hand: a SYN, a segment of a server, and the hand-over between two servers.
 
-use ipos_proto::{FrameType, Header, Protocol, Trailer};
+use ipos_proto::{ConnectionInfo, ControlBlock, FrameType, Header, Protocol};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{IpAddress, Ipv4Repr, TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
@@ -8,6 +8,24 @@ use super::*;
 
 const A: LanId = LanId(0);
 const B: LanId = LanId(1);
+
+/// The control block of `wire.md`.
+const CONTROL: &str = "01020007000000010707000005a405a4112233441122334511223345112233450000fb00a0000001\
+    112233450000fb0000003868ffffffff11223344a0000000a00000010000ffffa0010000a0000001\
+    00000352000001a900030d4000000316000003e80000000300005000000000000000000200000000\
+    0000000000000000000000000000000000000000";
+
+fn control_block() -> ControlBlock {
+    let digits: Vec<u8> = CONTROL
+        .chars()
+        .map(|digit| digit.to_digit(16).unwrap() as u8)
+        .collect();
+    let bytes: Vec<u8> = digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect();
+    ControlBlock::parse(&bytes).unwrap()
+}
 
 struct Bench {
     check: OneOwner,
@@ -21,7 +39,12 @@ fn server(index: usize) -> ServerAddresses {
     ServerAddresses::of(index)
 }
 
-fn packet(source: SocketAddrV4, destination: SocketAddrV4, control: TcpControl, sequence: i32) -> Vec<u8> {
+fn packet(
+    source: SocketAddrV4,
+    destination: SocketAddrV4,
+    control: TcpControl,
+    sequence: i32,
+) -> Vec<u8> {
     let tcp = TcpRepr {
         src_port: source.port(),
         dst_port: destination.port(),
@@ -47,31 +70,60 @@ fn packet(source: SocketAddrV4, destination: SocketAddrV4, control: TcpControl, 
     let mut packet = Ipv4Packet::new_unchecked(&mut bytes[..]);
     ip.emit(&mut packet, &ChecksumCapabilities::default());
     let mut segment = TcpPacket::new_unchecked(packet.payload_mut());
-    let (source, destination) = (IpAddress::from(*source.ip()), IpAddress::from(*destination.ip()));
-    tcp.emit(&mut segment, &source, &destination, &ChecksumCapabilities::default());
+    let (source, destination) = (
+        IpAddress::from(*source.ip()),
+        IpAddress::from(*destination.ip()),
+    );
+    tcp.emit(
+        &mut segment,
+        &source,
+        &destination,
+        &ChecksumCapabilities::default(),
+    );
     bytes
 }
 
 fn frame(destination: MacAddr, source: MacAddr, ethertype: u16, rest: &[u8]) -> Vec<u8> {
-    [&Ethernet { destination, source, ethertype }.to_bytes()[..], rest].concat()
+    [
+        &Ethernet {
+            destination,
+            source,
+            ethertype,
+        }
+        .to_bytes()[..],
+        rest,
+    ]
+    .concat()
 }
 
 impl Bench {
     fn new() -> Bench {
-        Bench { check: OneOwner::new(A, B, (0..3).map(NodeId)) }
+        Bench {
+            check: OneOwner::new(A, B, (0..3).map(NodeId)),
+        }
     }
 
     fn syn(&mut self, isn: i32) {
         let bytes = packet(client(), server(0).http(), TcpControl::Syn, isn);
         let frame = frame(server(0).a.0, MacAddr([2, 0, 0, 0, 0, 9]), IPV4, &bytes);
-        self.check.delivered(&Sighting { now: Instant::ZERO, lan: A, node: NodeId(0), frame: &frame });
+        self.check.delivered(&Sighting {
+            now: Instant::ZERO,
+            lan: A,
+            node: NodeId(0),
+            frame: &frame,
+        });
     }
 
     /// Server `from` transmits to the client; how many violations there are then.
     fn speaks(&mut self, from: usize) -> u64 {
         let bytes = packet(server(0).http(), client(), TcpControl::Psh, 7);
         let frame = frame(MacAddr([2, 0, 0, 0, 0, 9]), server(from).a.0, IPV4, &bytes);
-        self.check.sent(&Sighting { now: Instant::ZERO, lan: A, node: NodeId(from), frame: &frame });
+        self.check.sent(&Sighting {
+            now: Instant::ZERO,
+            lan: A,
+            node: NodeId(from),
+            frame: &frame,
+        });
         self.check.count()
     }
 
@@ -87,19 +139,43 @@ impl Bench {
         let mut bytes = [0; 400];
         let len = Frame { header, message }.emit(&mut bytes).unwrap();
         let frame = frame(server(to).b.0, server(from).b.0, ETHERTYPE, &bytes[..len]);
-        self.check.sent(&Sighting { now: Instant::ZERO, lan: B, node: NodeId(from), frame: &frame });
-        self.check.delivered(&Sighting { now: Instant::ZERO, lan: B, node: NodeId(to), frame: &frame });
+        self.check.sent(&Sighting {
+            now: Instant::ZERO,
+            lan: B,
+            node: NodeId(from),
+            frame: &frame,
+        });
+        self.check.delivered(&Sighting {
+            now: Instant::ZERO,
+            lan: B,
+            node: NodeId(to),
+            frame: &frame,
+        });
     }
 
     fn offer(&mut self, from: usize, to: usize) {
-        let vector = "0000c0002233445500000000"; // any control block that parses
-        let _ = vector;
-        let connection = ipos_proto::ConnectionInfo::Tcp { first: server(0).http(), control: control_block() };
-        self.passes(from, to, FrameType::Endpoint, Message::Endpoint { connection, trailer: None });
+        let connection = ConnectionInfo::Tcp {
+            first: server(0).http(),
+            control: control_block(),
+        };
+        self.passes(
+            from,
+            to,
+            FrameType::Endpoint,
+            Message::Endpoint {
+                connection,
+                trailer: None,
+            },
+        );
     }
 
     fn accept(&mut self, from: usize, to: usize) {
-        self.passes(from, to, FrameType::Acknowledgement, Message::Acknowledgement { trailer: None::<Trailer> });
+        self.passes(
+            from,
+            to,
+            FrameType::Acknowledgement,
+            Message::Acknowledgement { trailer: None },
+        );
     }
 
     fn replay(&mut self, from: usize, to: usize) {
@@ -112,4 +188,74 @@ impl Bench {
         self.accept(to, from);
         self.replay(from, to);
     }
+}
+
+#[test]
+fn the_first_server_may_speak_others_may_not() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.speaks(1), 0, "nothing is known of the flow");
+    bench.syn(1);
+    assert_eq!(bench.speaks(0), 0);
+    assert_eq!(bench.speaks(1), 1);
+    assert_eq!(bench.speaks(0), 1, "and the first one still may");
+    let violation = &bench.check.violations()[0];
+    assert_eq!((violation.server, violation.owner), (1, Some(0)));
+    assert_eq!(violation.flow, Flow::tcp(client(), server(0).http()));
+}
+
+#[test]
+fn ownership_follows_the_first_packet() {
+    let mut bench = Bench::new();
+    bench.syn(1);
+    bench.offer(0, 1);
+    bench.accept(1, 0);
+    assert_eq!(bench.speaks(0), 0, "installed, but without a packet");
+    bench.replay(0, 1);
+    assert_eq!(bench.speaks(1), 0);
+    assert_eq!(bench.speaks(0), 1, "handed over");
+    assert_eq!(bench.speaks(2), 2);
+}
+
+#[test]
+fn a_packet_without_an_answered_offer_gives_nothing() {
+    let mut bench = Bench::new();
+    bench.syn(1);
+    bench.offer(0, 1);
+    bench.replay(0, 1);
+    assert_eq!(bench.speaks(1), 1);
+}
+
+#[test]
+fn a_connection_may_come_home_and_go_to_a_third() {
+    let mut bench = Bench::new();
+    bench.syn(1);
+    bench.hand_over(0, 1);
+    assert_eq!(bench.speaks(1), 0);
+    bench.offer(1, 0);
+    assert_eq!(bench.speaks(0), 1, "not before its acknowledgement");
+    bench.accept(0, 1);
+    assert_eq!(bench.speaks(0), 1);
+    assert_eq!(bench.speaks(1), 2, "no more");
+    bench.hand_over(0, 2);
+    assert_eq!(bench.speaks(2), 2);
+}
+
+#[test]
+fn release_crash_and_a_new_connection_free_the_flow() {
+    let mut bench = Bench::new();
+    bench.syn(1);
+    bench.hand_over(0, 1);
+    bench.passes(1, 0, FrameType::Release, Message::Release { trailer: None });
+    assert_eq!(bench.speaks(0), 0);
+
+    bench.syn(2);
+    bench.hand_over(0, 1);
+    bench.syn(2);
+    assert_eq!(bench.speaks(0), 1, "a repeated SYN changes nothing");
+    bench.syn(3);
+    assert_eq!(bench.speaks(0), 1);
+
+    bench.hand_over(0, 1);
+    bench.check.crashed(Instant::ZERO, NodeId(0));
+    assert_eq!(bench.speaks(0), 1, "the first server forgot");
 }

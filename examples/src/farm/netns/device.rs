@@ -1,0 +1,166 @@
+//! One server's device on a thread in its namespace.
+
+use std::cell::RefCell;
+use std::net::SocketAddrV4;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ipos_backend::Backend;
+use ipos_backend_pnet::{PnetBackend, PnetOptions};
+use ipos_core::config::{Config, Listen, PortA, PortB, SynchPort};
+use ipos_core::{Device, Event};
+use ipos_engine::{Engine, Options, Ports, Stop, clock};
+use ipos_lab::{Lan, PREFIX, Server};
+use ipos_proto::{MacAddr, Protocol};
+
+use super::{LOOK, PORT, web};
+use crate::farm::{DeviceReport, FarmError, Plan};
+
+/// The high-priority interval: short, so that a run of a second balances by fresh figures.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// How long a device may take to answer a question.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A device that runs.
+pub(super) struct Running {
+    name: String,
+    /// Servers that it sees alive, itself included.
+    known: Arc<AtomicUsize>,
+    questions: Sender<Sender<DeviceReport>>,
+    stop: Stop,
+    thread: Option<JoinHandle<Result<(), String>>>,
+}
+
+impl Running {
+    /// Starts the device of `server`, the `number`-th of the farm.
+    pub(super) fn start(server: &Server, number: usize, plan: &Plan) -> Result<Running, FarmError> {
+        let name = server.name().to_owned();
+        let part = format!("device of {name}");
+        let mut isn_key = [0; 16];
+        getrandom::fill(&mut isn_key).map_err(FarmError::of(part.clone()))?;
+        let mut config = base(server);
+        config.listen.push(Listen {
+            address: SocketAddrV4::new(server.address(Lan::A), PORT),
+            protocol: Protocol::Tcp,
+            service: "web".to_owned(),
+        });
+        config.balance.policy = plan.policy;
+        config.seed = plan.seed.wrapping_add(number as u64);
+        config.isn_key = isn_key;
+        let known = Arc::new(AtomicUsize::new(0));
+        let (questions, asked) = channel();
+        let (started, start) = channel();
+        let thread = {
+            let (name, known) = (name.clone(), Arc::clone(&known));
+            let requests = plan.requests;
+            server.namespace().spawn(&format!("device {name}"), move || run(config, requests, &known, &asked, &started))?
+        };
+        match start.recv() {
+            Ok(stop) => Ok(Running { name, known, questions, stop, thread: Some(thread) }),
+            // The thread has ended: with an error, as it started no engine.
+            Err(mpsc::RecvError) => Err(ended(part, thread)),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Servers that the device sees alive, itself included.
+    pub(super) fn known(&self) -> usize {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// What the device did so far.
+    pub(super) fn report(&self) -> Result<DeviceReport, FarmError> {
+        let (answer, answered) = channel();
+        let part = format!("device of {}", self.name);
+        self.questions.send(answer).map_err(FarmError::of(part.clone()))?;
+        answered.recv_timeout(ANSWER).map_err(FarmError::of(part))
+    }
+
+    /// Lets the device leave the farm.
+    pub(super) fn stop(mut self) -> Result<(), FarmError> {
+        self.stop.stop();
+        match self.thread.take().map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(what))) => Err(FarmError::Failed { part: format!("device of {}", self.name), what }),
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(name = self.name, "a device panicked");
+        }
+    }
+}
+
+/// Why a thread that should run has ended.
+fn ended(part: String, thread: JoinHandle<Result<(), String>>) -> FarmError {
+    match thread.join() {
+        Ok(result) => FarmError::Failed { part, what: result.err().unwrap_or_else(|| "ended".to_owned()) },
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// The addresses of `server`, and defaults.
+fn base(server: &Server) -> Config {
+    let hardware = |lan| MacAddr(server.hardware_address(lan));
+    let port_a = PortA::new(hardware(Lan::A), vec![server.address(Lan::A)], PREFIX);
+    let port_b = PortB::new(hardware(Lan::B), server.address(Lan::B));
+    let synch = SynchPort::new(hardware(Lan::Synch), server.address(Lan::Synch)).with_interval(INTERVAL);
+    Config::new(server.name(), port_a, port_b, synch)
+}
+
+/// The thread: runs the engine, and answers questions between its steps. Of migrations, the first `measured` are measured.
+fn run(config: Config, measured: usize, known: &AtomicUsize, asked: &Receiver<Sender<DeviceReport>>, started: &Sender<Stop>) -> Result<(), String> {
+    let open = |lan: Lan| -> Result<Box<dyn Backend>, String> {
+        let port = PnetBackend::open(lan.interface(), PnetOptions::default());
+        Ok(Box::new(port.map_err(|error| error.to_string())?))
+    };
+    let ports = Ports { a: open(Lan::A)?, b: open(Lan::B)?, synch: open(Lan::Synch)? };
+    let name = config.name.clone();
+    let device = Device::new(config, clock::now()).map_err(|error| error.to_string())?;
+    let mut engine =
+        Engine::new(device, ports, vec![web::ADDRESS], Options::default()).map_err(|error| error.to_string())?;
+    let migrations = Rc::new(RefCell::new(Vec::new()));
+    let times = Rc::clone(&migrations);
+    engine.observe(Box::new(move |event| {
+        let mut times = times.borrow_mut();
+        if let Event::Migrated { took, .. } = event
+            && times.len() < measured
+        {
+            times.push(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        }
+    }));
+    let stop = engine.stop_handle();
+    // Nobody waits for it any more if the program is ending.
+    let _ = started.send(stop.clone());
+    let mut look = clock::now();
+    while !stop.is_stopped() {
+        engine.step(None).map_err(|error| error.to_string())?;
+        let now = clock::now();
+        if now < look {
+            continue;
+        }
+        look = now + LOOK;
+        let servers = engine.device().servers(now);
+        known.store(servers.iter().filter(|server| server.alive).count(), Ordering::Relaxed);
+        for answer in asked.try_iter() {
+            let counters = engine.device().counters();
+            let report = DeviceReport { name: name.clone(), counters, servers: servers.clone(), migrations: migrations.borrow().clone() };
+            let _ = answer.send(report);
+        }
+    }
+    engine.leave().map_err(|error| error.to_string())
+}

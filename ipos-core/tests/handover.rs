@@ -1,0 +1,368 @@
+//! The hand-over of FIG. 10B and 10C between whole devices.
+
+mod common;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use common::{Client, Farm, Pass, mac};
+use ipos_core::{Duration, Event, Origin};
+use ipos_proto::{ConnectionInfo, FrameType, Message};
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+/// The first server keeps the first request and gives away the second.
+fn migrated(farm: &mut Farm) -> Client {
+    let first = farm.connect(0, 4000);
+    farm.send(&first, "PA", REQUEST);
+    assert_eq!(farm.bound().0, 0);
+    farm.lan_b.clear();
+    farm.connect(0, 4001)
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[test]
+fn a_migrated_connection_is_answered_by_the_second_server_under_the_first_ones_address() {
+    let mut farm = Farm::pair();
+    let mut client = migrated(&mut farm);
+    let request = client.frame("PA", &[], REQUEST);
+    farm.inject(&client, &request);
+    farm.pump();
+    assert_eq!(farm.types(), [1, 3, 2]);
+    assert_eq!(
+        farm.packets(),
+        [&request[14..]],
+        "the client's packet, byte for byte"
+    );
+
+    let bound = farm.bound();
+    let (_, event) = farm
+        .events
+        .iter()
+        .rev()
+        .find(|(_, e)| matches!(e, Event::Bound { .. }))
+        .unwrap();
+    let Event::Bound {
+        origin: Origin::Migrated(from),
+        ..
+    } = event
+    else {
+        panic!("{event:?}")
+    };
+    assert_eq!(
+        (bound.0, *from),
+        (1, farm.devices[0].config().port_b.address)
+    );
+    assert_eq!(farm.read(bound), REQUEST);
+    farm.write(bound, RESPONSE);
+    let sent = farm.take(&client);
+    let [response] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    assert_eq!(response.hardware, mac(0xa, 1));
+    assert_eq!(response.source, client.server);
+    assert_eq!(response.payload, RESPONSE);
+    assert_eq!(response.header.sequence_number, client.ack.raw());
+    assert_eq!(
+        response.header.acknowledgment_number,
+        (client.seq + REQUEST.len() as u32).raw()
+    );
+
+    // Later packets take the same way, and RELEASE ends it.
+    client.seq += REQUEST.len() as u32;
+    client.ack += RESPONSE.len() as u32;
+    farm.send(&client, "FA", &[]);
+    client.seq += 1;
+    assert!(
+        farm.devices[1]
+            .endpoint(farm.now, bound.1)
+            .unwrap()
+            .is_finished()
+    );
+    farm.close(bound);
+    client.ack += 1;
+    farm.send(&client, "A", &[]);
+    assert_eq!(farm.types()[3..], [2, 2, 0x10]);
+    assert_eq!(
+        (farm.table(0, "forward"), farm.table(1, "forward-connect")),
+        (0, 0)
+    );
+    assert_eq!(farm.devices[0].counters().migrated_out, 1);
+    assert_eq!(farm.devices[1].counters().migrated_in, 1);
+}
+
+/// Loses every frame of a type, or the first `n`.
+fn lose(farm: &mut Farm, lost: FrameType, n: usize) -> Rc<Cell<usize>> {
+    let seen = Rc::new(Cell::new(0));
+    let count = seen.clone();
+    farm.tap = Box::new(move |frame| {
+        if frame.message.frame_type() != lost {
+            return Pass::Deliver;
+        }
+        count.set(count.get() + 1);
+        if count.get() <= n {
+            Pass::Lose
+        } else {
+            Pass::Deliver
+        }
+    });
+    seen
+}
+
+#[test]
+fn an_offer_is_repeated_until_it_arrives() {
+    let mut farm = Farm::pair();
+    let client = migrated(&mut farm);
+    let offers = lose(&mut farm, FrameType::Endpoint, 4);
+    farm.send(&client, "PA", REQUEST);
+    farm.run(ms(60));
+    assert_eq!(offers.get(), 5);
+    let bound = farm.bound();
+    assert_eq!(bound.0, 1);
+    assert_eq!(farm.read(bound), REQUEST);
+}
+
+#[test]
+fn without_any_acknowledgement_the_first_server_answers_and_nobody_else() {
+    let mut farm = Farm::pair();
+    let client = migrated(&mut farm);
+    lose(&mut farm, FrameType::Acknowledgement, usize::MAX);
+    farm.send(&client, "PA", REQUEST);
+    let at_second = farm.bound();
+    assert_eq!(at_second.0, 1);
+    // What the second server's application says meanwhile stays there.
+    farm.write(at_second, b"not yours");
+    farm.run(ms(100));
+    let bound = farm.bound();
+    assert_eq!(bound.0, 0);
+    assert_eq!(farm.read(bound), REQUEST);
+    farm.write(bound, RESPONSE);
+    let sent = farm.take(&client);
+    assert!(sent.iter().all(|s| s.hardware == mac(0xa, 0)), "{sent:?}");
+    assert_eq!(
+        sent.iter()
+            .flat_map(|s| s.payload.clone())
+            .collect::<Vec<_>>(),
+        RESPONSE
+    );
+    farm.run(ms(2500));
+    assert_eq!(
+        farm.table(1, "forward-connect"),
+        0,
+        "never owned, forgotten"
+    );
+    assert!(
+        farm.events
+            .iter()
+            .any(|(at, e)| *at == 1 && matches!(e, Event::Failed(..)))
+    );
+    assert!(
+        farm.types().iter().all(|t| *t != 0x10),
+        "nothing to release"
+    );
+}
+
+#[test]
+fn everything_twice_changes_nothing() {
+    let mut farm = Farm::pair();
+    let client = migrated(&mut farm);
+    farm.tap = Box::new(|_| Pass::Twice);
+    farm.send(&client, "PA", REQUEST);
+    let bound = farm.bound();
+    assert_eq!(farm.read(bound), REQUEST);
+    farm.write(bound, RESPONSE);
+    let data: Vec<u8> = farm
+        .take(&client)
+        .into_iter()
+        .flat_map(|s| s.payload)
+        .collect();
+    assert_eq!(data, RESPONSE);
+    let bounds = farm
+        .events
+        .iter()
+        .filter(|(at, e)| *at == 1 && matches!(e, Event::Bound { .. }))
+        .count();
+    assert_eq!(bounds, 1);
+}
+
+#[test]
+fn bytes_that_the_first_server_has_acknowledged_are_sent_until_they_arrive() {
+    let mut farm = Farm::with(2, |_, config| config.tcp.delayed_ack = ms(5));
+    let mut client = migrated(&mut farm);
+    lose(&mut farm, FrameType::Endpoint, 4);
+    farm.send(&client, "PA", &REQUEST[..10]);
+    client.seq += 10;
+    // The delayed acknowledgment fires while the offer is under way: the client will not send these bytes again.
+    farm.run(ms(10));
+    farm.send(&client, "PA", &REQUEST[10..20]);
+    client.seq += 10;
+    farm.run(ms(10));
+    let acks = farm.take(&client);
+    assert_eq!(
+        acks.last().unwrap().header.acknowledgment_number,
+        client.seq.raw()
+    );
+    let packets = lose(&mut farm, FrameType::Packet, 4);
+    farm.run(ms(200));
+    assert!(packets.get() >= 6, "{}", packets.get());
+    let bound = farm.bound();
+    assert_eq!((bound.0, farm.read(bound)), (1, REQUEST[..20].to_vec()));
+    let last = farm.lan_b.len();
+    farm.run(ms(3000));
+    assert_eq!(farm.lan_b.len(), last, "covered: nothing is sent again");
+}
+
+#[test]
+fn packets_that_overtake_their_endpoint_are_kept() {
+    let mut farm = Farm::pair();
+    let client = migrated(&mut farm);
+    farm.send(&client, "PA", REQUEST);
+    // The same frames in the other order, for a farm that has seen neither.
+    let frames: Vec<Vec<u8>> = farm
+        .lan_b
+        .iter()
+        .filter(|(at, _)| *at == 0)
+        .map(|(_, f)| f.clone())
+        .collect();
+    let [offer, packet] = &frames[..] else {
+        panic!("{}", frames.len())
+    };
+    let mut other = Farm::pair();
+    other.deliver(1, ipos_core::Port::B, packet);
+    assert_eq!(other.table(1, "early-packets"), 1);
+    other.deliver(1, ipos_core::Port::B, offer);
+    let bound = other.bound();
+    assert_eq!(other.read(bound), REQUEST);
+    assert_eq!(other.table(1, "early-packets"), 0);
+    other.deliver(1, ipos_core::Port::B, &packet[..packet.len() - 1]);
+    assert_eq!(
+        other.devices[1]
+            .counters()
+            .dropped(ipos_core::DropReason::Encapsulation),
+        1
+    );
+}
+
+#[test]
+fn a_duplicate_syn_after_the_hand_over_goes_to_the_owner() {
+    let mut farm = Farm::pair();
+    let mut client = migrated(&mut farm);
+    farm.send(&client, "PA", REQUEST);
+    farm.take(&client);
+    let after = client.clone();
+    client.seq = client.seq - 1;
+    farm.send(&client, "S", &[]);
+    let sent = farm.take(&client);
+    let [challenge] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    assert_eq!(challenge.hardware, mac(0xa, 1));
+    assert!(challenge.header.ack && !challenge.header.syn);
+    assert_eq!(
+        challenge.header.acknowledgment_number,
+        (after.seq + REQUEST.len() as u32).raw()
+    );
+}
+
+#[test]
+fn a_refused_connection_is_served_here() {
+    let mut farm = Farm::with(2, |server, config| {
+        config.limits.endpoints = if server == 1 { 1 } else { 100 }
+    });
+    for port in [5000, 5001] {
+        let other = farm.connect(1, port);
+        farm.send(&other, "PA", REQUEST);
+    }
+    assert_eq!(
+        (farm.bound().0, farm.table(1, "local")),
+        (1, 1),
+        "the second server is full"
+    );
+    let client = migrated(&mut farm);
+    farm.send(&client, "PA", REQUEST);
+    assert_eq!(farm.types(), [1, 0x11]);
+    let bound = farm.bound();
+    assert_eq!((bound.0, farm.read(bound)), (0, REQUEST.to_vec()));
+    assert_eq!(farm.devices[0].counters().refused, 1);
+}
+
+#[test]
+fn a_server_that_does_not_answer_costs_the_client_nothing() {
+    let mut farm = Farm::round_robin(3);
+    let client = migrated(&mut farm);
+    farm.dead[1] = true;
+    farm.send(&client, "PA", REQUEST);
+    farm.run(ms(100));
+    let bound = farm.bound();
+    assert_eq!(bound.0, 2);
+    assert_eq!(farm.read(bound), REQUEST);
+    assert_eq!(farm.devices[0].counters().unanswered, 1);
+}
+
+#[test]
+fn a_control_block_that_does_not_hold_is_refused() {
+    let mut farm = Farm::pair();
+    let client = migrated(&mut farm);
+    farm.send(&client, "PA", REQUEST);
+    let mut offer = farm.lan_b[0].1.clone();
+    let mut other = Farm::pair();
+    let state = 14 + 16 + 6 + 1;
+    offer[state] = 99;
+    other.deliver(1, ipos_core::Port::B, &offer);
+    other.pump();
+    assert_eq!(other.types(), [0x11]);
+    assert_eq!(other.table(1, "forward-connect"), 0);
+}
+
+#[test]
+fn strangers_and_forgeries_are_dropped() {
+    let mut farm = Farm::pair();
+    let client = migrated(&mut farm);
+    farm.send(&client, "PA", REQUEST);
+    let offer = farm.lan_b[0].1.clone();
+    let mut other = Farm::pair();
+    let mut stranger = offer.clone();
+    stranger[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
+    other.deliver(1, ipos_core::Port::B, &stranger);
+    let mut corrupt = offer.clone();
+    corrupt[20] ^= 1;
+    other.deliver(1, ipos_core::Port::B, &corrupt);
+    other.deliver(1, ipos_core::Port::B, &offer[..40]);
+    let counters = other.devices[1].counters();
+    assert_eq!(counters.dropped(ipos_core::DropReason::Stranger), 1);
+    assert_eq!(counters.dropped(ipos_core::DropReason::Encapsulation), 2);
+    assert_eq!(other.table(1, "forward-connect"), 0);
+}
+
+#[test]
+fn the_control_block_carries_what_the_syn_ack_said() {
+    let mut farm = Farm::pair();
+    let client = migrated(&mut farm);
+    farm.send(&client, "PA", REQUEST);
+    let (_, rest) = ipos_proto::Ethernet::parse(&farm.lan_b[0].1).unwrap();
+    let frame = ipos_proto::Frame::parse(rest).unwrap();
+    let Message::Endpoint {
+        connection: ConnectionInfo::Tcp { first, control },
+        trailer,
+    } = frame.message
+    else {
+        panic!("{frame:?}")
+    };
+    assert_eq!(first, client.server);
+    assert_eq!((control.rcv_nxt, control.snd_una), (client.seq, client.ack));
+    assert_eq!(
+        (
+            control.snd_wscale,
+            control.rcv_wscale,
+            control.snd_mss,
+            control.rcv_mss
+        ),
+        (7, 7, 1444, 1444)
+    );
+    assert_eq!(trailer.unwrap().epoch.raw(), 1);
+    assert_eq!(control.epoch.raw(), 1);
+}
