@@ -139,6 +139,9 @@ pub struct Limits {
     pub servers: usize,
     /// Neighbours (ARP). Full: the longest unused is replaced.
     pub neighbours: usize,
+    /// Bytes that the buffers of all endpoints hold together. Full: each endpoint gets
+    /// [`Limits::LEAST_BUFFER`] and no more.
+    pub buffers: usize,
     /// Frames waiting to be transmitted that are not built from endpoints. Full: new ones are dropped.
     pub outbox: usize,
     /// Bytes of packets kept for one request.
@@ -180,6 +183,33 @@ pub struct Tcp {
     pub time_wait: Duration,
     /// How long FIN-WAIT-2 lasts once the application has closed.
     pub fin_wait_2: Duration,
+    /// The congestion controller.
+    pub congestion: CongestionControl,
+    /// Keep-alive probes to silent clients (RFC 9293 §3.8.4); none by default.
+    pub keep_alive: Option<KeepAlive>,
+    /// A connection that has been silent for so long is reset; never by default.
+    pub idle: Option<Duration>,
+}
+
+/// Congestion controllers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CongestionControl {
+    /// RFC 9438.
+    #[default]
+    Cubic,
+    /// RFC 5681.
+    Reno,
+}
+
+/// Keep-alive (RFC 1122 §4.2.3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Silence before the first probe.
+    pub idle: Duration,
+    /// Between two probes.
+    pub interval: Duration,
+    /// Probes without an answer after which the connection has failed.
+    pub probes: u8,
 }
 
 /// IPv4 and TCP headers without options, in bytes.
@@ -404,6 +434,11 @@ impl SynchPort {
     }
 }
 
+impl Limits {
+    /// Bytes that an endpoint's buffer may hold when all buffers together are full: every connection still moves.
+    pub const LEAST_BUFFER: usize = 4_096;
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -412,6 +447,7 @@ impl Default for Limits {
             forward: 1_048_576,
             servers: 256,
             neighbours: 4_096,
+            buffers: 1 << 30,
             outbox: 1_024,
             request: 16 * 1024,
             request_deadline: Duration::from_secs(3),
@@ -437,6 +473,9 @@ impl Default for Tcp {
             syn_retries: 5,
             time_wait: Duration::from_secs(60),
             fin_wait_2: Duration::from_secs(60),
+            congestion: CongestionControl::default(),
+            keep_alive: None,
+            idle: None,
         }
     }
 }

@@ -83,6 +83,10 @@ pub struct Counters {
     pub unanswered: u64,
     /// RST segments answered to segments of no connection.
     pub resets: u64,
+    /// SYNs answered with a cookie because the temporary table was full.
+    pub cookies_sent: u64,
+    /// Connections opened by a cookie.
+    pub cookies_accepted: u64,
     /// Frames dropped because an outbox was full.
     pub outbox_dropped: u64,
     dropped: [u64; DropReason::ALL.len()],
@@ -111,6 +115,8 @@ impl Counters {
             refused,
             unanswered,
             resets,
+            cookies_sent,
+            cookies_accepted,
             outbox_dropped,
             dropped,
         } = self;
@@ -125,6 +131,8 @@ impl Counters {
             ("refused", *refused),
             ("unanswered", *unanswered),
             ("resets", *resets),
+            ("cookies-sent", *cookies_sent),
+            ("cookies-accepted", *cookies_accepted),
             ("outbox-dropped", *outbox_dropped),
         ];
         named.into_iter().chain(

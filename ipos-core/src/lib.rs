@@ -47,6 +47,7 @@ extern crate alloc;
 
 mod build;
 pub mod config;
+mod cookie;
 mod counters;
 mod device;
 mod early;

@@ -12,10 +12,10 @@ use slab::Slab;
 
 use core::hash::{Hash, Hasher};
 
-use crate::config::Tcp;
+use crate::config::{Limits, Tcp};
 use crate::event::{EndpointId, Event, Failure};
 use crate::flow::Flow;
-use crate::tcp::{Endpoint, Outcome, Segment, State};
+use crate::tcp::{BufferLimits, Endpoint, Outcome, Segment, State};
 use crate::time::Instant;
 use crate::timer_queue::TimerQueue;
 
@@ -36,6 +36,8 @@ pub(crate) struct Slot {
     told_readable: bool,
     told_writable: bool,
     scheduled: Option<Instant>,
+    /// Bytes of memory that its buffers hold.
+    held: usize,
 }
 
 /// All endpoints.
@@ -47,13 +49,16 @@ pub(crate) struct Stack {
     ready: VecDeque<u32>,
     events: VecDeque<Event>,
     isn_key: [u8; 16],
+    /// Bytes that all buffers hold, and may hold.
+    held: usize,
+    bound: usize,
 }
 
 /// RFC 6528: one tick every 4 µs.
 const ISN_TICK_MICROS: u64 = 4;
 
 impl Stack {
-    pub(crate) fn new(isn_key: [u8; 16]) -> Stack {
+    pub(crate) fn new(isn_key: [u8; 16], bound: usize) -> Stack {
         Stack {
             slots: Slab::new(),
             generation: 0,
@@ -61,6 +66,23 @@ impl Stack {
             ready: VecDeque::new(),
             events: VecDeque::new(),
             isn_key,
+            held: 0,
+            bound,
+        }
+    }
+
+    /// What one endpoint's buffers may hold now.
+    fn limits(&self, tcp: &Tcp) -> BufferLimits {
+        if self.held < self.bound {
+            return BufferLimits {
+                receive: tcp.receive_buffer,
+                send: tcp.send_buffer,
+            };
+        }
+        let least = Limits::LEAST_BUFFER;
+        BufferLimits {
+            receive: tcp.receive_buffer.min(least),
+            send: tcp.send_buffer.min(least),
         }
     }
 
@@ -90,6 +112,7 @@ impl Stack {
             told_readable: false,
             told_writable: true,
             scheduled: None,
+            held: 0,
         };
         self.slots.insert(slot) as u32
     }
@@ -118,13 +141,14 @@ impl Stack {
 
     pub(crate) fn remove(&mut self, index: u32) -> Option<Slot> {
         let mut slot = self.slots.try_remove(index as usize)?;
+        self.held -= slot.held;
         self.timers.schedule(index, &mut slot.scheduled, None);
         Some(slot)
     }
 
-    /// Endpoints, and bytes that their buffers hold.
-    pub(crate) fn memory(&self) -> usize {
-        self.slots.iter().map(|(_, slot)| slot.tcp.memory()).sum()
+    /// Bytes that the buffers of all endpoints hold.
+    pub(crate) fn held(&self) -> usize {
+        self.held
     }
 
     /// A segment for the endpoint.
@@ -189,9 +213,12 @@ impl Stack {
         }
     }
 
-    /// The endpoint may have another deadline.
+    /// The endpoint may have another deadline, and hold more or less memory.
     pub(crate) fn reschedule(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(index as usize) {
+            let held = slot.tcp.memory();
+            self.held = self.held - slot.held + held;
+            slot.held = held;
             let at = if slot.muted { None } else { slot.tcp.timeout() };
             self.timers.schedule_lazily(index, &mut slot.scheduled, at);
         }
@@ -212,9 +239,10 @@ impl Stack {
 
     /// Gives the endpoint to the application: what has come already is announced.
     pub(crate) fn attach(&mut self, tcp: &Tcp, index: u32) {
+        let limits = self.limits(tcp);
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.attached = true;
-            slot.tcp.bound(tcp);
+            slot.tcp.set_limits(limits);
             let readable = !slot.tcp.readable().is_empty() || slot.tcp.is_finished();
             self.after(
                 index,
@@ -242,11 +270,18 @@ impl Stack {
         }
     }
 
-    /// A write took less than it was given: the host is told when there is room.
-    pub(crate) fn wants_to_write(&mut self, index: u32) {
-        if let Some(slot) = self.slots.get_mut(index as usize) {
-            slot.told_writable = false;
-        }
+    /// The application's bytes; how many were taken.
+    pub(crate) fn write(&mut self, now: Instant, tcp: &Tcp, index: u32, data: &[u8]) -> usize {
+        let limits = self.limits(tcp);
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return 0;
+        };
+        slot.tcp.set_limits(limits);
+        let taken = slot.tcp.write(now, data);
+        // Told when there is room again.
+        slot.told_writable = taken == data.len();
+        self.touch(index);
+        taken
     }
 
     pub(crate) fn push_event(&mut self, event: Event) {

@@ -336,6 +336,7 @@ fn full_tables_say_so_and_keep_their_bounds() {
         farm.send(&late, "S", &[]),
         Verdict::Drop(DropReason::TableFull)
     );
+    assert_eq!(farm.take(&late).len(), 1, "answered with a cookie");
     assert_eq!(farm.table(0, "temporary"), 3);
     let mut farm = Farm::new(vec![farm.devices[0].config().clone()]);
     for port in 1..=3 {
@@ -345,6 +346,144 @@ fn full_tables_say_so_and_keep_their_bounds() {
         assert_eq!(reset, port == 3);
     }
     assert_eq!(farm.table(0, "local"), 2);
+}
+
+#[test]
+fn a_cookie_opens_a_connection_once_there_is_room() {
+    let mut small = config(0);
+    small.limits.temporary = 1;
+    let mut farm = Farm::new(vec![small]);
+    farm.connect(0, 1);
+    let mut client = Client {
+        port: 2,
+        server: "10.77.0.11:80".parse().unwrap(),
+        seq: SeqNum::new(70_000),
+        ack: SeqNum::new(0),
+    };
+    let offer = [
+        2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 1, 0, 0, 0, 0, 0, 0, 1, 3, 3, 9,
+    ];
+    farm.send_with(&client, "S", &offer, &[]);
+    let sent = farm.take(&client);
+    let [syn_ack] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    let options = syn_ack.header.options.as_slice();
+    assert_eq!(
+        (&options[..8], &options[12..]),
+        (
+            &[2, 4, 5, 0xa4, 4, 2, 8, 10][..],
+            &[0, 1, 0, 0, 1, 3, 3, 7][..]
+        )
+    );
+    client.seq += 1;
+    client.ack = SeqNum::new(syn_ack.header.sequence_number) + 1;
+    let echo = [&[1, 1, 8, 10, 0, 1, 0, 5][..], &options[8..12]].concat();
+    let full = farm.send_with(&client, "PA", &echo, b"ping");
+    assert_eq!(full, Verdict::Drop(DropReason::TableFull));
+    let wrong = Client {
+        ack: client.ack + 1,
+        ..client.clone()
+    };
+    farm.run(ms(3_100)); // the first client's application is bound without a request
+    assert_eq!(farm.table(0, "temporary"), 0);
+    assert_eq!(
+        farm.send_with(&wrong, "PA", &echo, b"ping"),
+        Verdict::Drop(DropReason::Unmatched)
+    );
+    farm.send_with(&client, "PA", &echo, b"ping");
+    let bound = farm.bound();
+    assert_eq!(farm.read(bound), b"ping");
+    assert_eq!(farm.devices[0].counters().cookies_accepted, 1);
+    farm.take(&client);
+    farm.write(bound, b"pong");
+    let sent = farm.take(&client);
+    let pong = sent.last().unwrap();
+    assert_eq!(pong.payload, b"pong");
+    let tsval =
+        |options: &[u8], at: usize| u32::from_be_bytes(options[at..at + 4].try_into().unwrap());
+    assert!(
+        tsval(pong.header.options.as_slice(), 4).wrapping_sub(tsval(options, 8)) < 4_000,
+        "goes on"
+    );
+}
+
+#[test]
+fn a_router_makes_segments_smaller_only_for_what_is_in_flight() {
+    let mut farm = alone();
+    let mut client = farm.connect(0, 4000);
+    farm.send(&client, "PA", b"ping");
+    client.seq += 4;
+    let bound = farm.bound();
+    farm.read(bound);
+    farm.take(&client);
+    farm.write(bound, &[7; 4000]);
+    let sent = farm.take(&client);
+    assert_eq!(sent.iter().map(|s| s.payload.len()).max(), Some(1444));
+    let error = |seq: u32| {
+        let mut original = vec![];
+        etherparse::PacketBuilder::ipv4(port_a(0).octets(), CLIENT.octets(), 64)
+            .tcp(80, 4000, seq, 100)
+            .write(&mut original, &[])
+            .unwrap();
+        let mut frame = vec![];
+        let header =
+            etherparse::icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1000 };
+        etherparse::PacketBuilder::ethernet2(common::CLIENT_MAC.0, mac(0xa, 0).0)
+            .ipv4([192, 0, 2, 1], port_a(0).octets(), 64)
+            .icmpv4(etherparse::Icmpv4Type::DestinationUnreachable(header))
+            .write(&mut frame, &original[..28])
+            .unwrap();
+        frame
+    };
+    let stale = farm.inject(&client, &error(client.ack.raw() - 5));
+    assert_eq!(stale, Verdict::Drop(DropReason::Stale));
+    assert!(farm.take(&client).is_empty());
+    assert_eq!(
+        farm.inject(&client, &error(client.ack.raw())),
+        Verdict::Consumed
+    );
+    let sent = farm.take(&client);
+    assert!(
+        !sent.is_empty() && sent.iter().all(|s| s.payload.len() <= 960),
+        "{sent:?}"
+    );
+    assert_eq!(sent[0].header.sequence_number, client.ack.raw());
+}
+
+/// What the client acknowledges with SACK is not sent again, and what is missing is, at once.
+#[test]
+fn a_gap_is_filled_without_a_timeout() {
+    let mut farm = alone();
+    let mut client = farm.connect(0, 4000);
+    farm.send(&client, "PA", b"ping");
+    client.seq += 4;
+    let bound = farm.bound();
+    farm.read(bound);
+    farm.take(&client);
+    farm.write(bound, &[7; 14_440]);
+    let sent = farm.take(&client);
+    assert_eq!(sent.len(), 10);
+    let start = client.ack;
+    farm.run(ms(1));
+    for have in 2..=4u32 {
+        let (left, right) = (
+            (start + 1444).raw().to_be_bytes(),
+            (start + 1444 * have).raw().to_be_bytes(),
+        );
+        farm.send_with(
+            &client,
+            "A",
+            &[&[1, 1, 5, 10], &left[..], &right[..]].concat(),
+            &[],
+        );
+    }
+    let again = farm.take(&client);
+    let again: Vec<u32> = again
+        .iter()
+        .map(|s| s.header.sequence_number.wrapping_sub(start.raw()))
+        .collect();
+    assert_eq!(again, [0]);
 }
 
 proptest! {

@@ -1,24 +1,19 @@
 //! The balance thread (FIG. 9A): frames from Port A.
 
-use core::net::Ipv4Addr;
-
 use etherparse::{ArpOperation, ArpPacketSlice, IpNumber};
-use ipos_proto::{ETHERNET_LEN, Ethernet, MacAddr};
+use ipos_proto::{Ethernet, MacAddr, SeqNum};
 
 use super::Device;
 use crate::build::{self, Link};
-use crate::config::Unmatched;
+use crate::config::{Listen, Unmatched};
 use crate::counters::DropReason;
 use crate::event::{Forward, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{Kept, Pending};
 use crate::packet::{ARP, IPV4, Ipv4Packet};
-use crate::tcp::{Endpoint, Open, Outgoing, Segment, State, reset_for};
+use crate::tcp::{Endpoint, Open, Options, Outgoing, Segment, State, reset_for, timestamp_clock};
 use crate::time::Instant;
-
-/// RFC 792: echo request and reply.
-const ECHO_REQUEST: u8 = 8;
 
 impl Device {
     /// FIG. 9A.
@@ -43,7 +38,7 @@ impl Device {
         }
         match packet.protocol() {
             IpNumber::TCP => self.balance_segment(now, ethernet, &packet),
-            IpNumber::ICMP => self.echo(ethernet, &packet),
+            IpNumber::ICMP => self.control_message(now, ethernet, &packet),
             _ => Err(DropReason::Protocol),
         }
     }
@@ -57,7 +52,7 @@ impl Device {
         let slice = packet.tcp()?;
         let flow = packet.tcp_flow(&slice);
         let Some(key) = self.flows.find(&flow) else {
-            return self.open(now, ethernet, &flow, &Segment::read(&slice));
+            return self.open(now, ethernet, &flow, packet, &Segment::read(&slice));
         };
         match self.flows.get_mut(key) {
             Some((_, Record::Forward(forwarding))) => {
@@ -82,7 +77,7 @@ impl Device {
                 let outcome = self.stack.handle(now, &self.config.tcp, endpoint, &segment);
                 if outcome.reopen {
                     self.discard(key);
-                    return self.open(now, ethernet, &flow, &segment);
+                    return self.open(now, ethernet, &flow, packet, &segment);
                 }
                 self.settle(endpoint, outcome);
                 Ok(Verdict::Consumed)
@@ -98,42 +93,95 @@ impl Device {
         now: Instant,
         ethernet: &Ethernet,
         flow: &Flow,
+        packet: &Ipv4Packet<'_>,
         segment: &Segment<'_>,
     ) -> Result<Verdict, DropReason> {
         let flags = segment.flags;
-        let listener = self
-            .config
-            .listen
-            .iter()
-            .position(|l| l.address == flow.endpoint && l.protocol == flow.protocol);
-        let Some(listener) =
-            listener.filter(|_| flags.syn && !flags.ack && !flags.rst && !flags.fin)
-        else {
-            if self.config.unmatched == Unmatched::Reset
-                && let Some(reset) = reset_for(segment)
-            {
-                self.reset(ethernet, flow, &reset);
+        let serves = |l: &Listen| l.address == flow.endpoint && l.protocol == flow.protocol;
+        let listener = self.config.listen.iter().position(serves);
+        let full = self.flows.temporary() >= self.config.limits.temporary;
+        if let Some(listener) = listener {
+            if flags.syn && !flags.ack && !flags.rst && !flags.fin {
+                if full {
+                    self.answer_with_cookie(now, ethernet, flow, segment);
+                    return Err(DropReason::TableFull);
+                }
+                let (iss, timestamp_offset) = self.stack.initial_numbers(now, flow);
+                let open = self.opening(
+                    segment.seq,
+                    iss,
+                    timestamp_offset,
+                    segment.window,
+                    &segment.options,
+                );
+                let tcp = Endpoint::open(now, &self.config.tcp, open);
+                let syn_tsval = segment.options.timestamp.map_or(0, |ts| ts.value);
+                self.add_temporary(flow, listener, tcp, syn_tsval);
+                return Ok(Verdict::Consumed);
             }
-            return Err(DropReason::Unmatched);
-        };
-        if self.flows.temporary() >= self.config.limits.temporary {
-            return Err(DropReason::TableFull);
+            if flags.ack
+                && !flags.rst
+                && !flags.syn
+                && let Some(cookie) = self.cookies.check(now, flow, segment)
+            {
+                // Full: the client sends again what it has.
+                if full {
+                    return Err(DropReason::TableFull);
+                }
+                let (_, timestamp_offset) = self.stack.initial_numbers(now, flow);
+                let open = self.opening(
+                    cookie.irs,
+                    cookie.iss,
+                    timestamp_offset,
+                    segment.window,
+                    &cookie.options,
+                );
+                let tcp = Endpoint::open_by_cookie(now, &self.config.tcp, open);
+                let key = self.add_temporary(flow, listener, tcp, cookie.syn_tsval);
+                self.counters.cookies_accepted += 1;
+                return self.gather(now, key, ethernet, packet, segment);
+            }
         }
-        let (iss, timestamp_offset) = self.stack.initial_numbers(now, flow);
-        let open = Open {
-            irs: segment.seq,
-            window: segment.window,
-            options: &segment.options,
+        if self.config.unmatched == Unmatched::Reset
+            && let Some(reset) = reset_for(segment)
+        {
+            self.counters.resets += 1;
+            self.answer(ethernet, flow, &reset);
+        }
+        Err(DropReason::Unmatched)
+    }
+
+    fn opening<'a>(
+        &self,
+        irs: SeqNum,
+        iss: SeqNum,
+        timestamp_offset: u32,
+        window: u16,
+        options: &'a Options,
+    ) -> Open<'a> {
+        let receive_limit = self.config.limits.request as u32;
+        Open {
+            irs,
+            window,
+            options,
             iss,
             timestamp_offset,
-            receive_limit: self.config.limits.request as u32,
-        };
-        let tcp = Endpoint::open(now, &self.config.tcp, open);
+            receive_limit,
+        }
+    }
+
+    fn add_temporary(
+        &mut self,
+        flow: &Flow,
+        listener: usize,
+        tcp: Endpoint,
+        syn_tsval: u32,
+    ) -> u32 {
         let endpoint = self.stack.insert(tcp, *flow, false);
         let pending = Pending {
             endpoint,
             listener,
-            syn_tsval: segment.options.timestamp.map_or(0, |ts| ts.value),
+            syn_tsval,
             kept: Kept::default(),
             migration: None,
             tried: Default::default(),
@@ -141,7 +189,35 @@ impl Device {
         let key = self.flows.insert(*flow, Record::Temporary(pending.into()));
         self.place(endpoint, key);
         self.stack.touch(endpoint);
-        Ok(Verdict::Consumed)
+        key
+    }
+
+    /// A SYN-ACK without a record of it (RFC 4987 §3.6).
+    fn answer_with_cookie(
+        &mut self,
+        now: Instant,
+        ethernet: &Ethernet,
+        flow: &Flow,
+        syn: &Segment<'_>,
+    ) {
+        let (_, offset) = self.stack.initial_numbers(now, flow);
+        let clock = timestamp_clock(now, offset);
+        let (iss, moved) = self.cookies.make(now, flow, syn, clock);
+        let open = self.opening(
+            syn.seq,
+            iss,
+            offset.wrapping_add(moved),
+            syn.window,
+            &syn.options,
+        );
+        let mut tcp = Endpoint::open(now, &self.config.tcp, open);
+        if syn.options.timestamp.is_none() {
+            tcp.forgo_options();
+        }
+        if let Some(syn_ack) = tcp.poll(now, &self.config.tcp) {
+            self.counters.cookies_sent += 1;
+            self.answer(ethernet, flow, &syn_ack);
+        }
     }
 
     /// A segment of a connection whose server is not settled: the stack takes it, and what it carries is kept, to be
@@ -172,7 +248,8 @@ impl Device {
         let outcome = self.stack.handle(now, &self.config.tcp, endpoint, segment);
         if outcome.refuse {
             if let Some(reset) = reset_for(segment) {
-                self.reset(ethernet, &flow, &reset);
+                self.counters.resets += 1;
+                self.answer(ethernet, &flow, &reset);
             }
             return Err(DropReason::Unmatched);
         }
@@ -198,13 +275,13 @@ impl Device {
         Ok(Verdict::Consumed)
     }
 
-    fn reset(&mut self, ethernet: &Ethernet, flow: &Flow, segment: &Outgoing) {
+    /// A segment to whoever sent the frame, of no endpoint.
+    fn answer(&mut self, ethernet: &Ethernet, flow: &Flow, segment: &Outgoing) {
         let link = Link {
             source: self.config.port_a.hardware,
             destination: ethernet.source,
         };
         if let Some(frame) = build::bare_tcp(link, flow, segment) {
-            self.counters.resets += 1;
             self.outbox.push(Port::A, frame);
         }
     }
@@ -241,37 +318,5 @@ impl Device {
             );
         }
         Ok(Verdict::Consumed)
-    }
-
-    /// ICMP echo (RFC 792, RFC 1122 §3.2.2.6).
-    fn echo(
-        &mut self,
-        ethernet: &Ethernet,
-        packet: &Ipv4Packet<'_>,
-    ) -> Result<Verdict, DropReason> {
-        let message = packet.payload();
-        if ipos_proto::internet_checksum(message) != 0 {
-            return Err(DropReason::TransportChecksum);
-        }
-        if message.len() < 8 || message[0] != ECHO_REQUEST || message[1] != 0 {
-            return Err(DropReason::Protocol);
-        }
-        let mut reply = message.to_vec();
-        reply[0] = 0;
-        reply[2..4].copy_from_slice(&[0, 0]);
-        let checksum = ipos_proto::internet_checksum(&reply);
-        reply[2..4].copy_from_slice(&checksum.to_be_bytes());
-        let link = Link {
-            source: self.config.port_a.hardware,
-            destination: ethernet.source,
-        };
-        let (from, to): (Ipv4Addr, Ipv4Addr) = (packet.destination(), packet.source());
-        match build::icmp(link, from, to, &reply) {
-            Some(frame) if frame.len() <= usize::from(self.config.port_a.mtu) + ETHERNET_LEN => {
-                self.outbox.push(Port::A, frame);
-                Ok(Verdict::Consumed)
-            }
-            _ => Err(DropReason::TooBig),
-        }
     }
 }

@@ -8,6 +8,7 @@ use ipos_proto::{
 };
 
 use super::Device;
+use super::icmp::too_big;
 use crate::config::Listen;
 use crate::counters::DropReason;
 use crate::event::{Origin, Verdict};
@@ -215,6 +216,11 @@ impl Device {
         bytes: &[u8],
     ) -> Result<Verdict, DropReason> {
         let packet = Ipv4Packet::read(bytes)?;
+        if packet.protocol() == etherparse::IpNumber::ICMP {
+            let about = too_big(&packet)?;
+            let key = self.flows.find(&about.flow).ok_or(DropReason::NoEndpoint)?;
+            return self.shrink(key, &about);
+        }
         if packet.protocol() != etherparse::IpNumber::TCP {
             return Err(DropReason::Protocol);
         }

@@ -67,14 +67,8 @@ impl Endpoint<'_> {
     /// Takes as much of `data` as there is room for; how much. When that is less than all,
     /// [`Event::Writable`](crate::Event::Writable) comes once there is room again.
     pub fn write(&mut self, data: &[u8]) -> usize {
-        let mut taken = 0;
-        let now = self.now;
-        self.device
-            .with_endpoint(self.id.index, |slot, _| taken = slot.tcp.write(now, data));
-        if taken < data.len() {
-            self.device.stack.wants_to_write(self.id.index);
-        }
-        taken
+        let Device { stack, config, .. } = &mut *self.device;
+        stack.write(self.now, &config.tcp, self.id.index, data)
     }
 
     /// No more writes: the client sees the end of the stream behind what was written. Reading goes on.

@@ -3,6 +3,7 @@
 mod balance;
 mod forward;
 mod host;
+mod icmp;
 mod offer;
 mod select;
 mod synch;
@@ -22,6 +23,7 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::build::{self, Link};
 use crate::config::{Config, ConfigError};
+use crate::cookie::Cookies;
 use crate::counters::{Counters, DropReason};
 use crate::early::Early;
 use crate::event::{Event, Port, Verdict};
@@ -57,6 +59,7 @@ pub struct Device {
     members: Members,
     neighbours: Neighbours,
     early: Early,
+    cookies: Cookies,
     outbox: Outbox,
     counters: Counters,
     rng: ChaCha8Rng,
@@ -104,9 +107,10 @@ impl Device {
         let limits = &config.limits;
         Ok(Device {
             flows: FlowTable::new(rng.next_u64()),
-            stack: Stack::new(config.isn_key),
+            stack: Stack::new(config.isn_key, limits.buffers),
             members: Members::new(limits.servers),
             neighbours: Neighbours::new(limits.neighbours, rng.next_u64()),
+            cookies: Cookies::new(config.isn_key),
             early: Early::new(limits.early_packets, limits.early_deadline),
             outbox: Outbox::new(limits.outbox),
             counters: Counters::default(),
@@ -312,7 +316,7 @@ impl Device {
 
     /// Bytes that the endpoints' buffers hold.
     pub fn buffered(&self) -> usize {
-        self.stack.memory()
+        self.stack.held()
     }
 
     // ---- shared by the threads ----

@@ -2,20 +2,25 @@
 
 use ipos_proto::SeqNum;
 
-use super::congestion::{Congestion, Reno};
+use super::congestion::Controller;
 use super::receive::Receive;
+use super::recovery::Recovery;
 use super::rtt::Rtt;
 use super::segment::Options;
 use super::state::State;
 use super::timers::{Timer, Timers};
 use super::transmit::Transmit;
 use crate::config::Tcp;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// RFC 9293 §3.7.1: what a client that announces no MSS takes.
 pub(super) const DEFAULT_MSS: u16 = 536;
 /// The least MSS that is honoured; a smaller one would only multiply headers.
 const MIN_MSS: u16 = 64;
+/// IPv4 and TCP headers without options, in bytes.
+const IP_TCP: u16 = 40;
+/// ICMP cannot make segments smaller than for a path MTU of 552: below that it would be an attack (RFC 5927 §7).
+const MIN_PATH_MSS: u16 = 512;
 /// RFC 7323 §2.3.
 pub(crate) const MAX_WINDOW_SCALE: u8 = 14;
 
@@ -44,9 +49,14 @@ pub(super) struct Timestamps {
 impl Timestamps {
     /// Our TSval.
     pub(super) fn value(&self, now: Instant) -> u32 {
-        // Wraps as RFC 7323 §5.4 wants it to.
-        (now.as_millis() as u32).wrapping_add(self.offset)
+        timestamp_clock(now, self.offset)
     }
+}
+
+/// The TSval of a connection whose clock is moved by `offset`.
+pub(crate) fn timestamp_clock(now: Instant, offset: u32) -> u32 {
+    // Wraps as RFC 7323 §5.4 wants it to.
+    (now.as_millis() as u32).wrapping_add(offset)
 }
 
 /// A TCP endpoint. Nothing in it reads a clock: every call carries the time.
@@ -56,12 +66,15 @@ pub(crate) struct Endpoint {
     pub(super) rx: Receive,
     pub(super) tx: Transmit,
     pub(super) rtt: Rtt,
-    pub(super) congestion: Reno,
+    pub(super) congestion: Controller,
+    pub(super) recovery: Recovery,
     pub(super) timers: Timers,
     /// Largest segment that we send, options not counted.
     pub(super) snd_mss: u16,
     /// What our SYN-ACK announced.
     pub(super) rcv_mss: u16,
+    /// Bytes that the application may have waiting and in flight.
+    pub(super) snd_limit: usize,
     /// Shift of the client's windows, where both sides scale.
     pub(super) scale: Option<Scale>,
     /// Both sides do SACK.
@@ -73,25 +86,53 @@ pub(crate) struct Endpoint {
     pub(super) last_ack_sent: SeqNum,
     /// The largest payload received: what a "full-sized segment" of this client is (RFC 5681 §4.2).
     pub(super) peer_segment: u32,
-    pub(super) dupacks: u8,
-    /// RFC 6582: what was sent when recovery began.
-    pub(super) recover: SeqNum,
-    pub(super) recovering: bool,
-    /// The segment at `snd_una` is to be sent again, whatever the windows say.
-    pub(super) resend: bool,
-    /// A zero-window probe is to be sent.
-    pub(super) probe: bool,
+    /// The first lost segment is to be sent again, whatever the congestion window says.
+    pub(super) force: bool,
+    /// A tail loss probe is to be sent.
+    pub(super) tail_probe: bool,
+    /// A segment without data that the client must answer is to be sent.
+    pub(super) ask: bool,
     /// The SYN-ACK is to be sent.
     pub(super) syn_ack: bool,
     /// A RST is to be sent, after which the endpoint is closed.
     pub(super) reset: bool,
-    /// A round trip under measurement: the acknowledgment that ends it, and its start.
-    pub(super) measure: Option<(SeqNum, Instant)>,
     pub(super) retries: u8,
+    /// Keep-alive probes that were not answered.
+    pub(super) keep_alives: u8,
+    pub(super) challenges: Challenges,
     /// The last segment from the client.
     pub(super) heard: Instant,
     /// The application has let go of the endpoint.
     pub(super) released: bool,
+}
+
+/// RFC 5961 §7: challenge ACKs are limited to so many in a period.
+const CHALLENGES: u8 = 10;
+/// RFC 5961 §7.
+const CHALLENGE_PERIOD: Duration = Duration::from_secs(5);
+
+/// Challenge ACKs in the current period.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Challenges {
+    since: Instant,
+    sent: u8,
+}
+
+impl Challenges {
+    pub(super) fn new(now: Instant) -> Challenges {
+        Challenges {
+            since: now,
+            sent: 0,
+        }
+    }
+
+    fn allow(&mut self, now: Instant) -> bool {
+        if now.saturating_since(self.since) >= CHALLENGE_PERIOD {
+            *self = Challenges::new(now);
+        }
+        self.sent = self.sent.saturating_add(1);
+        self.sent <= CHALLENGES
+    }
 }
 
 /// Window scales (RFC 7323 §2).
@@ -101,6 +142,13 @@ pub(super) struct Scale {
     pub(super) send: u8,
     /// Of the windows that we announce.
     pub(super) receive: u8,
+}
+
+/// Bytes that an endpoint's buffers may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BufferLimits {
+    pub(crate) receive: usize,
+    pub(crate) send: usize,
 }
 
 /// What a SYN opens an endpoint with.
@@ -132,7 +180,7 @@ impl Endpoint {
             receive_limit,
         } = open;
         let snd_mss = options.mss.unwrap_or(DEFAULT_MSS).max(MIN_MSS).min(tcp.mss);
-        let mut tx = Transmit::new(iss, tcp.send_buffer as u32);
+        let mut tx = Transmit::new(iss);
         tx.wnd = u32::from(window);
         tx.max_wnd = tx.wnd;
         tx.wl1 = irs;
@@ -142,10 +190,12 @@ impl Endpoint {
             rx: Receive::new(irs, receive_limit),
             tx,
             rtt: Rtt::new(),
-            congestion: Reno::new(snd_mss),
+            congestion: Controller::new(tcp.congestion, snd_mss),
+            recovery: Recovery::new(iss),
             timers: Timers::default(),
             snd_mss,
             rcv_mss: tcp.mss,
+            snd_limit: 0,
             scale: options.window_scale.map(|shift| Scale {
                 send: shift.min(MAX_WINDOW_SCALE),
                 receive: tcp.window_scale,
@@ -159,18 +209,30 @@ impl Endpoint {
             ack_due: AckDue::No,
             last_ack_sent: irs + 1,
             peer_segment: u32::from(DEFAULT_MSS),
-            dupacks: 0,
-            recover: iss,
-            recovering: false,
-            resend: false,
-            probe: false,
+            force: false,
+            tail_probe: false,
+            ask: false,
             syn_ack: true,
             reset: false,
-            measure: None,
             retries: 0,
+            keep_alives: 0,
+            challenges: Challenges::new(now),
             heard: now,
             released: false,
         }
+    }
+
+    /// An endpoint whose SYN-ACK was sent without a record of it (RFC 4987 §3.6).
+    pub(crate) fn open_by_cookie(now: Instant, tcp: &Tcp, open: Open<'_>) -> Endpoint {
+        let mut endpoint = Endpoint::open(now, tcp, open);
+        endpoint.poll(now, tcp);
+        endpoint
+    }
+
+    /// Window scale and SACK are not answered: a cookie without timestamps has no room for them.
+    pub(crate) fn forgo_options(&mut self) {
+        self.scale = None;
+        self.sack = false;
     }
 
     /// The connection's state.
@@ -219,7 +281,7 @@ impl Endpoint {
     /// Bytes that [`Endpoint::write`] would take.
     pub(crate) fn writable(&self) -> usize {
         match self.state {
-            State::Established | State::CloseWait => self.tx.room(),
+            State::Established | State::CloseWait => self.tx.room(self.snd_limit),
             _ => 0,
         }
     }
@@ -231,9 +293,9 @@ impl Endpoint {
         }
         let idle = now.saturating_since(self.heard).as_micros() > u128::from(self.rtt.rto);
         if idle && !self.tx.outstanding() {
-            self.congestion.on_idle();
+            self.congestion.get_mut().on_idle();
         }
-        self.tx.write(data)
+        self.tx.write(data, self.snd_limit)
     }
 
     /// No more writes: a FIN follows what was written.
@@ -265,9 +327,10 @@ impl Endpoint {
         }
     }
 
-    /// Bound to an application: the whole receive buffer is at the client's disposal.
-    pub(crate) fn bound(&mut self, tcp: &Tcp) {
-        self.rx.limit = tcp.receive_buffer as u32;
+    /// What the buffers may hold from now on.
+    pub(crate) fn set_limits(&mut self, limits: BufferLimits) {
+        self.rx.limit = limits.receive as u32;
+        self.snd_limit = limits.send;
     }
 
     /// Bytes of memory held by the buffers.
@@ -292,12 +355,53 @@ impl Endpoint {
         self.timers.set(Timer::Close, now + tcp.time_wait);
     }
 
-    /// Bytes that may be in flight: the client's window and ours, plus what duplicate
-    /// acknowledgments say has left the network (RFC 3042, RFC 6582 §3.2).
-    pub(super) fn send_window(&self) -> u32 {
-        let left = u32::from(self.dupacks) * u32::from(self.snd_mss);
+    /// The keep-alive and idle timers run on an open connection, where they are configured.
+    pub(super) fn arm_keep_alive(&mut self, tcp: &Tcp) {
+        let idle = tcp
+            .keep_alive
+            .map(|keep_alive| keep_alive.idle)
+            .into_iter()
+            .chain(tcp.idle)
+            .min();
+        if let Some(idle) = idle {
+            self.timers.set(Timer::KeepAlive, self.heard + idle);
+        }
+    }
+
+    /// An ACK that answers what may be an attacker's segment (RFC 5961).
+    pub(super) fn challenge(&mut self, now: Instant) {
+        if self.challenges.allow(now) {
+            self.ack_due = AckDue::Now;
+        }
+    }
+
+    /// Bytes in the network, as far as is known (RFC 6675 §4; RFC 6582 §3.2 without SACK).
+    pub(super) fn pipe(&self) -> u32 {
+        let arrived = if self.sack {
+            self.tx.flight.sacked()
+        } else {
+            self.recovery
+                .dupacks
+                .saturating_mul(u32::from(self.snd_mss))
+        };
         self.tx
-            .wnd
-            .min(self.congestion.window().saturating_add(left))
+            .in_flight()
+            .saturating_sub(arrived)
+            .saturating_sub(self.tx.flight.lost())
+    }
+
+    /// ICMP says that packets of this size do not reach the client (RFC 1191, RFC 5927 §4.1: only for something in flight).
+    /// Whether it was believed.
+    pub(crate) fn packet_too_big(&mut self, seq: SeqNum, mtu: u16) -> bool {
+        let in_flight = seq.ge(self.tx.una) && seq.lt(self.tx.nxt);
+        let mss = mtu.saturating_sub(IP_TCP).max(MIN_PATH_MSS);
+        if !in_flight || self.state == State::SynReceived || mss >= self.snd_mss {
+            return false;
+        }
+        self.snd_mss = mss;
+        self.congestion.get_mut().set_mss(mss);
+        self.tx.flight.lose_all();
+        self.force = true;
+        true
     }
 }

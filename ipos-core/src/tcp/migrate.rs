@@ -2,9 +2,10 @@
 
 use ipos_proto::{ControlBlock, ControlFlags, Epoch, SeqNum, TcpState, Timer as WireTimer};
 
-use super::congestion::{Congestion, Reno};
-use super::endpoint::{AckDue, Endpoint, Scale, Timestamps};
+use super::congestion::Controller;
+use super::endpoint::{AckDue, Challenges, Endpoint, Scale, Timestamps};
 use super::receive::Receive;
+use super::recovery::Recovery;
 use super::rtt::Rtt;
 use super::state::State;
 use super::timers::Timers;
@@ -52,7 +53,8 @@ impl Endpoint {
             tx,
             rtt,
             congestion,
-            timers: _, // nothing is outstanding: no timer runs that the importer would go on with
+            recovery,  // nothing is lost when nothing is outstanding
+            timers: _, // none runs that the importer would go on with
             snd_mss,
             rcv_mss,
             scale,
@@ -60,16 +62,16 @@ impl Endpoint {
             timestamps,
             ack_due: _, // replayed bytes are acknowledged by the importer
             last_ack_sent,
+            snd_limit: _,
             peer_segment: _,
-            dupacks,
-            recover,
-            recovering: _, // ends when all is acknowledged
-            resend: _,
-            probe: _,
+            force: _,
+            tail_probe: _,
+            ask: _,
             syn_ack: _,
             reset: _,
-            measure: _,
             retries: _,
+            keep_alives: _,
+            challenges: _,
             heard,
             released: _,
         } = self;
@@ -96,21 +98,21 @@ impl Endpoint {
             epoch,
             snd_wscale: scale.map_or(0, |scale| scale.send),
             rcv_wscale: scale.map_or(0, |scale| scale.receive),
-            dupacks: *dupacks,
+            dupacks: u8::try_from(recovery.dupacks).unwrap_or(u8::MAX),
             rxtshift: shift,
             snd_mss: *snd_mss,
             rcv_mss: *rcv_mss,
             iss: tx.iss,
             snd_una: tx.una,
             snd_nxt: tx.nxt,
-            snd_max: tx.max,
+            snd_max: tx.nxt,
             snd_wnd: tx.wnd,
             snd_wl1: tx.wl1,
             snd_wl2: tx.wl2,
             max_sndwnd: tx.max_wnd,
-            cwnd: congestion.window(),
-            ssthresh: congestion.threshold(),
-            recover: *recover,
+            cwnd: congestion.get().window(),
+            ssthresh: congestion.get().threshold(),
+            recover: recovery.recover,
             irs: rx.irs,
             rcv_nxt: replay.rcv_nxt,
             rcv_wnd: rx.adv.since(replay.rcv_nxt).max(0) as u32,
@@ -152,10 +154,9 @@ impl Endpoint {
             return None;
         }
         let bound = |d: Duration| u32::try_from(micros(d)).unwrap_or(u32::MAX);
-        let mut tx = Transmit::new(block.iss, tcp.send_buffer as u32);
+        let mut tx = Transmit::new(block.iss);
         tx.una = block.snd_una;
         tx.nxt = block.snd_nxt;
-        tx.max = block.snd_max;
         tx.wnd = block.snd_wnd;
         tx.wl1 = block.snd_wl1;
         tx.wl2 = block.snd_wl2;
@@ -178,10 +179,18 @@ impl Endpoint {
                 min: block.rtt_min,
                 shift: 0,
             },
-            congestion: Reno::resume(snd_mss, block.cwnd, block.ssthresh, tcp.send_buffer as u32),
+            congestion: Controller::resume(
+                tcp.congestion,
+                snd_mss,
+                block.cwnd,
+                block.ssthresh,
+                tcp.send_buffer as u32,
+            ),
+            recovery: Recovery::new(block.snd_nxt),
             timers: Timers::default(),
             snd_mss,
             rcv_mss: block.rcv_mss,
+            snd_limit: 0,
             scale: block
                 .flags
                 .contains(ControlFlags::WINDOW_SCALE)
@@ -201,15 +210,14 @@ impl Endpoint {
             ack_due: AckDue::No,
             last_ack_sent: block.last_ack_sent,
             peer_segment: u32::from(super::endpoint::DEFAULT_MSS),
-            dupacks: 0,
-            recover: block.recover,
-            recovering: false,
-            resend: false,
-            probe: false,
+            force: false,
+            tail_probe: false,
+            ask: false,
             syn_ack: false,
             reset: false,
-            measure: None,
             retries: 0,
+            keep_alives: 0,
+            challenges: Challenges::new(now),
             heard: now - Duration::from_millis(block.idle.into()),
             released: false,
         })

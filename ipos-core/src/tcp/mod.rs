@@ -10,11 +10,15 @@
 //! ```
 
 mod congestion;
+mod cubic;
 mod endpoint;
+mod flight;
 mod input;
 mod migrate;
 mod output;
 mod receive;
+mod recovery;
+mod reno;
 mod ring;
 mod rtt;
 pub(crate) mod segment;
@@ -22,8 +26,8 @@ mod state;
 mod timers;
 mod transmit;
 
-pub(crate) use endpoint::{Endpoint, MAX_WINDOW_SCALE, Open};
+pub(crate) use endpoint::{BufferLimits, Endpoint, MAX_WINDOW_SCALE, Open, timestamp_clock};
 pub(crate) use input::{Outcome, reset_for};
 pub(crate) use migrate::Replay;
-pub(crate) use segment::{Flags, Outgoing, Segment};
+pub(crate) use segment::{Flags, Options, Outgoing, Segment, Timestamp};
 pub(crate) use state::State;

@@ -1,6 +1,7 @@
 //! Segments out (RFC 9293 §3.8, §3.10).
 
 use super::endpoint::{AckDue, Endpoint};
+use super::recovery::{Phase, Probe};
 use super::segment::{Flags, Options, Outgoing, Timestamp};
 use super::state::State;
 use super::timers::Timer;
@@ -22,13 +23,14 @@ impl Endpoint {
         if self.reset {
             self.reset = false;
             self.state = State::Closed;
-            return Some(self.bare(self.tx.max, Flags::RST_ACK));
+            return Some(self.bare(self.tx.nxt, Flags::RST_ACK));
         }
         match self.state {
             State::Closed => None,
             State::SynReceived => self.poll_syn_ack(now, tcp),
-            State::TimeWait | State::FinWait2 => self.poll_ack(now),
-            State::Established
+            State::TimeWait => self.poll_ack(now),
+            State::FinWait2
+            | State::Established
             | State::FinWait1
             | State::CloseWait
             | State::Closing
@@ -42,23 +44,17 @@ impl Endpoint {
         }
         self.syn_ack = false;
         let seq = self.tx.iss;
-        if self.tx.max == seq {
-            self.measure = Some((seq + 1, now));
-        } else {
-            self.measure = None;
-        }
-        self.tx.sent(seq + 1);
+        self.tx.sent(now, seq, seq + 1);
         if self.timers.get(Timer::Retransmission).is_none() {
             self.arm_retransmission(now, tcp);
         }
         // RFC 7323 §2.2: the window of a SYN-ACK is not scaled.
         let window = self.rx.announce(0, 0);
-        let timestamp = self.timestamp(now);
         let options = Options {
             mss: Some(self.rcv_mss),
             window_scale: self.scale.map(|scale| scale.receive),
             sack_permitted: self.sack,
-            timestamp,
+            timestamp: self.timestamp(now),
             ..Options::default()
         };
         Some(Outgoing {
@@ -72,38 +68,87 @@ impl Endpoint {
     }
 
     fn poll_data(&mut self, now: Instant, tcp: &Tcp) -> Option<Outgoing> {
-        let mss = self.effective_mss();
-        if self.resend {
-            self.resend = false;
-            if self.tx.outstanding() {
-                let piece = self.tx.first(mss);
-                // After a timeout the window is closed down to one segment, which this is.
-                self.arm_retransmission(now, tcp);
-                return Some(self.data(now, piece));
-            }
-        }
-        if self.probe {
-            self.probe = false;
+        if self.ask {
+            self.ask = false;
             if self.tx.wnd == 0 && self.tx.waiting() {
                 self.arm_persist(now, tcp);
-                return Some(self.window_probe(now));
             }
+            return Some(self.ask_for_answer(now));
         }
-        if let Some(piece) = self.tx.next(self.send_window(), mss) {
-            if self.timers.get(Timer::Retransmission).is_none() {
-                self.arm_retransmission(now, tcp);
+        let tail_probe = core::mem::take(&mut self.tail_probe);
+        let mss = self.effective_mss();
+        if let Some(lost) = self.tx.flight.first_lost() {
+            let piece = self.tx.again(lost.start, lost.end, mss);
+            let fits = piece.end().le(self.tx.una + self.tx.wnd) || piece.seq == self.tx.una;
+            if fits && (core::mem::take(&mut self.force) || self.may_send(piece.len)) {
+                return Some(self.send_again(now, tcp, piece));
             }
-            let end = piece.seq + piece.len as u32;
-            if self.measure.is_none() && piece.seq == self.tx.max {
-                self.measure = Some((end, now));
-            }
-            return Some(self.data(now, piece));
+            return None;
+        }
+        let new = self.tx.next(mss);
+        if tail_probe && self.recovery.phase == Phase::Open {
+            return self.poll_tail_probe(now, tcp, new, mss);
+        }
+        if let Some(piece) = new.filter(|piece| self.may_send(piece.len)) {
+            return Some(self.send_new(now, tcp, piece));
         }
         if self.tx.waiting() && !self.tx.outstanding() && self.timers.get(Timer::Persist).is_none()
         {
             self.arm_persist(now, tcp);
         }
         None
+    }
+
+    /// The congestion window has room for `len` bytes.
+    fn may_send(&self, len: u32) -> bool {
+        let pipe = self.pipe();
+        pipe == 0 || pipe.saturating_add(len) <= self.congestion.get().window()
+    }
+
+    /// RFC 8985 §7.3: something new if there is, else the last segment once more.
+    fn poll_tail_probe(
+        &mut self,
+        now: Instant,
+        tcp: &Tcp,
+        new: Option<Piece>,
+        mss: u32,
+    ) -> Option<Outgoing> {
+        let (segment, again) = match new {
+            Some(piece) => (self.send_new(now, tcp, piece), false),
+            None => {
+                let last = self.tx.flight.last()?;
+                let piece = self.tx.again(last.start, last.end, mss);
+                (self.send_again(now, tcp, piece), true)
+            }
+        };
+        self.recovery.probe = Some(Probe {
+            end: self.tx.nxt,
+            again,
+        });
+        self.timers.stop(Timer::Probe);
+        Some(segment)
+    }
+
+    fn send_new(&mut self, now: Instant, tcp: &Tcp, piece: Piece) -> Outgoing {
+        let segment = self.data(now, piece);
+        if self.timers.get(Timer::Retransmission).is_none() {
+            self.arm_retransmission(now, tcp);
+        }
+        self.arm_probe(now, tcp);
+        segment
+    }
+
+    fn send_again(&mut self, now: Instant, tcp: &Tcp, piece: Piece) -> Outgoing {
+        if let Some(undo) = &mut self.recovery.undo {
+            undo.any = true;
+            undo.needed = undo.needed.saturating_add(1);
+        }
+        let first = piece.seq == self.tx.una;
+        let segment = self.data(now, piece);
+        if first || self.timers.get(Timer::Retransmission).is_none() {
+            self.arm_retransmission(now, tcp);
+        }
+        segment
     }
 
     /// RFC 9293 §3.8.6.1: probes come at the retransmission timeout, and ever slower.
@@ -116,13 +161,13 @@ impl Endpoint {
         if self.ack_due != AckDue::Now {
             return None;
         }
-        let mut ack = self.bare(self.tx.max, Flags::ACK);
+        let mut ack = self.bare(self.tx.nxt, Flags::ACK);
         ack.options = self.options(now);
         Some(ack)
     }
 
-    /// A segment that the client must answer without taking a byte beyond its window.
-    fn window_probe(&mut self, now: Instant) -> Outgoing {
+    /// A segment that the client must answer without taking a byte beyond its window (RFC 9293 §3.8.4).
+    fn ask_for_answer(&mut self, now: Instant) -> Outgoing {
         let mut probe = self.bare(self.tx.una - 1, Flags::ACK);
         probe.options = self.options(now);
         probe
@@ -145,8 +190,8 @@ impl Endpoint {
             },
         );
         segment.options = self.options(now);
-        segment.payload = (offset, len);
-        self.tx.sent(seq + len as u32 + u32::from(fin));
+        segment.payload = (offset, len as usize);
+        self.tx.sent(now, seq, piece.end());
         segment
     }
 
@@ -174,17 +219,16 @@ impl Endpoint {
         })
     }
 
-    fn options(&self, now: Instant) -> Options {
-        let sack = if self.sack {
-            self.rx.sack()
-        } else {
-            Default::default()
-        };
-        Options {
+    fn options(&mut self, now: Instant) -> Options {
+        let mut options = Options {
             timestamp: self.timestamp(now),
-            sack,
             ..Options::default()
+        };
+        if self.sack {
+            options.sack = self.rx.sack();
+            self.rx.reported();
         }
+        options
     }
 
     /// The client's MSS less the options that every segment carries now (RFC 6691 §2).

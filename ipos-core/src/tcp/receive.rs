@@ -40,6 +40,8 @@ pub(crate) struct Receive {
     blocks: ArrayVec<SackBlock, BLOCKS>,
     /// The block that changed last.
     latest: SeqNum,
+    /// Bytes that have come twice, to be reported once (RFC 2883).
+    duplicate: Option<SackBlock>,
 }
 
 impl Receive {
@@ -65,6 +67,7 @@ impl Receive {
             ring: Ring::default(),
             blocks: ArrayVec::new(),
             latest: nxt,
+            duplicate: None,
         }
     }
 
@@ -118,6 +121,7 @@ impl Receive {
         }
         let from = seq.max(self.nxt);
         let to = end.min(edge);
+        self.note_duplicate(seq, end);
         let mut gap = had_gap;
         if from.lt(to) {
             let data = &payload[from.since(seq) as usize..to.since(seq) as usize];
@@ -131,6 +135,19 @@ impl Receive {
             advanced: self.nxt != before,
             gap,
             finished: self.finished(),
+        }
+    }
+
+    /// Notes a segment's bytes that are here already.
+    pub(crate) fn note_duplicate(&mut self, seq: SeqNum, end: SeqNum) {
+        let block = self.blocks.iter().find(|b| b.0.le(seq) && end.le(b.1));
+        if seq.lt(end) && (seq.lt(self.nxt) || block.is_some()) {
+            let right = if block.is_some() {
+                end
+            } else {
+                end.min(self.nxt)
+            };
+            self.duplicate = Some((seq, right));
         }
     }
 
@@ -183,17 +200,18 @@ impl Receive {
         true
     }
 
-    /// SACK blocks to report, the latest first (RFC 2018 §4).
+    /// SACK blocks to report: bytes that came twice (RFC 2883 §4), then the latest block, then the others (RFC 2018 §4).
     pub(crate) fn sack(&self) -> ArrayVec<SackBlock, SACK_BLOCKS> {
         let is_latest = |b: &&SackBlock| b.0.le(self.latest) && self.latest.lt(b.1);
         let latest = self.blocks.iter().find(is_latest);
         let rest = self.blocks.iter().filter(|b| !is_latest(b));
-        latest
-            .into_iter()
-            .chain(rest)
-            .take(SACK_BLOCKS)
-            .copied()
-            .collect()
+        let blocks = self.duplicate.iter().chain(latest).chain(rest);
+        blocks.take(SACK_BLOCKS).copied().collect()
+    }
+
+    /// The blocks were reported: a duplicate is told once.
+    pub(crate) fn reported(&mut self) {
+        self.duplicate = None;
     }
 
     /// Unread bytes that lie in one piece.

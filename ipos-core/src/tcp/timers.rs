@@ -2,24 +2,33 @@
 
 use crate::time::Instant;
 
-/// The timers of RFC 9293 and RFC 6298 that an endpoint runs.
+/// The timers that an endpoint runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
     /// RFC 6298.
     Retransmission,
+    /// RFC 8985 §6.3: a segment will count as lost.
+    Reordering,
+    /// RFC 8985 §7: a tail loss probe is due.
+    Probe,
     /// RFC 9293 §3.8.6.1: the client's window is closed.
     Persist,
     /// RFC 9293 §3.8.6.3.
     DelayedAck,
+    /// RFC 9293 §3.8.4, and the idle timeout.
+    KeepAlive,
     /// TIME-WAIT, or FIN-WAIT-2 without an application.
     Close,
 }
 
 impl Timer {
-    const ALL: [Timer; 4] = [
+    const ALL: [Timer; 7] = [
         Timer::Retransmission,
+        Timer::Reordering,
+        Timer::Probe,
         Timer::Persist,
         Timer::DelayedAck,
+        Timer::KeepAlive,
         Timer::Close,
     ];
 }

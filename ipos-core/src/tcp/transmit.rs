@@ -1,8 +1,10 @@
-//! The sending half: sequence space, window and buffer.
+//! The sending half: sequence space, window, buffer, and what is in flight.
 
 use ipos_proto::SeqNum;
 
+use super::flight::Flight;
 use super::ring::Ring;
+use crate::time::Instant;
 
 /// Send sequence space (RFC 9293 §3.3.1) and buffer.
 #[derive(Clone, Debug)]
@@ -11,10 +13,8 @@ pub(crate) struct Transmit {
     pub(crate) iss: SeqNum,
     /// Oldest sequence number not acknowledged.
     pub(crate) una: SeqNum,
-    /// Next to be sent; behind `max` while sending again.
+    /// Next to be sent for the first time.
     pub(crate) nxt: SeqNum,
-    /// One past the highest ever sent.
-    pub(crate) max: SeqNum,
     /// The client's window, scaled, in bytes.
     pub(crate) wnd: u32,
     /// Sequence number of the segment that last updated it.
@@ -23,11 +23,21 @@ pub(crate) struct Transmit {
     pub(crate) wl2: SeqNum,
     /// The greatest window that the client has announced.
     pub(crate) max_wnd: u32,
-    /// Bytes that the application may have waiting and in flight.
-    pub(crate) limit: u32,
-    /// A FIN follows the last byte.
-    closing: bool,
+    /// What was sent and is not acknowledged.
+    pub(crate) flight: Flight,
+    fin: Fin,
     ring: Ring,
+}
+
+/// Our FIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fin {
+    /// The application may write.
+    No,
+    /// It follows the last byte.
+    Wanted,
+    /// The client has it.
+    Acknowledged,
 }
 
 /// What is to be sent next.
@@ -38,60 +48,68 @@ pub(crate) struct Piece {
     /// Offset in the send buffer.
     pub(crate) offset: usize,
     /// Bytes.
-    pub(crate) len: usize,
+    pub(crate) len: u32,
     /// The FIN follows.
     pub(crate) fin: bool,
     /// It is the last that waits (the PSH bit's meaning).
     pub(crate) last: bool,
 }
 
+impl Piece {
+    /// One past the last sequence number.
+    pub(crate) fn end(&self) -> SeqNum {
+        self.seq + self.len + u32::from(self.fin)
+    }
+}
+
 impl Transmit {
     /// Before the SYN-ACK.
-    pub(crate) fn new(iss: SeqNum, limit: u32) -> Transmit {
+    pub(crate) fn new(iss: SeqNum) -> Transmit {
         Transmit {
             iss,
             una: iss,
             nxt: iss,
-            max: iss,
             wnd: 0,
             wl1: SeqNum::default(),
             wl2: SeqNum::default(),
             max_wnd: 0,
-            limit,
-            closing: false,
+            flight: Flight::default(),
+            fin: Fin::No,
             ring: Ring::default(),
         }
     }
 
-    /// Bytes that the application may add.
-    pub(crate) fn room(&self) -> usize {
-        if self.closing {
-            0
+    /// Bytes that the application may add, when it may have `limit` waiting and in flight.
+    pub(crate) fn room(&self, limit: usize) -> usize {
+        if self.fin == Fin::No {
+            limit.saturating_sub(self.ring.len())
         } else {
-            (self.limit as usize).saturating_sub(self.ring.len())
+            0
         }
     }
 
     /// Takes as much of `data` as there is room for.
-    pub(crate) fn write(&mut self, data: &[u8]) -> usize {
-        let n = data.len().min(self.room());
+    pub(crate) fn write(&mut self, data: &[u8], limit: usize) -> usize {
+        let n = data.len().min(self.room(limit));
         self.ring.push(&data[..n]);
         n
     }
 
     /// A FIN shall follow what was written.
     pub(crate) fn close(&mut self) {
-        self.closing = true;
+        if self.fin == Fin::No {
+            self.fin = Fin::Wanted;
+        }
     }
 
-    /// One past the last byte written. Data begins behind the SYN.
+    /// Sequence number of the first byte in the buffer: data begins behind the SYN.
+    fn start(&self) -> SeqNum {
+        self.una.max(self.iss + 1)
+    }
+
+    /// One past the last byte written.
     fn end(&self) -> SeqNum {
-        self.una.max(self.iss + 1) + self.ring.len() as u32
-    }
-
-    /// The FIN's sequence number has been sent at least once.
-    pub(crate) fn fin_sent(&self) -> bool {
-        self.closing && self.end().lt(self.max)
+        self.start() + self.ring.len() as u32
     }
 
     /// Bytes (and FIN) sent from `una` on.
@@ -101,29 +119,32 @@ impl Transmit {
 
     /// Something was sent that is not acknowledged.
     pub(crate) fn outstanding(&self) -> bool {
-        self.una.lt(self.max)
+        self.una.lt(self.nxt)
     }
 
-    /// There is something behind `nxt` that was never sent, or must be sent again.
+    /// Something was written, or the FIN, that was never sent.
     pub(crate) fn waiting(&self) -> bool {
         let end = self.end();
-        self.nxt.lt(end) || (self.closing && self.nxt == end)
+        self.nxt.lt(end) || (self.fin == Fin::Wanted && self.nxt == end)
     }
 
-    /// Everything written was acknowledged.
+    /// Nothing that was written is left.
     pub(crate) fn drained(&self) -> bool {
         self.ring.is_empty()
     }
 
-    /// The next piece from `nxt`, if a window of `window` bytes from `una` and the silly window rule of
-    /// RFC 9293 §3.8.6.2.1 let it go.
-    pub(crate) fn next(&self, window: u32, mss: u32) -> Option<Piece> {
+    /// The next piece that was never sent, if the client's window and the silly window rule of RFC 9293 §3.8.6.2.1 let it
+    /// go.
+    pub(crate) fn next(&self, mss: u32) -> Option<Piece> {
+        if self.flight.is_full() {
+            return None;
+        }
         let end = self.end();
         let left = end.since(self.nxt).max(0) as u32;
-        let usable = window.saturating_sub(self.in_flight());
+        let usable = self.wnd.saturating_sub(self.in_flight());
         let len = left.min(usable).min(mss);
         // The FIN occupies a sequence number of the window too.
-        let fin = self.closing && len == left && self.nxt.le(end) && usable > len;
+        let fin = self.fin == Fin::Wanted && len == left && self.nxt.le(end) && usable > len;
         if len == 0 && !fin {
             return None;
         }
@@ -134,47 +155,48 @@ impl Transmit {
         Some(self.piece(self.nxt, len, fin))
     }
 
-    /// The segment at `una`, to be sent again.
-    pub(crate) fn first(&self, mss: u32) -> Piece {
-        let sent = self.max.since(self.una).max(0) as u32;
-        let data = (self.ring.len() as u32).min(sent);
+    /// The first `mss` bytes at most of a segment that was sent before.
+    pub(crate) fn again(&self, start: SeqNum, end: SeqNum, mss: u32) -> Piece {
+        let data = end.min(self.end()).since(start).max(0) as u32;
         let len = data.min(mss);
-        let fin = self.fin_sent() && len == self.ring.len() as u32;
-        self.piece(self.una, len, fin)
+        let fin = self.end().lt(end) && len == data;
+        self.piece(start, len, fin)
     }
 
     fn piece(&self, seq: SeqNum, len: u32, fin: bool) -> Piece {
-        let offset = seq.since(self.una.max(self.iss + 1)).max(0) as usize;
+        let offset = seq.since(self.start()).max(0) as usize;
         Piece {
             seq,
             offset,
-            len: len as usize,
+            len,
             fin,
             last: offset + len as usize == self.ring.len(),
         }
     }
 
-    /// Notes that the sequence space up to `to` was sent.
-    pub(crate) fn sent(&mut self, to: SeqNum) {
-        self.nxt = self.nxt.max(to);
-        self.max = self.max.max(to);
+    /// Notes that a segment was sent: for the first time, or again.
+    pub(crate) fn sent(&mut self, now: Instant, start: SeqNum, end: SeqNum) {
+        if start == self.nxt {
+            self.flight.push(start, end, now);
+            self.nxt = end;
+        } else {
+            self.flight
+                .sent_again(start, end.since(start).max(0) as u32, now);
+        }
     }
 
-    /// Everything from `una` on must be sent again.
-    pub(crate) fn go_back(&mut self) {
-        self.nxt = self.una;
-    }
-
-    /// `ack` acknowledges new data (una < ack <= max); how many bytes left the buffer, and whether
-    /// the FIN is acknowledged.
+    /// `ack` acknowledges new data (una < ack <= nxt): how many bytes left the buffer, and whether the FIN is acknowledged.
+    /// The flight is told apart.
     pub(crate) fn acknowledge(&mut self, ack: SeqNum) -> (u32, bool) {
         let end = self.end();
-        let data_from = self.una.max(self.iss + 1);
-        let data = ack.min(end).since(data_from).max(0) as u32;
+        let data = ack.min(end).since(self.start()).max(0) as u32;
         self.ring.consume(data as usize, false);
         self.una = ack;
-        self.nxt = self.nxt.max(ack);
-        (data, self.closing && end.lt(ack))
+        let fin = self.fin == Fin::Wanted && end.lt(ack);
+        if fin {
+            self.fin = Fin::Acknowledged;
+        }
+        (data, fin)
     }
 
     /// Copies a piece's bytes to `out`.
@@ -184,6 +206,6 @@ impl Transmit {
 
     /// Bytes of memory held by the buffer.
     pub(crate) fn memory(&self) -> usize {
-        self.ring.capacity()
+        self.ring.capacity() + self.flight.memory()
     }
 }

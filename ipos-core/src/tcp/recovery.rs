@@ -1,0 +1,186 @@
+//! Loss recovery: RACK-TLP (RFC 8985) where the client does SACK, NewReno (RFC 6582) where it does not.
+
+use ipos_proto::SeqNum;
+
+use super::flight::Sent;
+use super::rtt::Rtt;
+use super::segment::SackBlock;
+use crate::time::{Duration, Instant, micros};
+
+/// RFC 6582, RFC 8985 §6.2: so many duplicates mean a loss whatever the clock says.
+pub(crate) const DUPACK_THRESHOLD: u32 = 3;
+/// RFC 8985 §6.2, step 4: recoveries for which a widened reordering window stays.
+const REORDERING_PERSISTS: u8 = 16;
+/// Least time until a probe: below it the host's own scheduling looks like a loss.
+const MIN_PROBE: Duration = Duration::from_millis(2);
+
+/// How the connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nothing is known to be lost.
+    Open,
+    /// Fast recovery, until `recover` is acknowledged.
+    Fast,
+    /// After a retransmission timeout, until `recover` is acknowledged.
+    Timeout,
+}
+
+/// What to go back to when a recovery turns out to have been for nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Undo {
+    pub(crate) cwnd: u32,
+    pub(crate) ssthresh: u32,
+    /// Segments sent again that the client has not reported as duplicates (RFC 2883).
+    pub(crate) needed: u32,
+    /// Some were sent again.
+    pub(crate) any: bool,
+}
+
+/// A tail loss probe under way (RFC 8985 §7).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probe {
+    pub(crate) end: SeqNum,
+    /// It repeats a segment, so that its acknowledgment may hide a loss.
+    pub(crate) again: bool,
+}
+
+/// Recovery state of one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Recovery {
+    pub(crate) phase: Phase,
+    /// What was sent when the phase began.
+    pub(crate) recover: SeqNum,
+    /// Duplicate acknowledgments without SACK.
+    pub(crate) dupacks: u32,
+    pub(crate) probe: Option<Probe>,
+    pub(crate) undo: Option<Undo>,
+    /// RACK: when the latest segment that has arrived was sent, its end, and its round trip.
+    latest: Instant,
+    end: SeqNum,
+    rtt: Duration,
+    /// The highest that has arrived.
+    highest: SeqNum,
+    /// Segments were seen to overtake each other.
+    reordering: bool,
+    /// Steps of a quarter round trip that the reordering window has.
+    steps: u8,
+    persists: u8,
+    /// The end of the round in which the window was last widened.
+    widened: SeqNum,
+}
+
+impl Recovery {
+    pub(crate) fn new(nxt: SeqNum) -> Recovery {
+        Recovery {
+            phase: Phase::Open,
+            recover: nxt,
+            dupacks: 0,
+            probe: None,
+            undo: None,
+            latest: Instant::ZERO,
+            end: nxt,
+            rtt: Duration::ZERO,
+            highest: nxt,
+            reordering: false,
+            steps: 1,
+            persists: 0,
+            widened: nxt,
+        }
+    }
+
+    /// RFC 8985 §6.2, steps 2 and 3: a segment has arrived.
+    pub(crate) fn delivered(&mut self, now: Instant, sent: &Sent, rtt: &Rtt) {
+        let took = now.saturating_since(sent.at);
+        // The acknowledgment may be of the first sending.
+        let ambiguous = sent.again && micros(took) < u64::from(rtt.min);
+        if !ambiguous
+            && (sent.at > self.latest || (sent.at == self.latest && sent.end.gt(self.end)))
+        {
+            self.latest = sent.at;
+            self.end = sent.end;
+            self.rtt = took;
+        }
+        if sent.end.gt(self.highest) {
+            self.highest = sent.end;
+        } else if !sent.again {
+            self.reordering = true;
+        }
+    }
+
+    /// RFC 2883: the client has had bytes twice. RFC 8985 §6.2, step 4: the window was too small.
+    pub(crate) fn duplicate_reported(&mut self, una: SeqNum, nxt: SeqNum) {
+        if una.ge(self.widened) {
+            self.widened = nxt;
+            self.steps = self.steps.saturating_add(1);
+            self.persists = REORDERING_PERSISTS;
+            self.reordering = true;
+        }
+        if let Some(undo) = &mut self.undo {
+            undo.needed = undo.needed.saturating_sub(1);
+        }
+    }
+
+    /// RFC 8985 §6.2, step 4: how long after a round trip a segment may still come.
+    fn reordering_window(&self, rtt: &Rtt, sacked_segments: u32) -> Duration {
+        if !self.reordering && (self.phase != Phase::Open || sacked_segments >= DUPACK_THRESHOLD) {
+            return Duration::ZERO;
+        }
+        let quarter = u64::from(rtt.min) / 4;
+        Duration::from_micros((quarter * u64::from(self.steps)).min(u64::from(rtt.srtt)))
+    }
+
+    /// What `Flight::detect` needs.
+    pub(crate) fn rack(&self, rtt: &Rtt, sacked_segments: u32) -> (Instant, SeqNum, Duration) {
+        (
+            self.latest,
+            self.end,
+            self.rtt + self.reordering_window(rtt, sacked_segments),
+        )
+    }
+
+    /// A phase begins.
+    pub(crate) fn begin(&mut self, phase: Phase, recover: SeqNum, undo: Option<Undo>) {
+        self.phase = phase;
+        self.recover = recover;
+        self.probe = None;
+        self.undo = undo;
+    }
+
+    /// The phase is over.
+    pub(crate) fn finish(&mut self) {
+        if self.phase == Phase::Fast {
+            self.persists = self.persists.saturating_sub(1);
+            if self.persists == 0 {
+                self.steps = 1;
+            }
+        }
+        self.phase = Phase::Open;
+        self.dupacks = 0;
+        self.undo = None;
+    }
+
+    /// RFC 8985 §7.2: when a probe should go out.
+    pub(crate) fn probe_timeout(rtt: &Rtt, segments: usize, ack_delay: Duration) -> Duration {
+        let twice = Duration::from_micros(2 * u64::from(rtt.srtt));
+        let timeout = if rtt.srtt == 0 {
+            Duration::from_secs(1)
+        } else {
+            twice.max(MIN_PROBE)
+        };
+        // A single segment's acknowledgment may be delayed.
+        if segments == 1 {
+            timeout + ack_delay
+        } else {
+            timeout
+        }
+    }
+}
+
+/// Whether the first block reports bytes that have come twice (RFC 2883 §4).
+pub(crate) fn is_duplicate_report(blocks: &[SackBlock], ack: SeqNum) -> bool {
+    match blocks {
+        [first, ..] if first.1.le(ack) => true,
+        [first, second, ..] => first.0.ge(second.0) && first.1.le(second.1),
+        _ => false,
+    }
+}
