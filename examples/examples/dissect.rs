@@ -16,5 +16,10 @@ fn main() -> ExitCode {
     if let Err(error) = program::on_interrupt(|| std::process::exit(0)) {
         tracing::warn!(%error, "signals are not caught");
     }
-    dissect::run(std::env::args_os(), &mut io::stdout().lock(), &mut io::stderr().lock()).into()
+    dissect::run(
+        std::env::args_os(),
+        &mut io::stdout().lock(),
+        &mut io::stderr().lock(),
+    )
+    .into()
 }

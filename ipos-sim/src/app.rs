@@ -123,7 +123,7 @@ impl Session for WebSession {
             match &mut self.state {
                 State::Head => match self.gatherer.read(stream, parse_request) {
                     Read::Wait => return Next::Wait,
-                    Read::Ended { .. } => return Next::Close,
+                    Read::Ended => return Next::Close,
                     Read::Head(head) => {
                         self.state = State::Body {
                             head,

@@ -474,3 +474,6 @@ impl Node for Client {
         due.into_iter().chain(begin).min()
     }
 }
+
+#[cfg(test)]
+mod tests;

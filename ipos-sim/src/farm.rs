@@ -29,7 +29,7 @@ impl From<Port> for LanId {
 }
 
 /// A machine of a farm.
-pub enum Host {
+pub(crate) enum Host {
     /// A server that runs.
     Server(Box<Server>),
     /// A server that was killed: what comes to it vanishes.
@@ -296,6 +296,14 @@ impl Farm {
         (0..self.clients.len())
             .filter_map(|index| self.client(index))
             .flat_map(|client| client.log().records())
+    }
+
+    /// How many exchanges clients have finished.
+    pub fn finished(&self) -> usize {
+        (0..self.clients.len())
+            .filter_map(|index| self.client(index))
+            .map(|client| client.log().records().len())
+            .sum()
     }
 
     pub(crate) fn add_client(&mut self, client: Client) {

@@ -9,14 +9,14 @@ const SPARE: usize = 4096;
 pub const MIN_FRAME: usize = 60;
 
 /// One Ethernet frame, without FCS.
-pub struct Frame {
+pub(crate) struct Frame {
     buffer: Box<[u8]>,
     len: usize,
 }
 
 impl Frame {
     /// The frame's bytes.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer[..self.len]
     }
 

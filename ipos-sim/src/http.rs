@@ -66,8 +66,8 @@ impl Message {
 pub(crate) enum Read<T> {
     /// More bytes are needed.
     Wait,
-    /// The stream has ended; after a part of a head, or before one.
-    Ended { partial: bool },
+    /// The stream has ended before the head did.
+    Ended,
     /// This is no head.
     Malformed,
     /// The head; the stream now stands behind it.
@@ -93,9 +93,7 @@ impl Gatherer {
             let count = new.len();
             if count == 0 {
                 return match stream.is_finished() {
-                    true => Read::Ended {
-                        partial: before > 0,
-                    },
+                    true => Read::Ended,
                     false => Read::Wait,
                 };
             }
@@ -279,8 +277,8 @@ mod tests {
             };
             Gatherer::default().read(&mut stream, parse_request)
         };
-        assert!(matches!(read(b""), Read::Ended { partial: false }));
-        assert!(matches!(read(b"GET / HT"), Read::Ended { partial: true }));
+        assert!(matches!(read(b""), Read::Ended));
+        assert!(matches!(read(b"GET / HT"), Read::Ended));
         assert!(matches!(read(b"\0\0\0\0"), Read::Malformed));
         assert!(matches!(
             read(b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"),

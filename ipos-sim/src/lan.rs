@@ -50,6 +50,8 @@ pub struct LanStatistics {
     pub undersized: u64,
     /// Frames kept from a receiver by a partition.
     pub partitioned: u64,
+    /// Copies dropped because too many frames were under way in the network.
+    pub overflowed: u64,
     /// Per receiver of a frame.
     pub impairments: ImpairmentStatistics,
 }
@@ -139,6 +141,11 @@ impl Lan {
     /// Ends all partitions.
     pub fn heal_all(&mut self) {
         self.apart.clear();
+    }
+
+    /// A copy was dropped because too many frames were under way.
+    pub(crate) fn overflow(&mut self) {
+        self.statistics.overflowed += 1;
     }
 
     /// Takes a frame from `from` and lists its deliveries.

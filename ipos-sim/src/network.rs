@@ -54,7 +54,6 @@ pub struct Network<N> {
     observers: Vec<Box<dyn Observer>>,
     out: Outbox,
     deliveries: Vec<Delivery>,
-    overflowed: u64,
 }
 
 struct Place<N> {
@@ -122,7 +121,6 @@ impl<N: Node> Network<N> {
             observers: Vec::new(),
             out: Outbox::new(mtu + ETHERNET_LEN + EXCESS),
             deliveries: Vec::new(),
-            overflowed: 0,
         }
     }
 
@@ -165,11 +163,6 @@ impl<N: Node> Network<N> {
         self.seed
     }
 
-    /// Frames dropped because too many were under way.
-    pub fn overflowed(&self) -> u64 {
-        self.overflowed
-    }
-
     /// A LAN.
     pub fn lan(&self, id: LanId) -> Option<&Lan> {
         self.lans.get(id.0)
@@ -183,11 +176,6 @@ impl<N: Node> Network<N> {
     /// A node.
     pub fn node(&self, id: NodeId) -> Option<&N> {
         self.nodes.get(id.0).map(|place| &place.node)
-    }
-
-    /// All nodes.
-    pub fn nodes(&self) -> impl Iterator<Item = &N> {
-        self.nodes.iter().map(|place| &place.node)
     }
 
     /// Calls a node from outside; what it puts into the outbox is sent.
@@ -347,7 +335,9 @@ impl<N: Node> Network<N> {
 
     fn send(&mut self, lan: LanId, delivery: Delivery, mut frame: Frame) {
         if self.queue.len() >= UNDER_WAY {
-            self.overflowed += 1;
+            if let Some(lan) = self.lans.get_mut(lan.0) {
+                lan.overflow();
+            }
             self.out.free(frame);
             return;
         }

@@ -24,7 +24,8 @@ const VIOLATIONS: usize = 64;
 ///   was sent to it after it answered a 0x01 with 0x03.
 /// * It may not any more once it has itself sent a 0x02 of the flow.
 /// * A server that the connection comes home to may transmit after its 0x03.
-/// * After RELEASE, or a crash of the first server or the owner, the flow is free.
+/// * After the owner's RELEASE nobody may transmit but RST.
+/// * After a crash of the first server or the owner the flow is free: nothing of it is checked.
 pub struct OneOwner {
     lan_a: LanId,
     lan_b: LanId,
@@ -54,9 +55,11 @@ struct Ownership {
     offered: BTreeSet<usize>,
     /// Servers that have answered it with 0x03.
     installed: BTreeSet<usize>,
+    /// The owner has released it.
+    ended: bool,
 }
 
-/// A server transmitted on a connection that was not its own.
+/// A server transmitted on a connection that was not its own, or had ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// When.
@@ -127,10 +130,13 @@ impl OneOwner {
         let Some(ownership) = self.flows.get_mut(&flow) else {
             return;
         };
-        if ownership.owner == Some(server) {
+        if ownership.ended && segment.rst() {
             return;
         }
-        if ownership.granted.remove(&server) {
+        if !ownership.ended && ownership.owner == Some(server) {
+            return;
+        }
+        if !ownership.ended && ownership.granted.remove(&server) {
             ownership.owner = Some(server);
             return;
         }
@@ -147,7 +153,7 @@ impl OneOwner {
         }
     }
 
-    /// A client's segment arrives at a server.
+    /// A client's segment arrives at a server. A SYN begins a connection, even if it is a late copy.
     fn client_reaches(&mut self, server: usize, packet: &[u8]) {
         let Some((segment, client, endpoint)) = segment(packet) else {
             return;
@@ -163,7 +169,11 @@ impl OneOwner {
         }
         let isn = segment.seq_number().0;
         let flow = Flow::tcp(client, endpoint);
-        if self.flows.get(&flow).is_none_or(|known| known.isn != isn) {
+        if self
+            .flows
+            .get(&flow)
+            .is_none_or(|known| known.ended || known.isn != isn)
+        {
             if self.flows.len() >= FLOWS {
                 self.flows.pop_first();
             }
@@ -201,6 +211,13 @@ impl OneOwner {
                     }
                 }
             }
+            Message::Release { .. } => {
+                for (_, ownership) in
+                    flows_of(&mut self.flows, frame.header.client, frame.header.port)
+                {
+                    ownership.ended |= ownership.owner == Some(server);
+                }
+            }
             _ => {}
         }
     }
@@ -222,16 +239,6 @@ impl OneOwner {
                     && known.installed.contains(&server)
                 {
                     known.granted.insert(server);
-                }
-            }
-            Message::Release { .. } => {
-                let ended: Vec<Flow> =
-                    flows_of(&mut self.flows, frame.header.client, frame.header.port)
-                        .map(|(flow, _)| *flow)
-                        .filter(|flow| self.addresses.get(flow.endpoint.ip()) == Some(&server))
-                        .collect();
-                for flow in ended {
-                    self.flows.remove(&flow);
                 }
             }
             _ => {}

@@ -13,9 +13,13 @@ pub fn fill(seed: u64, offset: u64, buffer: &mut [u8]) {
     let skip = (offset % 8) as usize;
     let (head, rest) = buffer.split_at_mut(buffer.len().min((8 - skip) % 8));
     head.copy_from_slice(&word(seed, offset / 8)[skip..skip + head.len()]);
-    for (index, chunk) in (offset.div_ceil(8)..).zip(rest.chunks_mut(8)) {
-        chunk.copy_from_slice(&word(seed, index)[..chunk.len()]);
+    let (words, tail) = rest.as_chunks_mut::<8>();
+    let mut index = offset.div_ceil(8);
+    for bytes in words {
+        *bytes = word(seed, index);
+        index += 1;
     }
+    tail.copy_from_slice(&word(seed, index)[..tail.len()]);
 }
 
 /// The place in `data` of the first byte that is not the pattern's, if there is one.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ipos_core::{
-    Config, ConfigError, Device, EndpointId, Event, Failure, Instant, Load, Port, Process, Verdict,
+    Config, ConfigError, Device, EndpointId, Event, Failure, Flow, Instant, Load, Port, Process,
+    Verdict,
 };
 
 use crate::app::{Application, Session};
@@ -40,7 +41,7 @@ pub struct Server {
     journal: Journal,
 }
 
-/// What a server has told its host.
+/// What a server has told its host. It grows with every event.
 #[derive(Clone, Debug, Default)]
 pub struct Journal {
     /// How long each migration took, from the first 0x01 to the 0x03.
@@ -52,6 +53,7 @@ pub struct Journal {
 }
 
 struct Running {
+    flow: Flow,
     session: Box<dyn Session>,
     wake: Option<Instant>,
 }
@@ -115,9 +117,9 @@ impl Server {
         &self.journal
     }
 
-    /// Connections that the application has.
-    pub fn sessions(&self) -> usize {
-        self.sessions.len()
+    /// The connections that the application has.
+    pub fn sessions(&self) -> impl ExactSizeIterator<Item = Flow> {
+        self.sessions.values().map(|running| running.flow)
     }
 
     /// Takes the device's events and sends its frames, until there is neither.
@@ -152,6 +154,7 @@ impl Server {
                 self.sessions.insert(
                     endpoint,
                     Running {
+                        flow,
                         session,
                         wake: None,
                     },

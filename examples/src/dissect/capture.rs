@@ -1,7 +1,7 @@
 //! Captures: pcap and pcapng.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Chain, Cursor, Read};
 use std::path::Path;
 
 use pcap_file::pcap::PcapReader;
@@ -40,9 +40,12 @@ pub(super) struct Capture {
     frames: u64,
 }
 
+/// A file, its first bytes already read: a pipe cannot be rewound.
+type Source = Chain<Cursor<[u8; 4]>, File>;
+
 enum Format {
-    Pcap(PcapReader<File>),
-    PcapNg(PcapNgReader<File>),
+    Pcap(PcapReader<Source>),
+    PcapNg(PcapNgReader<Source>),
 }
 
 impl Capture {
@@ -52,15 +55,18 @@ impl Capture {
         let at_fault = |reason: String| format!("{name}: {reason}");
         let mut file = File::open(path).map_err(|error| at_fault(error.to_string()))?;
         let mut magic = [0; 4];
-        let opened = file.read_exact(&mut magic).and_then(|()| file.rewind());
-        opened.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => at_fault("neither pcap nor pcapng: too short".into()),
-            _ => at_fault(error.to_string()),
-        })?;
+        file.read_exact(&mut magic)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    at_fault("neither pcap nor pcapng: too short".into())
+                }
+                _ => at_fault(error.to_string()),
+            })?;
+        let source = Cursor::new(magic).chain(file);
         let format = if magic == PCAPNG_MAGIC {
-            PcapNgReader::new(file).map(Format::PcapNg)
+            PcapNgReader::new(source).map(Format::PcapNg)
         } else {
-            PcapReader::new(file).map(Format::Pcap)
+            PcapReader::new(source).map(Format::Pcap)
         };
         let format = format
             .map_err(|error| at_fault(format!("neither pcap nor pcapng: {}", text(error))))?;
@@ -95,7 +101,7 @@ impl Capture {
     }
 }
 
-fn next_pcap(reader: &mut PcapReader<File>) -> Option<PcapResult<Captured>> {
+fn next_pcap(reader: &mut PcapReader<Source>) -> Option<PcapResult<Captured>> {
     let digits = match reader.header().ts_resolution {
         TsResolution::MicroSecond => 6,
         TsResolution::NanoSecond => 9,
@@ -109,7 +115,7 @@ fn next_pcap(reader: &mut PcapReader<File>) -> Option<PcapResult<Captured>> {
     }))
 }
 
-fn next_pcapng(reader: &mut PcapNgReader<File>) -> Option<PcapResult<Captured>> {
+fn next_pcapng(reader: &mut PcapNgReader<Source>) -> Option<PcapResult<Captured>> {
     loop {
         let (type_, body) = match reader.next_raw_block()? {
             Ok(block) => (block.type_, block.body.into_owned()),

@@ -140,7 +140,9 @@ pub(super) fn ethernet_fields(ethernet: &Ethernet) -> Value {
 fn describe_ipos(description: &mut Description, bytes: &[u8], base: usize) {
     let header = Header::parse(bytes);
     if let Ok((header, _)) = &header {
-        let checksum = bytes.get(CHECKSUM_AT..).and_then(|field| field.first_chunk());
+        let checksum = bytes
+            .get(CHECKSUM_AT..)
+            .and_then(|field| field.first_chunk());
         let checksum = checksum.map(|field| u16::from_be_bytes(*field));
         description.put(
             "header",

@@ -114,9 +114,14 @@ impl Bench {
         });
     }
 
-    /// Server `from` transmits to the client; how many violations there are then.
+    /// Server `from` transmits data to the client; how many violations there are then.
     fn speaks(&mut self, from: usize) -> u64 {
-        let bytes = packet(server(0).http(), client(), TcpControl::Psh, 7);
+        self.sends(from, TcpControl::Psh);
+        self.check.count()
+    }
+
+    fn sends(&mut self, from: usize, control: TcpControl) {
+        let bytes = packet(server(0).http(), client(), control, 7);
         let frame = frame(MacAddr([2, 0, 0, 0, 0, 9]), server(from).a.0, IPV4, &bytes);
         self.check.sent(&Sighting {
             now: Instant::ZERO,
@@ -124,7 +129,6 @@ impl Bench {
             node: NodeId(from),
             frame: &frame,
         });
-        self.check.count()
     }
 
     /// A frame on Port B is sent, and arrives.
@@ -241,13 +245,27 @@ fn a_connection_may_come_home_and_go_to_a_third() {
 }
 
 #[test]
-fn release_crash_and_a_new_connection_free_the_flow() {
+fn after_release_there_is_nothing_but_rst() {
     let mut bench = Bench::new();
     bench.syn(1);
     bench.hand_over(0, 1);
+    assert_eq!(bench.speaks(1), 0);
+    bench.passes(0, 1, FrameType::Release, Message::Release { trailer: None });
+    assert_eq!(
+        bench.speaks(1),
+        0,
+        "it was not the first server's to release"
+    );
     bench.passes(1, 0, FrameType::Release, Message::Release { trailer: None });
-    assert_eq!(bench.speaks(0), 0);
+    bench.sends(0, TcpControl::Rst);
+    assert_eq!(bench.check.count(), 0);
+    bench.hand_over(0, 1);
+    assert_eq!(bench.speaks(1), 1, "a late 0x01 brought it back");
+}
 
+#[test]
+fn a_crash_and_a_new_connection_free_the_flow() {
+    let mut bench = Bench::new();
     bench.syn(2);
     bench.hand_over(0, 1);
     bench.syn(2);

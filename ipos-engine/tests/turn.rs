@@ -1,0 +1,89 @@
+//! The loop: when it sleeps, what it refuses, and ports without a descriptor.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::thread;
+use std::time::Duration;
+
+use ipos_core::{Device, Port};
+use ipos_engine::{Engine, EngineError, Options, clock};
+use support::client::Client;
+use support::cord::cord;
+use support::{Server, address, config, engine, ports};
+
+fn nobody() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 9))
+}
+
+#[test]
+fn an_idle_engine_sleeps() {
+    let ((a, _far_a), (b, _far_b), (synch, far_synch)) = (cord(), cord(), cord());
+    let mut engine = engine(config(1), [a, b, synch], nobody(), Options::default());
+    let (mut steps, mut adverts, mut frame) = (0, 0, [0; 1514]);
+    while adverts < 5 {
+        engine.step(None).unwrap();
+        steps += 1;
+        while far_synch.recv(&mut frame).is_ok() {
+            adverts += 1;
+        }
+    }
+    // Each advert, each reading of the host's figures, and each deadline that came up to a millisecond early are a few steps.
+    assert!(steps < 20 * adverts, "{steps} steps for {adverts} adverts");
+}
+
+#[test]
+fn a_step_ends_at_its_limit_and_a_run_when_it_is_told() {
+    let ((a, _far_a), (b, _far_b), (synch, _far_synch)) = (cord(), cord(), cord());
+    let mut engine = engine(config(1), [a, b, synch], nobody(), Options::default());
+    engine.step(Some(Duration::ZERO)).unwrap();
+    let stop = engine.stop_handle();
+    assert!(!stop.is_stopped());
+    let other = stop.clone();
+    let thread = thread::spawn(move || other.stop());
+    engine.run().unwrap();
+    assert!(stop.is_stopped());
+    thread.join().unwrap();
+    assert!(engine.port_statistics(Port::Synch).transmitted >= 1);
+}
+
+#[test]
+fn ports_without_a_descriptor_are_asked() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let app = listener.local_addr().unwrap();
+    let served = thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).unwrap();
+        stream.write_all(b"bye").unwrap();
+    });
+    let ((a, far_a), (b, _far_b), (synch, _far_synch)) = (cord(), cord(), cord());
+    let _server = Server::start_with(move || {
+        let config = config(1);
+        let ports = ports(&config, [a, b, synch], |cord| cord.descriptor = false);
+        let device = Device::new(config, clock::now()).unwrap();
+        Engine::new(device, ports, vec![app], Options::default()).unwrap()
+    });
+    let mut client = Client::new(vec![far_a]);
+    client.connect(address(1));
+    client.send(b"hello");
+    assert_eq!(client.receive_all(), b"bye");
+    client.join(served);
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let make = |applications: usize, mtu: u16| {
+        let ((a, _), (b, _), (synch, _)) = (cord(), cord(), cord());
+        let config = config(1);
+        let ports = ports(&config, [a, b, synch], |cord| cord.mtu = mtu);
+        let device = Device::new(config, clock::now()).unwrap();
+        Engine::new(device, ports, vec![nobody(); applications], Options::default()).err()
+    };
+    assert!(make(1, 1500).is_none());
+    let error = make(2, 1500).unwrap();
+    assert!(matches!(error, EngineError::Applications { listeners: 1, applications: 2 }), "{error}");
+    let error = make(1, 1400).unwrap();
+    assert_eq!(error.to_string(), "Port A: the device is configured for an MTU of 1500, the interface carries 1400");
+}
