@@ -113,13 +113,17 @@ fn main() -> ExitCode {
 /// Whether network namespaces are used; enters a user namespace where that is needed for them.
 fn choose(arguments: &Arguments) -> Result<bool, FarmError> {
     if arguments.backend == Backend::Xdp {
-        return Err(FarmError::Input("--backend xdp: not supported yet".to_owned()));
+        return Err(FarmError::Input(
+            "--backend xdp: not supported yet".to_owned(),
+        ));
     }
     let impaired = impairments(arguments).any();
     let possible = || -> Result<(), String> {
         match ipos_lab::privilege() {
             Ok(Privilege::Direct) => Ok(()),
-            Ok(Privilege::UserNamespace) => ipos_lab::enter_user_namespace().map_err(|error| error.to_string()),
+            Ok(Privilege::UserNamespace) => {
+                ipos_lab::enter_user_namespace().map_err(|error| error.to_string())
+            }
             Err(unavailable) => Err(unavailable.to_string()),
         }
     };
@@ -147,8 +151,17 @@ fn choose(arguments: &Arguments) -> Result<bool, FarmError> {
 }
 
 fn impairments(arguments: &Arguments) -> Impairments {
-    let &Arguments { loss, reorder, duplicate, .. } = arguments;
-    Impairments { loss, reorder, duplicate }
+    let &Arguments {
+        loss,
+        reorder,
+        duplicate,
+        ..
+    } = arguments;
+    Impairments {
+        loss,
+        reorder,
+        duplicate,
+    }
 }
 
 fn plan(arguments: &Arguments) -> Result<Plan, FarmError> {
@@ -160,13 +173,20 @@ fn plan(arguments: &Arguments) -> Result<Plan, FarmError> {
         requests: fits(arguments.requests),
         concurrency: fits(arguments.concurrency),
         policy: arguments.policy,
-        seed: seed.map_err(|error| FarmError::Failed { part: "seed".to_owned(), what: error.to_string() })?,
+        seed: seed.map_err(|error| FarmError::Failed {
+            part: "seed".to_owned(),
+            what: error.to_string(),
+        })?,
         impairments: impairments(arguments),
     })
 }
 
 /// The farm in network namespaces; how many requests failed.
-fn run_netns(arguments: &Arguments, plan: &Plan, interrupt: &Interrupt) -> Result<usize, FarmError> {
+fn run_netns(
+    arguments: &Arguments,
+    plan: &Plan,
+    interrupt: &Interrupt,
+) -> Result<usize, FarmError> {
     let progress = progress(plan);
     progress.set_message("building the farm");
     let farm = Netns::start(plan, interrupt)?;
@@ -189,7 +209,9 @@ fn run_netns(arguments: &Arguments, plan: &Plan, interrupt: &Interrupt) -> Resul
 /// The farm in the simulator; how many requests failed.
 fn run_sim(arguments: &Arguments, plan: &Plan, interrupt: &Interrupt) -> Result<usize, FarmError> {
     if arguments.hold {
-        return Err(FarmError::Input("--hold needs the fabric netns: a simulated farm cannot be reached".to_owned()));
+        return Err(FarmError::Input(
+            "--hold needs the fabric netns: a simulated farm cannot be reached".to_owned(),
+        ));
     }
     let progress = progress(plan);
     progress.set_message("requests");
@@ -212,7 +234,13 @@ fn progress(plan: &Plan) -> ProgressBar {
 fn print(arguments: &Arguments, outcome: &Outcome) -> Result<(), FarmError> {
     if arguments.json {
         let json = serde_json::to_string(outcome);
-        println!("{}", json.map_err(|error| FarmError::Failed { part: "report".to_owned(), what: error.to_string() })?);
+        println!(
+            "{}",
+            json.map_err(|error| FarmError::Failed {
+                part: "report".to_owned(),
+                what: error.to_string()
+            })?
+        );
     } else {
         print!("{}", table(outcome));
     }

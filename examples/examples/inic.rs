@@ -66,37 +66,56 @@ enum StartError {
 fn start(file: &FileConfig) -> Result<Engine, StartError> {
     let [a, b, synch] = file.interfaces();
     let open = |key: &str, interface: &str| {
-        PnetBackend::open(interface, PnetOptions::default()).map_err(|error| StartError::Input(file.error(key, error)))
+        PnetBackend::open(interface, PnetOptions::default())
+            .map_err(|error| StartError::Input(file.error(key, error)))
     };
     let ports = Ports {
         a: Box::new(open("port_a.interface", a)?),
         b: Box::new(open("port_b.interface", b)?),
         synch: Box::new(open("synch.interface", synch)?),
     };
-    let interfaces =
-        Interfaces { a: ports.a.capabilities(), b: ports.b.capabilities(), synch: ports.synch.capabilities() };
+    let interfaces = Interfaces {
+        a: ports.a.capabilities(),
+        b: ports.b.capabilities(),
+        synch: ports.synch.capabilities(),
+    };
     let moment = moment().map_err(StartError::System)?;
     let config = file.device(interfaces, moment).map_err(StartError::Input)?;
-    let device = Device::new(config, clock::now()).map_err(|error| StartError::Input(file.error("", error)))?;
-    let options = Options { interface: Some(a.to_owned()), ..Options::default() };
-    Engine::new(device, ports, file.applications(), options).map_err(|error| StartError::System(error.into()))
+    let device = Device::new(config, clock::now())
+        .map_err(|error| StartError::Input(file.error("", error)))?;
+    let options = Options {
+        interface: Some(a.to_owned()),
+        ..Options::default()
+    };
+    Engine::new(device, ports, file.applications(), options)
+        .map_err(|error| StartError::System(error.into()))
 }
 
 /// What the file does not say: secrets from the operating system's generator, the incarnation from the wall clock.
 fn moment() -> Result<Start, Box<dyn std::error::Error>> {
     let mut isn_key = [0; 16];
-    getrandom::fill(&mut isn_key).map_err(|error| format!("no random numbers from the operating system: {error}"))?;
-    let seed = getrandom::u64().map_err(|error| format!("no random numbers from the operating system: {error}"))?;
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| "the clock of this host is before 1970: set it")?;
+    getrandom::fill(&mut isn_key)
+        .map_err(|error| format!("no random numbers from the operating system: {error}"))?;
+    let seed = getrandom::u64()
+        .map_err(|error| format!("no random numbers from the operating system: {error}"))?;
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_err(|_| "the clock of this host is before 1970: set it")?;
     // Until the year 2106.
-    let incarnation = u32::try_from(since.as_secs()).map_err(|_| "the clock of this host is after 2106: set it")?;
-    Ok(Start { seed, isn_key, incarnation })
+    let incarnation = u32::try_from(since.as_secs())
+        .map_err(|_| "the clock of this host is after 2106: set it")?;
+    Ok(Start {
+        seed,
+        isn_key,
+        incarnation,
+    })
 }
 
 /// Runs until SIGINT or SIGTERM.
 fn run(engine: &mut Engine) -> Result<(), Box<dyn std::error::Error>> {
     let stop = engine.stop_handle();
-    program::on_interrupt(move || stop.stop()).map_err(|error| format!("cannot catch signals: {error}"))?;
+    program::on_interrupt(move || stop.stop())
+        .map_err(|error| format!("cannot catch signals: {error}"))?;
     let config = engine.device().config();
     tracing::info!(name = config.name, addresses = ?config.port_a.addresses, "device up");
     engine.run()?;

@@ -53,7 +53,10 @@ struct Fault {
 
 impl Fault {
     fn new(key: impl Into<String>, what: impl fmt::Display) -> Fault {
-        Fault { key: key.into(), what: what.to_string() }
+        Fault {
+            key: key.into(),
+            what: what.to_string(),
+        }
     }
 }
 
@@ -181,7 +184,10 @@ struct LimitsSection {
 
 impl LimitsSection {
     /// The bounds, by their keys.
-    fn bounds<'a>(&self, limits: &'a mut Limits) -> [(&'static str, Option<usize>, &'a mut usize); 8] {
+    fn bounds<'a>(
+        &self,
+        limits: &'a mut Limits,
+    ) -> [(&'static str, Option<usize>, &'a mut usize); 8] {
         [
             ("temporary", self.temporary, &mut limits.temporary),
             ("endpoints", self.endpoints, &mut limits.endpoints),
@@ -190,17 +196,40 @@ impl LimitsSection {
             ("neighbours", self.neighbours, &mut limits.neighbours),
             ("outbox", self.outbox, &mut limits.outbox),
             ("request", self.request, &mut limits.request),
-            ("early_packets", self.early_packets, &mut limits.early_packets),
+            (
+                "early_packets",
+                self.early_packets,
+                &mut limits.early_packets,
+            ),
         ]
     }
 
     /// The deadlines, by their keys.
-    fn deadlines<'a>(&self, limits: &'a mut Limits) -> [(&'static str, Option<u64>, &'a mut Duration); 4] {
+    fn deadlines<'a>(
+        &self,
+        limits: &'a mut Limits,
+    ) -> [(&'static str, Option<u64>, &'a mut Duration); 4] {
         [
-            ("request_deadline_ms", self.request_deadline_ms, &mut limits.request_deadline),
-            ("early_deadline_ms", self.early_deadline_ms, &mut limits.early_deadline),
-            ("install_deadline_ms", self.install_deadline_ms, &mut limits.install_deadline),
-            ("forward_idle_ms", self.forward_idle_ms, &mut limits.forward_idle),
+            (
+                "request_deadline_ms",
+                self.request_deadline_ms,
+                &mut limits.request_deadline,
+            ),
+            (
+                "early_deadline_ms",
+                self.early_deadline_ms,
+                &mut limits.early_deadline,
+            ),
+            (
+                "install_deadline_ms",
+                self.install_deadline_ms,
+                &mut limits.install_deadline,
+            ),
+            (
+                "forward_idle_ms",
+                self.forward_idle_ms,
+                &mut limits.forward_idle,
+            ),
         ]
     }
 
@@ -243,12 +272,19 @@ impl FileConfig {
             let span = error.span();
             FileError {
                 file: path.to_owned(),
-                key: span.as_ref().map(|span| positions.key_at(span.start)).unwrap_or_default(),
+                key: span
+                    .as_ref()
+                    .map(|span| positions.key_at(span.start))
+                    .unwrap_or_default(),
                 what: error.message().lines().collect::<Vec<_>>().join("; "),
                 line: span.map(|span| positions.line_at(span.start)),
             }
         })?;
-        let config = FileConfig { path: path.to_owned(), positions, sections };
+        let config = FileConfig {
+            path: path.to_owned(),
+            positions,
+            sections,
+        };
         check::check(&config.sections).map_err(|fault| config.place(fault))?;
         Ok(config)
     }
@@ -260,18 +296,32 @@ impl FileConfig {
 
     fn place(&self, fault: Fault) -> FileError {
         let line = self.positions.line_of(&fault.key);
-        FileError { file: self.path.clone(), key: fault.key, what: fault.what, line }
+        FileError {
+            file: self.path.clone(),
+            key: fault.key,
+            what: fault.what,
+            line,
+        }
     }
 
     /// The interfaces' names: Port A, Port B, Synch Port.
     pub fn interfaces(&self) -> [&str; 3] {
-        let Sections { port_a, port_b, synch, .. } = &self.sections;
+        let Sections {
+            port_a,
+            port_b,
+            synch,
+            ..
+        } = &self.sections;
         [&port_a.interface, &port_b.interface, &synch.interface]
     }
 
     /// The applications' addresses, in the order of the listening sockets.
     pub fn applications(&self) -> Vec<SocketAddr> {
-        self.sections.listen.iter().map(|listen| listen.app).collect()
+        self.sections
+            .listen
+            .iter()
+            .map(|listen| listen.app)
+            .collect()
     }
 
     /// The device's configuration.
@@ -279,14 +329,27 @@ impl FileConfig {
     /// # Errors
     /// A policy that this version does not have.
     pub fn device(&self, interfaces: Interfaces, start: Start) -> Result<Config, FileError> {
-        let Sections { name, port_a, port_b, synch, balance, listen, limits, .. } = &self.sections;
+        let Sections {
+            name,
+            port_a,
+            port_b,
+            synch,
+            balance,
+            listen,
+            limits,
+            ..
+        } = &self.sections;
         let policy = check::policy(balance.policy.as_deref()).map_err(|fault| self.place(fault))?;
         let mut config = Config::new(
             name.clone(),
             PortA {
                 gateway: port_a.gateway,
                 mtu: interfaces.a.mtu,
-                ..PortA::new(MacAddr(interfaces.a.hardware_address), port_a.addresses.clone(), port_a.prefix)
+                ..PortA::new(
+                    MacAddr(interfaces.a.hardware_address),
+                    port_a.addresses.clone(),
+                    port_a.prefix,
+                )
             },
             PortB {
                 ethertype: port_b.ethertype.unwrap_or(ipos_proto::ETHERTYPE),
@@ -297,7 +360,10 @@ impl FileConfig {
         );
         config.listen = listen.iter().map(ListenSection::listen).collect();
         let ThresholdSection { connections, cpu } = balance.activity_threshold;
-        config.balance = Balance { policy, activity_threshold: Threshold { connections, cpu } };
+        config.balance = Balance {
+            policy,
+            activity_threshold: Threshold { connections, cpu },
+        };
         config.limits = limits.limits();
         config.seed = balance.seed.unwrap_or(start.seed);
         config.isn_key = start.isn_key;
@@ -309,8 +375,15 @@ impl FileConfig {
 impl ListenSection {
     /// A service without a name has that of its protocol and port.
     fn listen(&self) -> Listen {
-        let service = self.service.clone().unwrap_or_else(|| format!("tcp/{}", self.address.port()));
-        Listen { address: self.address, protocol: Protocol::Tcp, service }
+        let service = self
+            .service
+            .clone()
+            .unwrap_or_else(|| format!("tcp/{}", self.address.port()));
+        Listen {
+            address: self.address,
+            protocol: Protocol::Tcp,
+            service,
+        }
     }
 }
 

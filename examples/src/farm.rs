@@ -148,7 +148,10 @@ impl FarmError {
     /// A function that says which part of the farm an error is of.
     pub(crate) fn of<E: std::fmt::Display>(part: impl Into<String>) -> impl FnOnce(E) -> FarmError {
         let part = part.into();
-        move |error| FarmError::Failed { part, what: error.to_string() }
+        move |error| FarmError::Failed {
+            part,
+            what: error.to_string(),
+        }
     }
 }
 
@@ -179,20 +182,37 @@ impl Interrupt {
 
 impl Outcome {
     /// Puts together what clients saw and what devices did.
-    pub fn new(fabric: &'static str, client: String, plan: &Plan, exchanges: &[Exchange], devices: &[DeviceReport]) -> Outcome {
+    pub fn new(
+        fabric: &'static str,
+        client: String,
+        plan: &Plan,
+        exchanges: &[Exchange],
+        devices: &[DeviceReport],
+    ) -> Outcome {
         let mut reasons = BTreeMap::new();
-        for reason in exchanges.iter().filter_map(|exchange| exchange.result.as_ref().err()) {
+        for reason in exchanges
+            .iter()
+            .filter_map(|exchange| exchange.result.as_ref().err())
+        {
             *reasons.entry(reason.clone()).or_default() += 1;
         }
         let good = exchanges.iter().filter(|exchange| exchange.result.is_ok());
-        let servers: Vec<_> = devices.iter().map(|device| server(device, exchanges, devices)).collect();
+        let servers: Vec<_> = devices
+            .iter()
+            .map(|device| server(device, exchanges, devices))
+            .collect();
         Outcome {
             fabric,
             requests: exchanges.len(),
             errors: exchanges.len() - good.clone().count(),
             policy: plan.policy.name(),
             latency_us: Percentiles::of(good.map(|exchange| exchange.latency).collect()),
-            migration_us: Percentiles::of(devices.iter().flat_map(|device| device.migrations.iter().copied()).collect()),
+            migration_us: Percentiles::of(
+                devices
+                    .iter()
+                    .flat_map(|device| device.migrations.iter().copied())
+                    .collect(),
+            ),
             remarks: statistics::departures(&servers),
             servers,
             client,
@@ -203,10 +223,22 @@ impl Outcome {
 }
 
 /// What one of the `devices` and its applications did.
-fn server(device: &DeviceReport, exchanges: &[Exchange], devices: &[DeviceReport]) -> ServerOutcome {
-    let by = |name: &str| exchanges.iter().filter(|exchange| exchange.result.as_deref() == Ok(name)).count();
+fn server(
+    device: &DeviceReport,
+    exchanges: &[Exchange],
+    devices: &[DeviceReport],
+) -> ServerOutcome {
+    let by = |name: &str| {
+        exchanges
+            .iter()
+            .filter(|exchange| exchange.result.as_deref() == Ok(name))
+            .count()
+    };
     let served = by(&device.name);
-    let all = exchanges.iter().filter(|exchange| exchange.result.is_ok()).count();
+    let all = exchanges
+        .iter()
+        .filter(|exchange| exchange.result.is_ok())
+        .count();
     let rows = devices.iter().flat_map(|device| &device.servers);
     let (mut expected, mut selected) = (0.0, 0);
     for row in rows {

@@ -16,7 +16,11 @@ pub const BAD_INPUT: u8 = 2;
 /// Logs to standard error, at the level of `RUST_LOG`, or else at `level`.
 pub fn init_logging(level: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
 }
 
 /// The command line. What is wrong with it is told in one line.
@@ -31,7 +35,10 @@ pub fn arguments<T: clap::Parser>() -> Result<T, ExitCode> {
             return ExitCode::SUCCESS;
         }
         let first = text.lines().take_while(|line| !line.is_empty());
-        fail(first.map(str::trim).collect::<Vec<_>>().join(" "), BAD_INPUT)
+        fail(
+            first.map(str::trim).collect::<Vec<_>>().join(" "),
+            BAD_INPUT,
+        )
     })
 }
 
@@ -47,15 +54,17 @@ pub fn fail(error: impl Display, status: u8) -> ExitCode {
 /// The signals cannot be caught, or there is no thread.
 pub fn on_interrupt(end: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        let mut arrivals = signals.forever();
-        if arrivals.next().is_some() {
-            end();
-        }
-        if let Some(signal) = arrivals.next() {
-            std::process::exit(128 + signal);
-        }
-    })?;
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            let mut arrivals = signals.forever();
+            if arrivals.next().is_some() {
+                end();
+            }
+            if let Some(signal) = arrivals.next() {
+                std::process::exit(128 + signal);
+            }
+        })?;
     Ok(())
 }
 

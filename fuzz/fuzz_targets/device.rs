@@ -16,15 +16,39 @@ use libfuzzer_sys::fuzz_target;
 #[derive(Arbitrary, Debug)]
 enum Op {
     /// Any bytes into any port; `fix` puts a right address and EtherType in front.
-    Raw { port: u8, fix: bool, bytes: Vec<u8> },
+    Raw {
+        port: u8,
+        fix: bool,
+        bytes: Vec<u8>,
+    },
     /// A segment near what the connection expects.
-    Segment { client: u8, flags: u8, seq: i16, ack: i16, window: u16, options: Vec<u8>, payload: Vec<u8> },
+    Segment {
+        client: u8,
+        flags: u8,
+        seq: i16,
+        ack: i16,
+        window: u16,
+        options: Vec<u8>,
+        payload: Vec<u8>,
+    },
     /// What happens to the next frame on Port B.
-    Fate { lose: bool, twice: bool, change: Option<(u8, u8)> },
+    Fate {
+        lose: bool,
+        twice: bool,
+        change: Option<(u8, u8)>,
+    },
     /// The host reads, writes, closes.
-    Host { which: u8, action: u8, len: u16 },
-    Wait { ms: u16 },
-    Leave { device: u8 },
+    Host {
+        which: u8,
+        action: u8,
+        len: u16,
+    },
+    Wait {
+        ms: u16,
+    },
+    Leave {
+        device: u8,
+    },
 }
 
 const CLIENTS: usize = 3;
@@ -55,7 +79,8 @@ fn device(at: usize) -> Device {
     let a = PortA::new(mac(0, at), vec![server(at)], 24);
     let b = PortB::new(mac(1, at), Ipv4Addr::new(10, 88, 0, 11 + at as u8));
     // Adverts are rare, so that time passes quickly.
-    let synch = SynchPort::new(mac(2, at), Ipv4Addr::new(10, 99, 0, 11 + at as u8)).with_interval(Duration::from_secs(5));
+    let synch = SynchPort::new(mac(2, at), Ipv4Addr::new(10, 99, 0, 11 + at as u8))
+        .with_interval(Duration::from_secs(5));
     let mut config = Config::new(format!("s{at}"), a, b, synch);
     config.listen.push(Listen {
         address: SocketAddrV4::new(server(at), 80),
@@ -69,8 +94,11 @@ fn device(at: usize) -> Device {
     config.limits.request = 2048;
     config.limits.buffers = 8192;
     config.limits.neighbours = 2;
-    config.tcp.keep_alive =
-        Some(KeepAlive { idle: Duration::from_secs(20), interval: Duration::from_secs(1), probes: 3 });
+    config.tcp.keep_alive = Some(KeepAlive {
+        idle: Duration::from_secs(20),
+        interval: Duration::from_secs(1),
+        probes: 3,
+    });
     Device::new(config, Instant::from_millis(5_000)).expect("the configuration holds")
 }
 
@@ -131,7 +159,10 @@ impl World {
                 }
                 for table in self.devices[at].tables() {
                     // A full buffer pool still gives every endpoint a little.
-                    assert!(table.len <= table.bound || table.name == "buffer-bytes", "{table:?}");
+                    assert!(
+                        table.len <= table.bound || table.name == "buffer-bytes",
+                        "{table:?}"
+                    );
                 }
             }
             if !moved {
@@ -144,12 +175,17 @@ impl World {
     fn see(&mut self, from: usize, frame: &[u8]) {
         let packet = SlicedPacket::from_ethernet(frame).expect("a device sends whole frames");
         if let Some(TransportSlice::Tcp(tcp)) = packet.transport {
-            if let Some(client) = self.clients.get_mut(usize::from(tcp.destination_port()) % 16) {
+            if let Some(client) = self
+                .clients
+                .get_mut(usize::from(tcp.destination_port()) % 16)
+            {
                 let len = tcp.payload().len() as u32 + u32::from(tcp.syn()) + u32::from(tcp.fin());
                 client.ack = tcp.sequence_number().wrapping_add(len);
             }
         } else if let Some(etherparse::NetSlice::Arp(arp)) = packet.net {
-            let Ok(arp) = arp.to_packet().try_eth_ipv4() else { return };
+            let Ok(arp) = arp.to_packet().try_eth_ipv4() else {
+                return;
+            };
             let mut reply = frame[..42].to_vec();
             reply[..6].copy_from_slice(&arp.sender_mac);
             reply[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
@@ -163,7 +199,11 @@ impl World {
 
     fn apply(&mut self, op: Op) {
         match op {
-            Op::Raw { port, fix, mut bytes } => {
+            Op::Raw {
+                port,
+                fix,
+                mut bytes,
+            } => {
                 let (at, port) = (usize::from(port & 1), usize::from(port / 2) % 3);
                 if fix && bytes.len() >= 14 {
                     bytes[..6].copy_from_slice(&mac(port, at).0);
@@ -172,7 +212,15 @@ impl World {
                 }
                 self.handle(at, Port::ALL[port], &bytes);
             }
-            Op::Segment { client, flags, seq, ack, window, mut options, payload } => {
+            Op::Segment {
+                client,
+                flags,
+                seq,
+                ack,
+                window,
+                mut options,
+                payload,
+            } => {
                 let index = usize::from(client) % CLIENTS;
                 let at = usize::from(client / 16) % 2;
                 let state = &mut self.clients[index];
@@ -204,14 +252,20 @@ impl World {
                     self.handle(at, Port::A, &frame);
                 }
             }
-            Op::Fate { lose, twice, change } => self.fate = Some((lose, twice, change)),
+            Op::Fate {
+                lose,
+                twice,
+                change,
+            } => self.fate = Some((lose, twice, change)),
             Op::Host { which, action, len } => {
                 if self.endpoints.is_empty() {
                     return;
                 }
                 let place = usize::from(which) % self.endpoints.len();
                 let (at, id) = self.endpoints[place];
-                let Some(mut endpoint) = self.devices[at].endpoint(self.now, id) else { return };
+                let Some(mut endpoint) = self.devices[at].endpoint(self.now, id) else {
+                    return;
+                };
                 match action % 5 {
                     0 => endpoint.consume(usize::from(len)),
                     1 => {
@@ -232,7 +286,9 @@ impl World {
                 let end = self.now + Duration::from_millis(ms.into());
                 for _ in 0..1000 {
                     let next = self.devices.iter().filter_map(Device::poll_timeout).min();
-                    let Some(next) = next.filter(|next| *next <= end) else { break };
+                    let Some(next) = next.filter(|next| *next <= end) else {
+                        break;
+                    };
                     self.now = self.now.max(next);
                     for device in &mut self.devices {
                         device.handle_timeout(self.now);

@@ -314,3 +314,17 @@ impl Stack {
             .is_some_and(|slot| slot.tcp.state() == State::Closed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle established connection: its slot, its place in the flow table, its deadline; no buffers.
+    #[test]
+    fn an_idle_endpoint_takes_less_than_a_kilobyte() {
+        let deadline = 2 * size_of::<(Instant, u32)>();
+        let flow = size_of::<Flow>() + size_of::<crate::flow_table::Record>() + 32;
+        let total = size_of::<Slot>() + flow + deadline;
+        assert!(total <= 1024, "{total} bytes");
+    }
+}

@@ -451,6 +451,37 @@ fn a_router_makes_segments_smaller_only_for_what_is_in_flight() {
     assert_eq!(sent[0].header.sequence_number, client.ack.raw());
 }
 
+/// Sequence numbers wrap, and comparisons with those of long ago turn round after 2 GB.
+#[test]
+fn more_than_four_gigabytes_go_both_ways() {
+    let mut farm = alone();
+    let mut client = farm.connect(0, 4000);
+    farm.send(&client, "PA", b"ping");
+    client.seq += 4;
+    let (_, id) = farm.bound();
+    let device = &mut farm.devices[0];
+    let (mut now, mut buf, data) = (farm.now, [0; 1514], [7; 8 * 1444]);
+    let mut sent = 0u64;
+    device.endpoint(now, id).unwrap().consume(4);
+    while sent < 9 << 29 {
+        now += Duration::from_micros(100);
+        assert_eq!(device.endpoint(now, id).unwrap().write(&data), data.len());
+        let mut segments = 0;
+        while let Some(len) = device.poll_transmit(now, Port::A, &mut buf) {
+            segments += usize::from(len > 60);
+        }
+        assert_eq!(segments, 8, "after {sent} bytes");
+        client.ack += data.len() as u32;
+        sent += data.len() as u64;
+        device.handle_frame(now, Port::A, &client.frame("PA", &[], &data[..1444]));
+        client.seq += 1444;
+        let mut endpoint = device.endpoint(now, id).unwrap();
+        assert_eq!(endpoint.readable().len(), 1444);
+        endpoint.consume(1444);
+        while device.poll_event().is_some() {}
+    }
+}
+
 /// What the client acknowledges with SACK is not sent again, and what is missing is, at once.
 #[test]
 fn a_gap_is_filled_without_a_timeout() {

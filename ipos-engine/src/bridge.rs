@@ -49,9 +49,20 @@ struct Application {
 
 impl Bridges {
     /// No bridges yet, at most `bound`; sockets get tokens from `base` on.
-    pub(crate) fn new(applications: Vec<SocketAddr>, bound: usize, base: usize, half_close: Duration) -> Bridges {
+    pub(crate) fn new(
+        applications: Vec<SocketAddr>,
+        bound: usize,
+        base: usize,
+        half_close: Duration,
+    ) -> Bridges {
         Bridges {
-            applications: applications.into_iter().map(|address| Application { address, refusing: false }).collect(),
+            applications: applications
+                .into_iter()
+                .map(|address| Application {
+                    address,
+                    refusing: false,
+                })
+                .collect(),
             bridges: Slab::new(),
             by_endpoint: HashMap::new(),
             queue: VecDeque::new(),
@@ -79,9 +90,17 @@ impl Bridges {
     }
 
     /// What the device tells its host.
-    pub(crate) fn handle_event(&mut self, device: &mut Device, now: Instant, registry: &Registry, event: &Event) {
+    pub(crate) fn handle_event(
+        &mut self,
+        device: &mut Device,
+        now: Instant,
+        registry: &Registry,
+        event: &Event,
+    ) {
         match *event {
-            Event::Bound { endpoint, listener, .. } => self.connect(device, now, registry, endpoint, listener),
+            Event::Bound {
+                endpoint, listener, ..
+            } => self.connect(device, now, registry, endpoint, listener),
             Event::Readable(id) | Event::Writable(id) => {
                 if let Some(&key) = self.by_endpoint.get(&id) {
                     self.wake(key);
@@ -98,8 +117,12 @@ impl Bridges {
 
     /// An edge of an application's socket.
     pub(crate) fn handle_ready(&mut self, event: &mio::event::Event) {
-        let Some(key) = event.token().0.checked_sub(self.base) else { return };
-        let Some(bridge) = self.bridges.get_mut(key) else { return };
+        let Some(key) = event.token().0.checked_sub(self.base) else {
+            return;
+        };
+        let Some(bridge) = self.bridges.get_mut(key) else {
+            return;
+        };
         bridge.ready(event);
         self.wake(key);
     }
@@ -111,8 +134,12 @@ impl Bridges {
             if allowance == 0 {
                 return;
             }
-            let Some(key) = self.queue.pop_front() else { return };
-            let Some(bridge) = self.bridges.get_mut(key) else { continue };
+            let Some(key) = self.queue.pop_front() else {
+                return;
+            };
+            let Some(bridge) = self.bridges.get_mut(key) else {
+                continue;
+            };
             bridge.queued = false;
             let progress = bridge.pump(device, now, &mut self.scratch, &mut allowance);
             self.settle(device, now, key, progress);
@@ -127,7 +154,9 @@ impl Bridges {
         let silent: Vec<usize> = self
             .bridges
             .iter()
-            .filter(|(_, bridge)| bridge.application_done && now.saturating_since(bridge.last) >= self.half_close)
+            .filter(|(_, bridge)| {
+                bridge.application_done && now.saturating_since(bridge.last) >= self.half_close
+            })
             .map(|(key, _)| key)
             .collect();
         for key in silent {
@@ -143,8 +172,19 @@ impl Bridges {
         }
     }
 
-    fn connect(&mut self, device: &mut Device, now: Instant, registry: &Registry, endpoint: EndpointId, listener: ListenerId) {
-        let opened = if self.bridges.len() < self.bound { self.open(registry, endpoint, listener, now) } else { None };
+    fn connect(
+        &mut self,
+        device: &mut Device,
+        now: Instant,
+        registry: &Registry,
+        endpoint: EndpointId,
+        listener: ListenerId,
+    ) {
+        let opened = if self.bridges.len() < self.bound {
+            self.open(registry, endpoint, listener, now)
+        } else {
+            None
+        };
         match opened {
             Some(key) => {
                 self.by_endpoint.insert(endpoint, key);
@@ -159,12 +199,22 @@ impl Bridges {
     }
 
     /// Begins to connect; the key of the new bridge. `None`: the operating system refused.
-    fn open(&mut self, registry: &Registry, endpoint: EndpointId, listener: ListenerId, now: Instant) -> Option<usize> {
+    fn open(
+        &mut self,
+        registry: &Registry,
+        endpoint: EndpointId,
+        listener: ListenerId,
+        now: Instant,
+    ) -> Option<usize> {
         let application = self.applications.get_mut(listener.0)?;
         let entry = self.bridges.vacant_entry();
         let key = entry.key();
         let opened = TcpStream::connect(application.address).and_then(|mut socket| {
-            registry.register(&mut socket, Token(self.base + key), Interest::READABLE | Interest::WRITABLE)?;
+            registry.register(
+                &mut socket,
+                Token(self.base + key),
+                Interest::READABLE | Interest::WRITABLE,
+            )?;
             Ok(socket)
         });
         match opened {
@@ -189,7 +239,9 @@ impl Bridges {
 
     /// Acts on how far a bridge came.
     fn settle(&mut self, device: &mut Device, now: Instant, key: usize, progress: Progress) {
-        let Some(bridge) = self.bridges.get(key) else { return };
+        let Some(bridge) = self.bridges.get(key) else {
+            return;
+        };
         let reset = match progress {
             Progress::Waiting => return,
             Progress::More => return self.wake(key),
@@ -197,7 +249,11 @@ impl Bridges {
             Progress::Failed | Progress::Refused(_) => true,
         };
         if let Some(endpoint) = device.endpoint(now, bridge.endpoint) {
-            if reset { endpoint.abort() } else { endpoint.close() }
+            if reset {
+                endpoint.abort()
+            } else {
+                endpoint.close()
+            }
         }
         if let Some(application) = self.applications.get_mut(bridge.listener.0) {
             if let Progress::Refused(error) = &progress {
@@ -212,9 +268,14 @@ impl Bridges {
 
     /// Drops a bridge, with RST to the application if `reset`. Closing the descriptor takes it out of the poll.
     fn remove(&mut self, key: usize, reset: bool) {
-        let Some(bridge) = self.bridges.try_remove(key) else { return };
+        let Some(bridge) = self.bridges.try_remove(key) else {
+            return;
+        };
         self.by_endpoint.remove(&bridge.endpoint);
-        if reset && let Err(error) = socket2::SockRef::from(&bridge.socket).set_linger(Some(Duration::ZERO)) {
+        if reset
+            && let Err(error) =
+                socket2::SockRef::from(&bridge.socket).set_linger(Some(Duration::ZERO))
+        {
             tracing::debug!(%error, "the application gets FIN in place of RST");
         }
     }

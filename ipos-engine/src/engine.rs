@@ -47,7 +47,12 @@ pub struct Options {
 impl Default for Options {
     /// Bursts of 64 frames, 10 Gbit/s, 60 s.
     fn default() -> Options {
-        Options { burst: 64, interface: None, assumed_speed: 10_000_000_000, half_close: Duration::from_secs(60) }
+        Options {
+            burst: 64,
+            interface: None,
+            assumed_speed: 10_000_000_000,
+            half_close: Duration::from_secs(60),
+        }
     }
 }
 
@@ -99,24 +104,48 @@ impl Engine {
     /// # Errors
     /// As many applications as listening sockets are needed, each port must carry the configured MTU, and the
     /// operating system must give a poll descriptor and a thread.
-    pub fn new(device: Device, ports: Ports, applications: Vec<SocketAddr>, options: Options) -> Result<Engine, EngineError> {
+    pub fn new(
+        device: Device,
+        ports: Ports,
+        applications: Vec<SocketAddr>,
+        options: Options,
+    ) -> Result<Engine, EngineError> {
         let config = device.config();
         if config.listen.len() != applications.len() {
-            return Err(EngineError::Applications { listeners: config.listen.len(), applications: applications.len() });
+            return Err(EngineError::Applications {
+                listeners: config.listen.len(),
+                applications: applications.len(),
+            });
         }
         check_mtu(Port::A, config.port_a.mtu, &*ports.a)?;
         check_mtu(Port::B, config.port_b.mtu, &*ports.b)?;
         let poll = Poll::new().map_err(EngineError::Poll)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(EngineError::Poll)?);
-        let intervals =
-            Intervals { host: config.synch.high, processes: config.synch.medium, discovery: config.synch.low };
+        let intervals = Intervals {
+            host: config.synch.high,
+            processes: config.synch.medium,
+            discovery: config.synch.low,
+        };
         let looked_for = config.listen.iter().zip(&applications);
-        let looked_for = looked_for.map(|(listen, &address)| Application { address, port: listen.address.port() });
-        let monitor = Monitor::start(looked_for.collect(), intervals, Arc::clone(&waker)).map_err(EngineError::Monitor)?;
-        let speed = options.interface.as_deref().and_then(link_speed).unwrap_or(options.assumed_speed);
+        let looked_for = looked_for.map(|(listen, &address)| Application {
+            address,
+            port: listen.address.port(),
+        });
+        let monitor = Monitor::start(looked_for.collect(), intervals, Arc::clone(&waker))
+            .map_err(EngineError::Monitor)?;
+        let speed = options
+            .interface
+            .as_deref()
+            .and_then(link_speed)
+            .unwrap_or(options.assumed_speed);
         let burst = options.burst.max(1);
         let largest = usize::from(ports.a.capabilities().mtu.max(ports.b.capabilities().mtu)) + 64;
-        let host = Bridges::new(applications, config.limits.endpoints, SOCKETS, options.half_close);
+        let host = Bridges::new(
+            applications,
+            config.limits.endpoints,
+            SOCKETS,
+            options.half_close,
+        );
         let ports = [
             PortState::new(Port::A, ports.a, Token(0), poll.registry())?,
             PortState::new(Port::B, ports.b, Token(1), poll.registry())?,
@@ -150,7 +179,11 @@ impl Engine {
 
     /// What the engine did so far.
     pub fn statistics(&self) -> Statistics {
-        Statistics { refused: self.host.refused(), bridges: self.host.len(), ..self.statistics }
+        Statistics {
+            refused: self.host.refused(),
+            bridges: self.host.len(),
+            ..self.statistics
+        }
     }
 
     /// What the backend of `port` did so far.
@@ -191,7 +224,11 @@ impl Engine {
             self.receive((self.first + offset) % self.ports.len(), now)?;
         }
         self.figures(now);
-        if self.device.poll_timeout().is_some_and(|deadline| deadline <= now) {
+        if self
+            .device
+            .poll_timeout()
+            .is_some_and(|deadline| deadline <= now)
+        {
             self.device.handle_timeout(now);
         }
         self.events(now);
@@ -221,9 +258,15 @@ impl Engine {
     /// Sleeps, unless work is left, until a descriptor is ready or a deadline has come. The operating
     /// system waits whole milliseconds: a deadline may be up to one late.
     fn wait(&mut self, limit: Option<Duration>) -> Result<(), EngineError> {
-        let timeout = if self.has_work() { Some(Duration::ZERO) } else { self.sleep(limit) };
+        let timeout = if self.has_work() {
+            Some(Duration::ZERO)
+        } else {
+            self.sleep(limit)
+        };
         match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(EngineError::Poll(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                return Err(EngineError::Poll(error));
+            }
             _ => {}
         }
         for port in &mut self.ports {
@@ -248,26 +291,55 @@ impl Engine {
     /// The time to the next deadline.
     fn sleep(&self, limit: Option<Duration>) -> Option<Duration> {
         let now = clock::now();
-        let deadline = self.device.poll_timeout().map(|deadline| deadline.saturating_since(now));
-        let retry = self.ports.iter().any(|port| port.polled || port.blocked).then_some(RETRY);
-        let housekeeping = (self.host.len() > 0).then(|| (self.housekeeping + HOUSEKEEPING).saturating_since(now));
-        [limit, deadline, retry, housekeeping].into_iter().flatten().min()
+        let deadline = self
+            .device
+            .poll_timeout()
+            .map(|deadline| deadline.saturating_since(now));
+        let retry = self
+            .ports
+            .iter()
+            .any(|port| port.polled || port.blocked)
+            .then_some(RETRY);
+        let housekeeping =
+            (self.host.len() > 0).then(|| (self.housekeeping + HOUSEKEEPING).saturating_since(now));
+        [limit, deadline, retry, housekeeping]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// One burst of one port.
     fn receive(&mut self, index: usize, now: Instant) -> Result<(), EngineError> {
-        let Engine { device, ports, relay, statistics, burst, .. } = self;
+        let Engine {
+            device,
+            ports,
+            relay,
+            statistics,
+            burst,
+            ..
+        } = self;
         let (before, rest) = ports.split_at_mut(index);
-        let Some((source, after)) = rest.split_first_mut() else { return Ok(()) };
+        let Some((source, after)) = rest.split_first_mut() else {
+            return Ok(());
+        };
         if !source.ready {
             return Ok(());
         }
         let name = source.name;
         source.receive(*burst, &mut |frame| {
-            let Verdict::Forward(forward) = device.handle_frame(now, name, frame) else { return };
-            let Forward { port, headers, payload } = forward;
+            let Verdict::Forward(forward) = device.handle_frame(now, name, frame) else {
+                return;
+            };
+            let Forward {
+                port,
+                headers,
+                payload,
+            } = forward;
             let payload = frame.get(payload).unwrap_or_default();
-            let target = before.iter_mut().chain(after.iter_mut()).find(|target| target.name == port);
+            let target = before
+                .iter_mut()
+                .chain(after.iter_mut())
+                .find(|target| target.name == port);
             let queued = match target {
                 Some(target) => target.put(&headers, payload),
                 None => relay.push(&headers, payload),
@@ -286,7 +358,11 @@ impl Engine {
             match figures {
                 Figures::Host { cpu, free_memory } => {
                     let free_bandwidth = self.bandwidth.free(now, self.ports[index(Port::A)].bytes);
-                    self.device.handle_load(Load { cpu, free_memory, free_bandwidth });
+                    self.device.handle_load(Load {
+                        cpu,
+                        free_memory,
+                        free_bandwidth,
+                    });
                 }
                 Figures::Processes(processes) => self.device.handle_processes(processes),
             }
@@ -303,11 +379,14 @@ impl Engine {
             match &event {
                 Event::ServerUp(name) => tracing::info!(server = %name, "server up"),
                 Event::ServerDown(name) => tracing::info!(server = %name, "server down"),
-                Event::Migrated { flow, to, took } => tracing::debug!(%flow, %to, ?took, "migrated"),
+                Event::Migrated { flow, to, took } => {
+                    tracing::debug!(%flow, %to, ?took, "migrated")
+                }
                 Event::Failed(_, why) => tracing::debug!(?why, "endpoint failed"),
                 _ => {}
             }
-            self.host.handle_event(&mut self.device, now, self.poll.registry(), &event);
+            self.host
+                .handle_event(&mut self.device, now, self.poll.registry(), &event);
             any = true;
         }
         any
@@ -320,7 +399,9 @@ impl Engine {
             let name = port.name;
             let mut turn = TRANSMIT_TURN;
             while let Some(buffer) = port.room() {
-                let Some(len) = self.device.poll_transmit(now, name, buffer) else { break };
+                let Some(len) = self.device.poll_transmit(now, name, buffer) else {
+                    break;
+                };
                 port.commit(len);
                 turn -= 1;
                 if turn == 0 {
@@ -342,7 +423,10 @@ impl Engine {
         }
         self.housekeeping = now;
         self.host.sweep(&mut self.device, now);
-        let checksums = self.device.counters().dropped(DropReason::TransportChecksum);
+        let checksums = self
+            .device
+            .counters()
+            .dropped(DropReason::TransportChecksum);
         let bad = checksums.saturating_sub(std::mem::replace(&mut self.checksums, checksums));
         if bad >= BAD_CHECKSUMS && !std::mem::replace(&mut self.advised, true) {
             tracing::warn!(
@@ -374,5 +458,13 @@ fn index(port: Port) -> usize {
 
 fn check_mtu(port: Port, configured: u16, backend: &dyn Backend) -> Result<(), EngineError> {
     let capable = backend.capabilities().mtu;
-    if configured > capable { Err(EngineError::Mtu { port, configured, capable }) } else { Ok(()) }
+    if configured > capable {
+        Err(EngineError::Mtu {
+            port,
+            configured,
+            capable,
+        })
+    } else {
+        Ok(())
+    }
 }

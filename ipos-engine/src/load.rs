@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
+};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,9 @@ use ipos_core::Process;
 use mio::Waker;
 use procfs::net::{TcpNetEntries, TcpState};
 use procfs::process::{self, FDTarget};
-use procfs::{CpuTime, Current, CurrentSI, FromReadSI, KernelStats, Meminfo, ProcError, ProcResult};
+use procfs::{
+    CpuTime, Current, CurrentSI, FromReadSI, KernelStats, Meminfo, ProcError, ProcResult,
+};
 
 /// Rows of the application information table that one server tells.
 const PROCESSES: usize = 64;
@@ -58,14 +62,27 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     /// Starts the thread in the caller's network namespace. `waker` is woken when figures wait.
-    pub(crate) fn start(applications: Vec<Application>, intervals: Intervals, waker: Arc<Waker>) -> io::Result<Monitor> {
+    pub(crate) fn start(
+        applications: Vec<Application>,
+        intervals: Intervals,
+        waker: Arc<Waker>,
+    ) -> io::Result<Monitor> {
         let (sender, figures) = sync_channel(WAITING);
         let (end, ended) = channel();
-        let reader = Reader { applications, host: Host::default(), processes: Processes::default(), said: HashSet::new() };
+        let reader = Reader {
+            applications,
+            host: Host::default(),
+            processes: Processes::default(),
+            said: HashSet::new(),
+        };
         let thread = Builder::new()
             .name("ipos-load".into())
             .spawn(move || reader.run(intervals, &ended, &Outlet { sender, waker }))?;
-        Ok(Monitor { figures, end: Some(end), thread: Some(thread) })
+        Ok(Monitor {
+            figures,
+            end: Some(end),
+            thread: Some(thread),
+        })
     }
 }
 
@@ -166,14 +183,23 @@ impl Host {
         let memory = Meminfo::current()?;
         let free_memory = memory.mem_available.unwrap_or(memory.mem_free);
         let last = self.ticks.replace(ticks);
-        Ok(last.map(|last| Figures::Host { cpu: share(last, ticks), free_memory }))
+        Ok(last.map(|last| Figures::Host {
+            cpu: share(last, ticks),
+            free_memory,
+        }))
     }
 }
 
 /// Busy and all ticks of a line of `/proc/stat`. Guest time is in user time already.
 fn ticks(time: &CpuTime) -> (u64, u64) {
     let idle = time.idle + time.iowait.unwrap_or(0);
-    let busy = time.user + time.nice + time.system + [time.irq, time.softirq, time.steal].iter().flatten().sum::<u64>();
+    let busy = time.user
+        + time.nice
+        + time.system
+        + [time.irq, time.softirq, time.steal]
+            .iter()
+            .flatten()
+            .sum::<u64>();
     (busy, busy + idle)
 }
 
@@ -182,7 +208,11 @@ fn share((busy0, all0): (u64, u64), (busy1, all1): (u64, u64)) -> f32 {
     // The kernel's idle count may go back a little.
     let all = all1.saturating_sub(all0);
     let busy = busy1.saturating_sub(busy0).min(all);
-    if all == 0 { 0.0 } else { busy as f32 / all as f32 }
+    if all == 0 {
+        0.0
+    } else {
+        busy as f32 / all as f32
+    }
 }
 
 /// The processes that listen on the applications' addresses.
@@ -205,16 +235,22 @@ impl Processes {
         }
         for process in process::all_processes()?.flatten() {
             // Processes end while we look, and those of others may not be looked into.
-            let Ok(descriptors) = process.fd() else { continue };
-            let port = descriptors.flatten().find_map(|descriptor| match descriptor.target {
-                FDTarget::Socket(inode) => listening.get(&inode).copied(),
-                _ => None,
-            });
+            let Ok(descriptors) = process.fd() else {
+                continue;
+            };
+            let port = descriptors
+                .flatten()
+                .find_map(|descriptor| match descriptor.target {
+                    FDTarget::Socket(inode) => listening.get(&inode).copied(),
+                    _ => None,
+                });
             if let Some(port) = port {
                 self.known.insert(process.pid, port);
             }
             if self.known.len() == PROCESSES {
-                tracing::debug!("more than {PROCESSES} processes listen on the applications' addresses; the first are told");
+                tracing::debug!(
+                    "more than {PROCESSES} processes listen on the applications' addresses; the first are told"
+                );
                 break;
             }
         }
@@ -223,21 +259,34 @@ impl Processes {
 
     /// Memory and CPU of the known ones.
     fn read(&mut self, now: Instant) -> Vec<Process> {
-        let elapsed = self.read.replace(now).map_or(0.0, |last| now.duration_since(last).as_secs_f32());
+        let elapsed = self
+            .read
+            .replace(now)
+            .map_or(0.0, |last| now.duration_since(last).as_secs_f32());
         let page = procfs::page_size();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let per_second = procfs::ticks_per_second() as f32 * processors as f32;
         let mut seen = HashMap::new();
         let mut rows = Vec::new();
         for (&pid, &port) in &self.known {
-            let Ok(stat) = process::Process::new(pid).and_then(|process| process.stat()) else { continue };
+            let Ok(stat) = process::Process::new(pid).and_then(|process| process.stat()) else {
+                continue;
+            };
             let ticks = stat.utime + stat.stime;
             seen.insert(pid, ticks);
             let cpu = match self.ticks.get(&pid) {
-                Some(&last) if elapsed > 0.0 => (ticks.saturating_sub(last) as f32 / per_second / elapsed).min(1.0),
+                Some(&last) if elapsed > 0.0 => {
+                    (ticks.saturating_sub(last) as f32 / per_second / elapsed).min(1.0)
+                }
                 _ => 0.0,
             };
-            rows.push(Process { pid: pid.unsigned_abs(), name: stat.comm, port, memory: stat.rss.saturating_mul(page), cpu });
+            rows.push(Process {
+                pid: pid.unsigned_abs(),
+                name: stat.comm,
+                port,
+                memory: stat.rss.saturating_mul(page),
+                cpu,
+            });
         }
         self.ticks = seen;
         rows.sort_unstable_by_key(|row| row.pid);
@@ -260,7 +309,9 @@ fn listening(applications: &[Application]) -> ProcResult<HashMap<u64, u16>> {
             if entry.state != TcpState::Listen {
                 continue;
             }
-            let served = applications.iter().find(|application| serves(entry.local_address, application.address));
+            let served = applications
+                .iter()
+                .find(|application| serves(entry.local_address, application.address));
             if let Some(application) = served {
                 found.insert(entry.inode, application.port);
             }
@@ -281,7 +332,11 @@ fn serves(local: SocketAddr, application: SocketAddr) -> bool {
 
 /// The speed of an interface in bits per second, where the kernel knows it.
 pub(crate) fn link_speed(interface: &str) -> Option<u64> {
-    let megabits: u64 = std::fs::read_to_string(format!("/sys/class/net/{interface}/speed")).ok()?.trim().parse().ok()?;
+    let megabits: u64 = std::fs::read_to_string(format!("/sys/class/net/{interface}/speed"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     (megabits > 0).then(|| megabits.saturating_mul(1_000_000))
 }
 
@@ -300,11 +355,19 @@ impl Bandwidth {
 
     /// What is left of the busier direction since the last call, in bits per second, when `bytes` in all were moved.
     pub(crate) fn free(&mut self, now: ipos_core::Instant, bytes: [u64; 2]) -> u64 {
-        let Some((then, before)) = self.last.replace((now, bytes)) else { return self.speed };
+        let Some((then, before)) = self.last.replace((now, bytes)) else {
+            return self.speed;
+        };
         let micros = now.saturating_since(then).as_micros().max(1);
-        let moved = bytes.iter().zip(before).map(|(bytes, before)| bytes.saturating_sub(before)).max().unwrap_or(0);
+        let moved = bytes
+            .iter()
+            .zip(before)
+            .map(|(bytes, before)| bytes.saturating_sub(before))
+            .max()
+            .unwrap_or(0);
         let rate = u128::from(moved) * 8 * 1_000_000 / micros;
-        self.speed.saturating_sub(u64::try_from(rate).unwrap_or(u64::MAX))
+        self.speed
+            .saturating_sub(u64::try_from(rate).unwrap_or(u64::MAX))
     }
 }
 
@@ -325,16 +388,27 @@ mod tests {
     #[test]
     fn free_bandwidth_is_what_the_busier_direction_leaves() {
         let mut bandwidth = Bandwidth::new(1_000_000);
-        assert_eq!(bandwidth.free(ipos_core::Instant::from_millis(0), [0, 0]), 1_000_000);
-        assert_eq!(bandwidth.free(ipos_core::Instant::from_millis(100), [1000, 2500]), 800_000);
-        assert_eq!(bandwidth.free(ipos_core::Instant::from_millis(200), [1_001_000, 2500]), 0);
+        assert_eq!(
+            bandwidth.free(ipos_core::Instant::from_millis(0), [0, 0]),
+            1_000_000
+        );
+        assert_eq!(
+            bandwidth.free(ipos_core::Instant::from_millis(100), [1000, 2500]),
+            800_000
+        );
+        assert_eq!(
+            bandwidth.free(ipos_core::Instant::from_millis(200), [1_001_000, 2500]),
+            0
+        );
     }
 
     #[test]
     fn figures_of_this_host() {
         let mut host = Host::default();
         assert!(host.read().unwrap().is_none());
-        let Some(Figures::Host { cpu, free_memory }) = host.read().unwrap() else { panic!("no figures") };
+        let Some(Figures::Host { cpu, free_memory }) = host.read().unwrap() else {
+            panic!("no figures")
+        };
         assert!((0.0..=1.0).contains(&cpu));
         assert!(free_memory > 0);
     }
@@ -347,7 +421,10 @@ mod tests {
         let application = Application { address, port: 80 };
         processes.discover(&[application]).unwrap();
         let rows = processes.read(Instant::now());
-        let row = rows.iter().find(|row| row.pid == std::process::id()).unwrap();
+        let row = rows
+            .iter()
+            .find(|row| row.pid == std::process::id())
+            .unwrap();
         assert_eq!(row.port, 80);
         assert!(row.memory > 0);
         drop(listener);

@@ -49,25 +49,46 @@ pub(crate) struct PortState {
 }
 
 impl PortState {
-    pub(crate) fn new(name: Port, backend: Box<dyn Backend>, token: Token, registry: &Registry) -> Result<PortState, EngineError> {
+    pub(crate) fn new(
+        name: Port,
+        backend: Box<dyn Backend>,
+        token: Token,
+        registry: &Registry,
+    ) -> Result<PortState, EngineError> {
         let polled = match backend.readiness() {
             None => true,
             Some(descriptor) => {
                 registry
-                    .register(&mut SourceFd(&descriptor.as_raw_fd()), token, Interest::READABLE)
+                    .register(
+                        &mut SourceFd(&descriptor.as_raw_fd()),
+                        token,
+                        Interest::READABLE,
+                    )
                     .map_err(EngineError::Poll)?;
                 false
             }
         };
         // What came before the registration gives no edge.
-        Ok(PortState { name, backend, ready: true, polled, blocked: false, bytes: [0; 2], queued: false, down: false })
+        Ok(PortState {
+            name,
+            backend,
+            ready: true,
+            polled,
+            blocked: false,
+            bytes: [0; 2],
+            queued: false,
+            down: false,
+        })
     }
 
     /// Queues one frame made of two parts.
     pub(crate) fn put(&mut self, headers: &[u8], payload: &[u8]) -> Result<(), Refused> {
         let len = headers.len() + payload.len();
         let frame = self.room().ok_or(Refused::Full)?;
-        let Some((first, second)) = frame.get_mut(..len).and_then(|frame| frame.split_at_mut_checked(headers.len())) else {
+        let Some((first, second)) = frame
+            .get_mut(..len)
+            .and_then(|frame| frame.split_at_mut_checked(headers.len()))
+        else {
             return Err(Refused::Oversize);
         };
         first.copy_from_slice(headers);
@@ -79,6 +100,7 @@ impl PortState {
     /// A buffer for the next frame; the queue is flushed where that makes room.
     pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
         if self.backend.buffer().is_none() {
+            self.queued = true;
             self.flush_or_note();
         }
         let room = self.backend.buffer();
@@ -114,7 +136,11 @@ impl PortState {
     }
 
     /// Receives up to `burst` frames; how many.
-    pub(crate) fn receive(&mut self, burst: usize, sink: &mut dyn FnMut(&[u8])) -> Result<usize, EngineError> {
+    pub(crate) fn receive(
+        &mut self,
+        burst: usize,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<usize, EngineError> {
         let mut bytes = 0;
         let result = self.backend.receive(burst, &mut |frame| {
             bytes += frame.len() as u64;
@@ -131,13 +157,26 @@ impl PortState {
     fn judge<T>(&mut self, result: io::Result<T>) -> Result<Option<T>, EngineError> {
         match result {
             Ok(value) => Ok(Some(value)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NetworkDown | io::ErrorKind::Interrupted) => {
-                if error.kind() == io::ErrorKind::NetworkDown && !std::mem::replace(&mut self.down, true) {
-                    tracing::warn!(port = port_name(self.name), "the interface is down; waiting until it is up");
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NetworkDown | io::ErrorKind::Interrupted
+                ) =>
+            {
+                if error.kind() == io::ErrorKind::NetworkDown
+                    && !std::mem::replace(&mut self.down, true)
+                {
+                    tracing::warn!(
+                        port = port_name(self.name),
+                        "the interface is down; waiting until it is up"
+                    );
                 }
                 Ok(None)
             }
-            Err(source) => Err(EngineError::Port { port: self.name, source }),
+            Err(source) => Err(EngineError::Port {
+                port: self.name,
+                source,
+            }),
         }
     }
 }
@@ -154,7 +193,10 @@ pub(crate) struct Relay {
 impl Relay {
     /// Room for `burst` frames of `frame` bytes.
     pub(crate) fn new(burst: usize, frame: usize) -> Relay {
-        Relay { bytes: Vec::with_capacity(burst.saturating_mul(frame)), frames: Vec::with_capacity(burst) }
+        Relay {
+            bytes: Vec::with_capacity(burst.saturating_mul(frame)),
+            frames: Vec::with_capacity(burst),
+        }
     }
 
     /// Keeps one frame made of two parts.

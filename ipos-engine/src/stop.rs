@@ -14,7 +14,10 @@ pub struct Stop {
 
 impl Stop {
     pub(crate) fn new(waker: Arc<Waker>) -> Stop {
-        Stop { stopped: Arc::new(AtomicBool::new(false)), waker }
+        Stop {
+            stopped: Arc::new(AtomicBool::new(false)),
+            waker,
+        }
     }
 
     /// The engine leaves the farm and [`Engine::run`](crate::Engine::run) returns. Calling it again changes nothing.

@@ -21,10 +21,15 @@ fn farm(application: SocketAddr) -> (Server, Client, [UnixDatagram; 2]) {
 }
 
 /// An application that serves one connection.
-fn application<T: Send + 'static>(serve: impl FnOnce(TcpStream) -> T + Send + 'static) -> (SocketAddr, JoinHandle<T>) {
+fn application<T: Send + 'static>(
+    serve: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (SocketAddr, JoinHandle<T>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    (address, thread::spawn(move || serve(listener.accept().unwrap().0)))
+    (
+        address,
+        thread::spawn(move || serve(listener.accept().unwrap().0)),
+    )
 }
 
 #[test]
@@ -40,7 +45,10 @@ fn bytes_and_half_closes_pass_both_ways() {
     client.send(b"a request that ends with the client's side");
     client.close();
     assert_eq!(client.receive_all(), pattern(100_000));
-    assert_eq!(client.join(served), b"a request that ends with the client's side");
+    assert_eq!(
+        client.join(served),
+        b"a request that ends with the client's side"
+    );
     let (statistics, counters) = server.stop();
     assert_eq!((counters.local, statistics.refused), (1, 0));
 }
@@ -63,7 +71,9 @@ fn the_application_may_close_first() {
     client.send(b"more");
     client.close();
     assert_eq!(client.join(served), b"more");
-    client.until("end", |socket| matches!(socket.state(), State::Closed | State::TimeWait).then_some(()));
+    client.until("end", |socket| {
+        matches!(socket.state(), State::Closed | State::TimeWait).then_some(())
+    });
 }
 
 #[test]
@@ -76,7 +86,10 @@ fn a_client_that_leaves_its_half_open_is_not_kept() {
         stream.read_to_end(&mut Vec::new())
     });
     let ((a, far_a), (b, _far_b), (synch, _far_synch)) = (cord(), cord(), cord());
-    let options = Options { half_close: Duration::from_millis(10), ..Options::default() };
+    let options = Options {
+        half_close: Duration::from_millis(10),
+        ..Options::default()
+    };
     let _server = Server::start_with(move || engine(config(1), [a, b, synch], app, options));
     let mut client = Client::new(vec![far_a]);
     client.connect(address(1));
@@ -100,7 +113,10 @@ fn a_slow_application_closes_the_client_s_window() {
     client.send(&pattern(size));
     client.close();
     assert_eq!(client.join(served), pattern(size));
-    assert_eq!(server.stop().1.dropped(ipos_core::DropReason::RequestFull), 0);
+    assert_eq!(
+        server.stop().1.dropped(ipos_core::DropReason::RequestFull),
+        0
+    );
 }
 
 #[test]
@@ -147,7 +163,9 @@ fn a_client_s_reset_reaches_the_application() {
     client.send(b"?");
     client.until("answer", |socket| socket.can_recv().then_some(()));
     client.abort();
-    client.until("reset", |socket| (socket.state() == State::Closed).then_some(()));
+    client.until("reset", |socket| {
+        (socket.state() == State::Closed).then_some(())
+    });
     assert_eq!(client.join(served), ErrorKind::ConnectionReset);
 }
 
@@ -156,25 +174,34 @@ fn an_application_s_reset_reaches_the_client() {
     let (app, served) = application(|mut stream| {
         let mut byte = [0; 1];
         stream.read_exact(&mut byte).unwrap();
-        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
     });
     let (_server, mut client, _ends) = farm(app);
     client.connect(address(1));
     client.send(b"?");
-    client.until("reset", |socket| (socket.state() == State::Closed).then_some(()));
+    client.until("reset", |socket| {
+        (socket.state() == State::Closed).then_some(())
+    });
     client.join(served);
 }
 
 #[test]
 fn an_application_that_is_not_there_resets_the_client() {
     // A port that was free a moment ago.
-    let app = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let app = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let (server, mut client, _ends) = farm(app);
     for _ in 0..2 {
         client.connect(address(1));
         client.until("open", |socket| socket.may_send().then_some(()));
         client.send(b"?");
-        client.until("reset", |socket| (socket.state() == State::Closed).then_some(()));
+        client.until("reset", |socket| {
+            (socket.state() == State::Closed).then_some(())
+        });
     }
     assert_eq!(server.stop().0.refused, 2);
 }
@@ -193,7 +220,9 @@ fn stopping_resets_what_is_open() {
     client.until("answer", |socket| socket.can_recv().then_some(()));
     let (statistics, _) = server.stop();
     assert_eq!(statistics.bridges, 0);
-    client.until("reset", |socket| (socket.state() == State::Closed).then_some(()));
+    client.until("reset", |socket| {
+        (socket.state() == State::Closed).then_some(())
+    });
     assert_eq!(client.join(served), ErrorKind::ConnectionReset);
     // The server has said who it is, and at last that it leaves.
     let frames = std::iter::from_fn(|| {

@@ -133,7 +133,11 @@ fn half_of_the_connections_move_and_lose_nothing() {
     let moved = (0..10_000).any(|_| request(10) == 2);
     assert!(moved, "no connection ever moved");
     let answered: Vec<_> = (0..6).map(|_| request(300_000)).collect();
-    assert_eq!(answered.iter().filter(|&&server| server == 2).count(), 3, "{answered:?}");
+    assert_eq!(
+        answered.iter().filter(|&&server| server == 2).count(),
+        3,
+        "{answered:?}"
+    );
     let ((statistics, counters), (_, other)) = (s1.stop(), s2.stop());
     assert_eq!(counters.migrated_out, other.migrated_in);
     assert!(counters.forwarded > 3 * 300_000 / 1500);

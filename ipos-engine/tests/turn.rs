@@ -79,11 +79,29 @@ fn what_does_not_fit_is_refused() {
         let config = config(1);
         let ports = ports(&config, [a, b, synch], |cord| cord.mtu = mtu);
         let device = Device::new(config, clock::now()).unwrap();
-        Engine::new(device, ports, vec![nobody(); applications], Options::default()).err()
+        Engine::new(
+            device,
+            ports,
+            vec![nobody(); applications],
+            Options::default(),
+        )
+        .err()
     };
     assert!(make(1, 1500).is_none());
     let error = make(2, 1500).unwrap();
-    assert!(matches!(error, EngineError::Applications { listeners: 1, applications: 2 }), "{error}");
+    assert!(
+        matches!(
+            error,
+            EngineError::Applications {
+                listeners: 1,
+                applications: 2
+            }
+        ),
+        "{error}"
+    );
     let error = make(1, 1400).unwrap();
-    assert_eq!(error.to_string(), "Port A: the device is configured for an MTU of 1500, the interface carries 1400");
+    assert_eq!(
+        error.to_string(),
+        "Port A: the device is configured for an MTU of 1500, the interface carries 1400"
+    );
 }

@@ -7,7 +7,10 @@ use std::net::Ipv4Addr;
 use ipos_balance::PolicyKind;
 use ipos_core::config::Limits;
 
-use super::{BalanceSection, Fault, LimitsSection, ListenSection, PortASection, PortBSection, Sections, SynchSection};
+use super::{
+    BalanceSection, Fault, LimitsSection, ListenSection, PortASection, PortBSection, Sections,
+    SynchSection,
+};
 
 /// What later versions have.
 const LATER: &str = "not supported yet";
@@ -28,8 +31,26 @@ type Checked = Result<(), Fault>;
 
 /// Checks everything; the first fault, in the order of the contract's sections.
 pub(super) fn check(sections: &Sections) -> Checked {
-    let Sections { name, backend, stack, port_a: a, port_b: b, synch, balance, listen, limits, .. } = sections;
-    let Sections { url_map, ssl_map, session, security, admin, .. } = sections;
+    let Sections {
+        name,
+        backend,
+        stack,
+        port_a: a,
+        port_b: b,
+        synch,
+        balance,
+        listen,
+        limits,
+        ..
+    } = sections;
+    let Sections {
+        url_map,
+        ssl_map,
+        session,
+        security,
+        admin,
+        ..
+    } = sections;
     check_name("name", name)?;
     choice("backend", backend.as_deref(), "pnet", &["xdp"])?;
     choice("stack", stack.as_deref(), "user", &["linux"])?;
@@ -39,7 +60,13 @@ pub(super) fn check(sections: &Sections) -> Checked {
     check_balance(balance)?;
     check_listen(listen, a)?;
     check_limits(limits)?;
-    let later = [("url_map", url_map), ("ssl_map", ssl_map), ("session", session), ("security", security), ("admin", admin)];
+    let later = [
+        ("url_map", url_map),
+        ("ssl_map", ssl_map),
+        ("session", session),
+        ("security", security),
+        ("admin", admin),
+    ];
     match later.iter().find(|(_, section)| section.is_some()) {
         Some((key, _)) => Err(Fault::new(*key, LATER)),
         None => Ok(()),
@@ -58,60 +85,139 @@ pub(super) fn policy(name: Option<&str>) -> Result<PolicyKind, Fault> {
 
 fn check_port_a(a: &PortASection) -> Checked {
     check_interface("port_a.interface", &a.interface)?;
-    ensure((1..=ADDRESSES).contains(&a.addresses.len()), "port_a.addresses", format_args!("1 to {ADDRESSES} addresses are needed"))?;
+    ensure(
+        (1..=ADDRESSES).contains(&a.addresses.len()),
+        "port_a.addresses",
+        format_args!("1 to {ADDRESSES} addresses are needed"),
+    )?;
     let mut seen = HashSet::new();
     for (index, &address) in a.addresses.iter().enumerate() {
         let key = format!("port_a.addresses[{index}]");
         check_host(&key, address)?;
-        ensure(seen.insert(address), &key, format_args!("{address} is given twice"))?;
+        ensure(
+            seen.insert(address),
+            &key,
+            format_args!("{address} is given twice"),
+        )?;
     }
-    ensure((1..=32).contains(&a.prefix), "port_a.prefix", format_args!("{} is not a prefix length: 1 to 32", a.prefix))?;
-    let Some(gateway) = a.gateway else { return Ok(()) };
+    ensure(
+        (1..=32).contains(&a.prefix),
+        "port_a.prefix",
+        format_args!("{} is not a prefix length: 1 to 32", a.prefix),
+    )?;
+    let Some(gateway) = a.gateway else {
+        return Ok(());
+    };
     let key = "port_a.gateway";
     check_host(key, gateway)?;
-    ensure(!seen.contains(&gateway), key, format_args!("{gateway} is one of port_a.addresses"))?;
+    ensure(
+        !seen.contains(&gateway),
+        key,
+        format_args!("{gateway} is one of port_a.addresses"),
+    )?;
     let mask = u32::MAX << (32 - u32::from(a.prefix));
-    let on_link = a.addresses.iter().any(|&address| u32::from(address) & mask == u32::from(gateway) & mask);
-    ensure(on_link, key, format_args!("{gateway} is not in the /{} network of any of port_a.addresses", a.prefix))
+    let on_link = a
+        .addresses
+        .iter()
+        .any(|&address| u32::from(address) & mask == u32::from(gateway) & mask);
+    ensure(
+        on_link,
+        key,
+        format_args!(
+            "{gateway} is not in the /{} network of any of port_a.addresses",
+            a.prefix
+        ),
+    )
 }
 
 fn check_port_b(b: &PortBSection) -> Checked {
     check_interface("port_b.interface", &b.interface)?;
     check_host("port_b.address", b.address)?;
-    let Some(ethertype) = b.ethertype else { return Ok(()) };
+    let Some(ethertype) = b.ethertype else {
+        return Ok(());
+    };
     let free = ethertype > 0 && !TAKEN.contains(&ethertype);
-    ensure(free, "port_b.ethertype", format_args!("{ethertype:#06x} means another protocol: 0x0007, or 0x88b5, will do"))
+    ensure(
+        free,
+        "port_b.ethertype",
+        format_args!("{ethertype:#06x} means another protocol: 0x0007, or 0x88b5, will do"),
+    )
 }
 
 fn check_synch(synch: &SynchSection) -> Checked {
     check_interface("synch.interface", &synch.interface)?;
     check_host("synch.address", synch.address)?;
-    ensure(synch.port != Some(0), "synch.port", "0 is not a port: 1 to 65535")?;
-    let in_range = synch.interval_ms.is_none_or(|interval| INTERVAL.contains(&interval));
-    ensure(in_range, "synch.interval_ms", format_args!("{} to {} ms are possible", INTERVAL.start(), INTERVAL.end()))
+    ensure(
+        synch.port != Some(0),
+        "synch.port",
+        "0 is not a port: 1 to 65535",
+    )?;
+    let in_range = synch
+        .interval_ms
+        .is_none_or(|interval| INTERVAL.contains(&interval));
+    ensure(
+        in_range,
+        "synch.interval_ms",
+        format_args!("{} to {} ms are possible", INTERVAL.start(), INTERVAL.end()),
+    )
 }
 
 fn check_balance(balance: &BalanceSection) -> Checked {
     policy(balance.policy.as_deref())?;
     let cpu = balance.activity_threshold.cpu;
-    ensure((0.0..=1.0).contains(&cpu), "balance.activity_threshold.cpu", format_args!("{cpu} is not a share: 0.0 to 1.0"))
+    ensure(
+        (0.0..=1.0).contains(&cpu),
+        "balance.activity_threshold.cpu",
+        format_args!("{cpu} is not a share: 0.0 to 1.0"),
+    )
 }
 
 fn check_listen(listen: &[ListenSection], a: &PortASection) -> Checked {
-    ensure(!listen.is_empty(), "listen", "at least one listening socket is needed")?;
+    ensure(
+        !listen.is_empty(),
+        "listen",
+        "at least one listening socket is needed",
+    )?;
     let mut seen = HashSet::new();
     for (index, entry) in listen.iter().enumerate() {
         let key = |field: &str| format!("listen[{index}].{field}");
         let address = entry.address;
         choice(&key("protocol"), entry.protocol.as_deref(), "tcp", &["udp"])?;
-        ensure(a.addresses.contains(address.ip()), key("address"), format_args!("{} is not one of port_a.addresses", address.ip()))?;
-        ensure(address.port() != 0, key("address"), "port 0 cannot be listened on: 1 to 65535")?;
-        ensure(seen.insert(address), key("address"), format_args!("{address} is given twice"))?;
+        ensure(
+            a.addresses.contains(address.ip()),
+            key("address"),
+            format_args!("{} is not one of port_a.addresses", address.ip()),
+        )?;
+        ensure(
+            address.port() != 0,
+            key("address"),
+            "port 0 cannot be listened on: 1 to 65535",
+        )?;
+        ensure(
+            seen.insert(address),
+            key("address"),
+            format_args!("{address} is given twice"),
+        )?;
         let app = entry.app;
-        ensure(app.port() != 0, key("app"), "port 0 cannot be connected to: 1 to 65535")?;
-        ensure(!app.ip().is_unspecified() && !app.ip().is_multicast(), key("app"), format_args!("{} is not a host's address", app.ip()))?;
+        ensure(
+            app.port() != 0,
+            key("app"),
+            "port 0 cannot be connected to: 1 to 65535",
+        )?;
+        ensure(
+            !app.ip().is_unspecified() && !app.ip().is_multicast(),
+            key("app"),
+            format_args!("{} is not a host's address", app.ip()),
+        )?;
         let ours = a.addresses.iter().any(|&address| app.ip() == address);
-        ensure(!ours, key("app"), format_args!("{} belongs to the device: give the application a loopback address", app.ip()))?;
+        ensure(
+            !ours,
+            key("app"),
+            format_args!(
+                "{} belongs to the device: give the application a loopback address",
+                app.ip()
+            ),
+        )?;
         if let Some(service) = &entry.service {
             check_name(&key("service"), service)?;
         }
@@ -122,27 +228,54 @@ fn check_listen(listen: &[ListenSection], a: &PortASection) -> Checked {
 fn check_limits(section: &LimitsSection) -> Checked {
     let mut limits = Limits::default();
     for (key, value, _) in section.bounds(&mut limits) {
-        ensure(value != Some(0), format!("limits.{key}"), "must be at least 1")?;
+        ensure(
+            value != Some(0),
+            format!("limits.{key}"),
+            "must be at least 1",
+        )?;
     }
     for (key, value, _) in section.deadlines(&mut limits) {
         let in_range = value.is_none_or(|value| (1..=DEADLINE).contains(&value));
-        ensure(in_range, format!("limits.{key}"), format_args!("1 to {DEADLINE} ms are possible"))?;
+        ensure(
+            in_range,
+            format!("limits.{key}"),
+            format_args!("1 to {DEADLINE} ms are possible"),
+        )?;
     }
     Ok(())
 }
 
 fn check_name(key: &str, name: &str) -> Checked {
-    ensure((1..=NAME).contains(&name.len()), key, format_args!("{} bytes: 1 to {NAME} are possible", name.len()))?;
-    ensure(!name.contains(char::is_control), key, "has a control character")
+    ensure(
+        (1..=NAME).contains(&name.len()),
+        key,
+        format_args!("{} bytes: 1 to {NAME} are possible", name.len()),
+    )?;
+    ensure(
+        !name.contains(char::is_control),
+        key,
+        "has a control character",
+    )
 }
 
 fn check_interface(key: &str, name: &str) -> Checked {
-    ensure((1..=INTERFACE).contains(&name.len()), key, format_args!("`{name}` is not an interface's name: 1 to {INTERFACE} bytes"))
+    ensure(
+        (1..=INTERFACE).contains(&name.len()),
+        key,
+        format_args!("`{name}` is not an interface's name: 1 to {INTERFACE} bytes"),
+    )
 }
 
 fn check_host(key: &str, address: Ipv4Addr) -> Checked {
-    let host = !address.is_unspecified() && !address.is_loopback() && !address.is_multicast() && !address.is_broadcast();
-    ensure(host, key, format_args!("{address} is not the address of one host on a LAN"))
+    let host = !address.is_unspecified()
+        && !address.is_loopback()
+        && !address.is_multicast()
+        && !address.is_broadcast();
+    ensure(
+        host,
+        key,
+        format_args!("{address} is not the address of one host on a LAN"),
+    )
 }
 
 /// One value is possible, others will be.
@@ -151,10 +284,17 @@ fn choice(key: &str, value: Option<&str>, now: &str, later: &[&str]) -> Checked 
         None => Ok(()),
         Some(value) if value == now => Ok(()),
         Some(value) if later.contains(&value) => Err(Fault::new(key, LATER)),
-        Some(value) => Err(Fault::new(key, format_args!("unknown value `{value}`: `{now}` is possible"))),
+        Some(value) => Err(Fault::new(
+            key,
+            format_args!("unknown value `{value}`: `{now}` is possible"),
+        )),
     }
 }
 
 fn ensure(holds: bool, key: impl Into<String>, what: impl Display) -> Checked {
-    if holds { Ok(()) } else { Err(Fault::new(key, what)) }
+    if holds {
+        Ok(())
+    } else {
+        Err(Fault::new(key, what))
+    }
 }

@@ -19,7 +19,10 @@ impl Positions {
     /// Looks through `text`; of what is not TOML only the lines are known.
     pub(super) fn new(text: &str) -> Positions {
         let line_starts = text.match_indices('\n').map(|(offset, _)| offset + 1);
-        let mut positions = Positions { lines: std::iter::once(0).chain(line_starts).collect(), ..Positions::default() };
+        let mut positions = Positions {
+            lines: std::iter::once(0).chain(line_starts).collect(),
+            ..Positions::default()
+        };
         let (table, _errors) = DeTable::parse_recoverable(text);
         positions.walk_table("", table.get_ref());
         positions
@@ -43,14 +46,24 @@ impl Positions {
 
     /// The innermost key whose name or value is at `offset`; empty if there is none.
     pub(super) fn key_at(&self, offset: usize) -> String {
-        let at = self.keys.iter().filter(|(_, first, last)| (*first..=*last).contains(&offset));
-        at.min_by_key(|(_, first, last)| last - first).map(|(key, _, _)| key.clone()).unwrap_or_default()
+        let at = self
+            .keys
+            .iter()
+            .filter(|(_, first, last)| (*first..=*last).contains(&offset));
+        at.min_by_key(|(_, first, last)| last - first)
+            .map(|(key, _, _)| key.clone())
+            .unwrap_or_default()
     }
 
     fn walk_table(&mut self, prefix: &str, table: &DeTable<'_>) {
         for (name, value) in table {
-            let key = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
-            self.keys.push((key.clone(), name.span().start, name.span().end));
+            let key = if prefix.is_empty() {
+                name.get_ref().to_string()
+            } else {
+                format!("{prefix}.{}", name.get_ref())
+            };
+            self.keys
+                .push((key.clone(), name.span().start, name.span().end));
             self.walk_value(key, value.span(), value.get_ref());
         }
     }

@@ -50,12 +50,24 @@ fn parse(text: &str) -> Result<FileConfig, FileError> {
 }
 
 fn interfaces() -> Interfaces {
-    let port = |last, mtu| Capabilities { hardware_address: [2, 0, 0, 0, 0, last], mtu, burst: 64 };
-    Interfaces { a: port(1, 1500), b: port(2, 9000), synch: port(3, 1500) }
+    let port = |last, mtu| Capabilities {
+        hardware_address: [2, 0, 0, 0, 0, last],
+        mtu,
+        burst: 64,
+    };
+    Interfaces {
+        a: port(1, 1500),
+        b: port(2, 9000),
+        synch: port(3, 1500),
+    }
 }
 
 fn start() -> Start {
-    Start { seed: 7, isn_key: [9; 16], incarnation: 1_800_000_000 }
+    Start {
+        seed: 7,
+        isn_key: [9; 16],
+        incarnation: 1_800_000_000,
+    }
 }
 
 #[test]
@@ -69,23 +81,48 @@ fn every_supported_key_reaches_the_device() {
     assert_eq!((config.port_b.ethertype, config.port_b.mtu), (0x88b5, 9000));
     assert_eq!(config.port_b.address, Ipv4Addr::new(10, 88, 0, 11));
     assert_eq!(config.synch.port, 7008);
-    assert_eq!((config.synch.high, config.synch.silence), (Duration::from_millis(50), Duration::from_millis(250)));
+    assert_eq!(
+        (config.synch.high, config.synch.silence),
+        (Duration::from_millis(50), Duration::from_millis(250))
+    );
     assert_eq!(config.balance.policy, PolicyKind::RoundRobin);
-    assert_eq!(config.balance.activity_threshold, Threshold { connections: 3, cpu: 0.5 });
+    assert_eq!(
+        config.balance.activity_threshold,
+        Threshold {
+            connections: 3,
+            cpu: 0.5
+        }
+    );
     assert_eq!(config.seed, 42);
     assert_eq!(config.listen[0].service, "tcp/80");
     assert_eq!(config.listen[1].service, "web");
-    assert_eq!((config.limits.forward, config.limits.request_deadline), (1000, Duration::from_millis(1500)));
+    assert_eq!(
+        (config.limits.forward, config.limits.request_deadline),
+        (1000, Duration::from_millis(1500))
+    );
     assert_eq!(config.limits.temporary, Limits::default().temporary);
-    assert_eq!((config.isn_key, config.incarnation), ([9; 16], 1_800_000_000));
-    assert_eq!(file.applications(), ["127.0.0.1:8080".parse().unwrap(), "[::1]:8081".parse().unwrap()]);
+    assert_eq!(
+        (config.isn_key, config.incarnation),
+        ([9; 16], 1_800_000_000)
+    );
+    assert_eq!(
+        file.applications(),
+        [
+            "127.0.0.1:8080".parse().unwrap(),
+            "[::1]:8081".parse().unwrap()
+        ]
+    );
     assert_eq!(file.interfaces(), ["a0", "b0", "c0"]);
 }
 
 #[test]
 fn defaults() {
-    let text = GOOD.replace("seed = 42\n", "").replace("port      = 7008\ninterval_ms = 50\n", "");
-    let text = text.replace("policy = \"round-robin\"\n", "").replace("ethertype = 0x88b5\n", "");
+    let text = GOOD
+        .replace("seed = 42\n", "")
+        .replace("port      = 7008\ninterval_ms = 50\n", "");
+    let text = text
+        .replace("policy = \"round-robin\"\n", "")
+        .replace("ethertype = 0x88b5\n", "");
     let config = parse(&text).unwrap().device(interfaces(), start()).unwrap();
     assert_eq!(config.seed, 7);
     assert_eq!(config.synch.port, 7007);
@@ -105,21 +142,81 @@ fn error(from: &str, to: &str) -> String {
 #[test]
 fn errors_name_file_key_and_line() {
     for (from, to, message) in [
-        ("name    = \"s1\"", "name    = \"\"", "inic.toml: name: 0 bytes: 1 to 63 are possible (line 2)"),
-        ("10.77.0.11\"]", "10.77.0.300\"]", "inic.toml: port_a.addresses[0]: invalid IPv4 address syntax (line 8)"),
-        ("[\"10.77.0.11\"]", "[]", "inic.toml: port_a.addresses: 1 to 16 addresses are needed (line 8)"),
-        ("prefix    = 24", "prefix    = 33", "inic.toml: port_a.prefix: 33 is not a prefix length: 1 to 32 (line 9)"),
-        ("10.77.0.1\"", "10.78.0.1\"", "inic.toml: port_a.gateway: 10.78.0.1 is not in the /24 network of any of port_a.addresses (line 10)"),
-        ("0x88b5", "0x0800", "inic.toml: port_b.ethertype: 0x0800 means another protocol: 0x0007, or 0x88b5, will do (line 15)"),
-        ("10.88.0.11", "224.0.0.1", "inic.toml: port_b.address: 224.0.0.1 is not the address of one host on a LAN (line 14)"),
-        ("interval_ms = 50", "interval_ms = 0", "inic.toml: synch.interval_ms: 1 to 60000 ms are possible (line 21)"),
-        ("cpu = 0.5", "cpu = 1.5", "inic.toml: balance.activity_threshold.cpu: 1.5 is not a share: 0.0 to 1.0 (line 25)"),
-        ("10.77.0.11:81", "10.77.0.11:80", "inic.toml: listen[1].address: 10.77.0.11:80 is given twice (line 33)"),
-        ("10.77.0.11:81", "10.77.0.12:81", "inic.toml: listen[1].address: 10.77.0.12 is not one of port_a.addresses (line 33)"),
-        ("127.0.0.1:8080", "10.77.0.11:8080", "inic.toml: listen[0].app: 10.77.0.11 belongs to the device: give the application a loopback address (line 30)"),
-        ("127.0.0.1:8080", "localhost:8080", "inic.toml: listen[0].app: invalid socket address syntax (line 30)"),
-        ("forward = 1000", "forward = 0", "inic.toml: limits.forward: must be at least 1 (line 39)"),
-        ("_ms = 1500", "_ms = 0", "inic.toml: limits.request_deadline_ms: 1 to 604800000 ms are possible (line 40)"),
+        (
+            "name    = \"s1\"",
+            "name    = \"\"",
+            "inic.toml: name: 0 bytes: 1 to 63 are possible (line 2)",
+        ),
+        (
+            "10.77.0.11\"]",
+            "10.77.0.300\"]",
+            "inic.toml: port_a.addresses[0]: invalid IPv4 address syntax (line 8)",
+        ),
+        (
+            "[\"10.77.0.11\"]",
+            "[]",
+            "inic.toml: port_a.addresses: 1 to 16 addresses are needed (line 8)",
+        ),
+        (
+            "prefix    = 24",
+            "prefix    = 33",
+            "inic.toml: port_a.prefix: 33 is not a prefix length: 1 to 32 (line 9)",
+        ),
+        (
+            "10.77.0.1\"",
+            "10.78.0.1\"",
+            "inic.toml: port_a.gateway: 10.78.0.1 is not in the /24 network of any of port_a.addresses (line 10)",
+        ),
+        (
+            "0x88b5",
+            "0x0800",
+            "inic.toml: port_b.ethertype: 0x0800 means another protocol: 0x0007, or 0x88b5, will do (line 15)",
+        ),
+        (
+            "10.88.0.11",
+            "224.0.0.1",
+            "inic.toml: port_b.address: 224.0.0.1 is not the address of one host on a LAN (line 14)",
+        ),
+        (
+            "interval_ms = 50",
+            "interval_ms = 0",
+            "inic.toml: synch.interval_ms: 1 to 60000 ms are possible (line 21)",
+        ),
+        (
+            "cpu = 0.5",
+            "cpu = 1.5",
+            "inic.toml: balance.activity_threshold.cpu: 1.5 is not a share: 0.0 to 1.0 (line 25)",
+        ),
+        (
+            "10.77.0.11:81",
+            "10.77.0.11:80",
+            "inic.toml: listen[1].address: 10.77.0.11:80 is given twice (line 33)",
+        ),
+        (
+            "10.77.0.11:81",
+            "10.77.0.12:81",
+            "inic.toml: listen[1].address: 10.77.0.12 is not one of port_a.addresses (line 33)",
+        ),
+        (
+            "127.0.0.1:8080",
+            "10.77.0.11:8080",
+            "inic.toml: listen[0].app: 10.77.0.11 belongs to the device: give the application a loopback address (line 30)",
+        ),
+        (
+            "127.0.0.1:8080",
+            "localhost:8080",
+            "inic.toml: listen[0].app: invalid socket address syntax (line 30)",
+        ),
+        (
+            "forward = 1000",
+            "forward = 0",
+            "inic.toml: limits.forward: must be at least 1 (line 39)",
+        ),
+        (
+            "_ms = 1500",
+            "_ms = 0",
+            "inic.toml: limits.request_deadline_ms: 1 to 604800000 ms are possible (line 40)",
+        ),
     ] {
         assert_eq!(error(from, to), message);
     }
@@ -128,32 +225,59 @@ fn errors_name_file_key_and_line() {
 #[test]
 fn unknown_and_missing_keys() {
     let message = error("\"round-robin\"", "\"fair\"");
-    assert!(message.starts_with("inic.toml: balance.policy: policy \"fair\" is not available"), "{message}");
+    assert!(
+        message.starts_with("inic.toml: balance.policy: policy \"fair\" is not available"),
+        "{message}"
+    );
     assert!(message.ends_with("(line 24)"), "{message}");
     let message = error("prefix    = 24", "prefixx   = 24");
-    assert!(message.starts_with("inic.toml: port_a.prefixx: unknown field `prefixx`, expected one of"), "{message}");
+    assert!(
+        message.starts_with("inic.toml: port_a.prefixx: unknown field `prefixx`, expected one of"),
+        "{message}"
+    );
     assert!(message.ends_with("(line 9)"), "{message}");
     let message = error("prefix    = 24\n", "");
-    assert_eq!(message, "inic.toml: port_a: missing field `prefix` (line 6)");
+    assert_eq!(
+        message,
+        "inic.toml: port_a: missing field `prefix` (line 6)"
+    );
     let message = error("name    = \"s1\"\n", "");
-    assert!(message.starts_with("inic.toml: missing field `name`"), "{message}");
+    assert!(
+        message.starts_with("inic.toml: missing field `name`"),
+        "{message}"
+    );
     let message = error("[limits]", "[limit]");
-    assert!(message.starts_with("inic.toml: limit: unknown field `limit`"), "{message}");
+    assert!(
+        message.starts_with("inic.toml: limit: unknown field `limit`"),
+        "{message}"
+    );
     let message = error("[synch]", "[synch");
-    assert!(message.starts_with("inic.toml: ") && message.ends_with("(line 17)"), "{message}");
+    assert!(
+        message.starts_with("inic.toml: ") && message.ends_with("(line 17)"),
+        "{message}"
+    );
 }
 
 #[test]
 fn what_later_versions_have() {
     for (section, key) in [
-        ("[[url_map]]\npath = \"/img/\"\nservers = [\"s2\"]", "url_map"),
-        ("[[ssl_map]]\nsni = \"shop.example\"\nservers = [\"s2\"]", "ssl_map"),
+        (
+            "[[url_map]]\npath = \"/img/\"\nservers = [\"s2\"]",
+            "url_map",
+        ),
+        (
+            "[[ssl_map]]\nsni = \"shop.example\"\nservers = [\"s2\"]",
+            "ssl_map",
+        ),
         ("[session]\ncookie = \"IPOSSESSION\"", "session"),
         ("[security]\nfarm_key_file = \"farm.key\"", "security"),
         ("[admin]\nlisten = \"127.0.0.1:9180\"", "admin"),
     ] {
         let message = error("[limits]", &format!("{section}\n[limits]"));
-        assert_eq!(message, format!("inic.toml: {key}: not supported yet (line 38)"));
+        assert_eq!(
+            message,
+            format!("inic.toml: {key}: not supported yet (line 38)")
+        );
     }
     for (from, to, key) in [
         ("\"pnet\"", "\"xdp\"", "backend"),
@@ -162,12 +286,20 @@ fn what_later_versions_have() {
         ("\"round-robin\"", "\"maglev\"", "balance.policy"),
     ] {
         let message = error(from, to);
-        assert!(message.starts_with(&format!("inic.toml: {key}: not supported yet (line ")), "{message}");
+        assert!(
+            message.starts_with(&format!("inic.toml: {key}: not supported yet (line ")),
+            "{message}"
+        );
     }
 }
 
 #[test]
 fn a_file_that_is_not_there() {
-    let message = FileConfig::read(Path::new("/nonexistent/inic.toml")).unwrap_err().to_string();
-    assert!(message.starts_with("/nonexistent/inic.toml: cannot be read: "), "{message}");
+    let message = FileConfig::read(Path::new("/nonexistent/inic.toml"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.starts_with("/nonexistent/inic.toml: cannot be read: "),
+        "{message}"
+    );
 }

@@ -36,12 +36,24 @@ impl Netns {
     /// # Errors
     /// No privilege, a device that cannot start, or servers that do not find each other in 10 s.
     pub fn start(plan: &Plan, interrupt: &Interrupt) -> Result<Netns, FarmError> {
-        let lab = Farm::build(FarmPlan { servers: plan.servers, ..FarmPlan::default() })?;
+        let lab = Farm::build(FarmPlan {
+            servers: plan.servers,
+            ..FarmPlan::default()
+        })?;
         let servers = lab.servers();
-        let webs = servers.iter().map(|server| Web::start(server.namespace(), server.name())).collect::<Result<_, _>>()?;
+        let webs = servers
+            .iter()
+            .map(|server| Web::start(server.namespace(), server.name()))
+            .collect::<Result<_, _>>()?;
         let numbered = servers.iter().enumerate();
-        let devices = numbered.map(|(number, server)| Running::start(server, number, plan)).collect::<Result<_, _>>()?;
-        let farm = Netns { devices, _webs: webs, lab };
+        let devices = numbered
+            .map(|(number, server)| Running::start(server, number, plan))
+            .collect::<Result<_, _>>()?;
+        let farm = Netns {
+            devices,
+            _webs: webs,
+            lab,
+        };
         farm.wait_joined(interrupt)?;
         Ok(farm)
     }
@@ -49,14 +61,25 @@ impl Netns {
     fn wait_joined(&self, interrupt: &Interrupt) -> Result<(), FarmError> {
         let start = Instant::now();
         loop {
-            let missing = self.devices.iter().find(|device| device.known() < self.devices.len());
+            let missing = self
+                .devices
+                .iter()
+                .find(|device| device.known() < self.devices.len());
             let Some(device) = missing else { return Ok(()) };
             if interrupt.is_set() {
                 return Ok(());
             }
             if start.elapsed() > JOINING {
-                let what = format!("sees {} of {} servers after {} s", device.known(), self.devices.len(), JOINING.as_secs());
-                return Err(FarmError::Failed { part: device.name().to_owned(), what });
+                let what = format!(
+                    "sees {} of {} servers after {} s",
+                    device.known(),
+                    self.devices.len(),
+                    JOINING.as_secs()
+                );
+                return Err(FarmError::Failed {
+                    part: device.name().to_owned(),
+                    what,
+                });
             }
             std::thread::sleep(LOOK);
         }
@@ -66,13 +89,28 @@ impl Netns {
     ///
     /// # Errors
     /// The clients cannot run; what happens to a request is in its [`Exchange`].
-    pub fn drive(&self, plan: &Plan, interrupt: &Interrupt, progress: &ProgressBar) -> Result<Vec<Exchange>, FarmError> {
-        client::run(self.lab.client(), plan, self.addresses(), interrupt, progress)
+    pub fn drive(
+        &self,
+        plan: &Plan,
+        interrupt: &Interrupt,
+        progress: &ProgressBar,
+    ) -> Result<Vec<Exchange>, FarmError> {
+        client::run(
+            self.lab.client(),
+            plan,
+            self.addresses(),
+            interrupt,
+            progress,
+        )
     }
 
     /// What clients connect to.
     fn addresses(&self) -> Vec<SocketAddr> {
-        self.lab.servers().iter().map(|server| SocketAddr::from((server.address(Lan::A), PORT))).collect()
+        self.lab
+            .servers()
+            .iter()
+            .map(|server| SocketAddr::from((server.address(Lan::A), PORT)))
+            .collect()
     }
 
     /// What the devices did so far.
@@ -88,14 +126,23 @@ impl Netns {
     /// # Errors
     /// A device ended.
     pub fn outcome(&self, plan: &Plan, exchanges: &[Exchange]) -> Result<Outcome, FarmError> {
-        Ok(Outcome::new("netns", client::NAME.to_owned(), plan, exchanges, &self.reports()?))
+        Ok(Outcome::new(
+            "netns",
+            client::NAME.to_owned(),
+            plan,
+            exchanges,
+            &self.reports()?,
+        ))
     }
 
     /// Command lines that reach the farm while it is up.
     pub fn hints(&self) -> Vec<String> {
         let addresses = self.addresses();
-        let urls = addresses.iter().map(|address| format!("curl http://{}/", address.ip()));
-        urls.map(|url| self.lab.client().command_line(&url)).collect()
+        let urls = addresses
+            .iter()
+            .map(|address| format!("curl http://{}/", address.ip()));
+        urls.map(|url| self.lab.client().command_line(&url))
+            .collect()
     }
 
     /// Ends all devices: they leave the farm.

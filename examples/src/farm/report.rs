@@ -11,9 +11,25 @@ use super::{Outcome, Percentiles, ServerOutcome};
 pub fn table(outcome: &Outcome) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["server", "served", "local", "migrated out", "migrated in", "share", "expected"]);
+    table.set_header([
+        "server",
+        "served",
+        "local",
+        "migrated out",
+        "migrated in",
+        "share",
+        "expected",
+    ]);
     for server in &outcome.servers {
-        let ServerOutcome { name, served, local, migrated_out, migrated_in, share, expected_share } = server;
+        let ServerOutcome {
+            name,
+            served,
+            local,
+            migrated_out,
+            migrated_in,
+            share,
+            expected_share,
+        } = server;
         table.add_row([
             name.clone(),
             served.to_string(),
@@ -27,7 +43,18 @@ pub fn table(outcome: &Outcome) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let Outcome { fabric, requests, errors, policy, latency_us, migration_us, client, seed, remarks, .. } = outcome;
+    let Outcome {
+        fabric,
+        requests,
+        errors,
+        policy,
+        latency_us,
+        migration_us,
+        client,
+        seed,
+        remarks,
+        ..
+    } = outcome;
     let mut text = format!("{table}\n");
     let mut line = |what: &str, value: String| {
         // Writing to a string does not fail.
@@ -45,6 +72,12 @@ pub fn table(outcome: &Outcome) -> String {
 }
 
 fn percentiles(percentiles: &Percentiles) -> String {
-    let value = |value: Option<u64>| value.map_or_else(|| "none measured".to_owned(), |value| format!("{value} µs"));
-    format!("p50 {}, p99 {}", value(percentiles.p50), value(percentiles.p99))
+    let value = |value: Option<u64>| {
+        value.map_or_else(|| "none measured".to_owned(), |value| format!("{value} µs"))
+    };
+    format!(
+        "p50 {}, p99 {}",
+        value(percentiles.p50),
+        value(percentiles.p99)
+    )
 }

@@ -24,7 +24,10 @@ impl Percentiles {
             let rank = (values.len() * percent).div_ceil(100);
             values.get(rank.checked_sub(1)?).copied()
         };
-        Percentiles { p50: rank(50), p99: rank(99) }
+        Percentiles {
+            p50: rank(50),
+            p99: rank(99),
+        }
     }
 }
 

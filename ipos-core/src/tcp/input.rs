@@ -242,6 +242,7 @@ impl Endpoint {
         if !was_open && ack.ge(self.recovery.recover) {
             self.recovery.finish();
         }
+        self.recovery.advance(ack);
         if self.sack {
             self.detect_losses(now);
         } else {

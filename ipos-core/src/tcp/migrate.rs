@@ -146,17 +146,15 @@ impl Endpoint {
         let limit = tcp.receive_buffer.max(usize::from(u16::MAX));
         let finished = state == State::CloseWait;
         let holds = block.snd_una == block.snd_max
-            && block.iss.lt(block.snd_una)
-            && block.irs.lt(block.rcv_nxt)
+            && block.iss != block.snd_una
+            && block.irs != block.rcv_nxt
             && usize::try_from(announced).is_ok_and(|announced| announced <= limit)
             && finished == block.flags.contains(ControlFlags::FIN_RECEIVED);
         if !holds {
             return None;
         }
         let bound = |d: Duration| u32::try_from(micros(d)).unwrap_or(u32::MAX);
-        let mut tx = Transmit::new(block.iss);
-        tx.una = block.snd_una;
-        tx.nxt = block.snd_nxt;
+        let mut tx = Transmit::resume(block.iss, block.snd_nxt);
         tx.wnd = block.snd_wnd;
         tx.wl1 = block.snd_wl1;
         tx.wl2 = block.snd_wl2;

@@ -107,6 +107,12 @@ impl Recovery {
         }
     }
 
+    /// Everything before `una` is settled. Marks that stayed behind would seem ahead after 2 GB.
+    pub(crate) fn advance(&mut self, una: SeqNum) {
+        self.recover = self.recover.max(una);
+        self.widened = self.widened.max(una);
+    }
+
     /// RFC 2883: the client has had bytes twice. RFC 8985 §6.2, step 4: the window was too small.
     pub(crate) fn duplicate_reported(&mut self, una: SeqNum, nxt: SeqNum) {
         if una.ge(self.widened) {

@@ -25,6 +25,8 @@ pub(crate) struct Transmit {
     pub(crate) max_wnd: u32,
     /// What was sent and is not acknowledged.
     pub(crate) flight: Flight,
+    /// The SYN is not acknowledged yet.
+    opening: bool,
     fin: Fin,
     ring: Ring,
 }
@@ -74,8 +76,19 @@ impl Transmit {
             wl2: SeqNum::default(),
             max_wnd: 0,
             flight: Flight::default(),
+            opening: true,
             fin: Fin::No,
             ring: Ring::default(),
+        }
+    }
+
+    /// From another server's values: everything before `nxt` was acknowledged there.
+    pub(crate) fn resume(iss: SeqNum, nxt: SeqNum) -> Transmit {
+        Transmit {
+            una: nxt,
+            nxt,
+            opening: false,
+            ..Transmit::new(iss)
         }
     }
 
@@ -104,7 +117,7 @@ impl Transmit {
 
     /// Sequence number of the first byte in the buffer: data begins behind the SYN.
     fn start(&self) -> SeqNum {
-        self.una.max(self.iss + 1)
+        self.una + u32::from(self.opening)
     }
 
     /// One past the last byte written.
@@ -192,6 +205,7 @@ impl Transmit {
         let data = ack.min(end).since(self.start()).max(0) as u32;
         self.ring.consume(data as usize, false);
         self.una = ack;
+        self.opening = false;
         let fin = self.fin == Fin::Wanted && end.lt(ack);
         if fin {
             self.fin = Fin::Acknowledged;

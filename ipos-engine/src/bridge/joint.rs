@@ -44,7 +44,12 @@ pub(super) enum Progress {
 
 impl Bridge {
     /// The connect has begun.
-    pub(super) fn new(endpoint: EndpointId, listener: ListenerId, socket: TcpStream, now: Instant) -> Bridge {
+    pub(super) fn new(
+        endpoint: EndpointId,
+        listener: ListenerId,
+        socket: TcpStream,
+        now: Instant,
+    ) -> Bridge {
         Bridge {
             endpoint,
             listener,
@@ -66,7 +71,13 @@ impl Bridge {
     }
 
     /// Moves what can be moved, both ways.
-    pub(super) fn pump(&mut self, device: &mut Device, now: Instant, scratch: &mut [u8], allowance: &mut usize) -> Progress {
+    pub(super) fn pump(
+        &mut self,
+        device: &mut Device,
+        now: Instant,
+        scratch: &mut [u8],
+        allowance: &mut usize,
+    ) -> Progress {
         if !self.connected {
             if let Some(progress) = self.connection() {
                 return progress;
@@ -76,7 +87,9 @@ impl Bridge {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
         }
-        let Some(mut endpoint) = device.endpoint(now, self.endpoint) else { return Progress::Failed };
+        let Some(mut endpoint) = device.endpoint(now, self.endpoint) else {
+            return Progress::Failed;
+        };
         let up = self.feed_application(&mut endpoint, now, allowance);
         let down = match up {
             Progress::Failed => Progress::Failed,
@@ -98,14 +111,21 @@ impl Bridge {
         let error = match (self.socket.take_error(), self.socket.peer_addr()) {
             (Ok(None), Ok(_)) => return None,
             // An edge that was meant for an earlier socket with this token: the connect still runs.
-            (Ok(None), Err(error)) if error.kind() == ErrorKind::NotConnected => return Some(Progress::Waiting),
+            (Ok(None), Err(error)) if error.kind() == ErrorKind::NotConnected => {
+                return Some(Progress::Waiting);
+            }
             (Ok(Some(error)), _) | (Err(error), _) | (Ok(None), Err(error)) => error,
         };
         Some(Progress::Refused(error))
     }
 
     /// Bytes, then FIN, from the client to the application.
-    fn feed_application(&mut self, endpoint: &mut Endpoint<'_>, now: Instant, allowance: &mut usize) -> Progress {
+    fn feed_application(
+        &mut self,
+        endpoint: &mut Endpoint<'_>,
+        now: Instant,
+        allowance: &mut usize,
+    ) -> Progress {
         let mut turn = TURN.min(*allowance);
         while !self.client_done {
             let bytes = endpoint.readable();
@@ -142,7 +162,13 @@ impl Bridge {
     }
 
     /// Bytes, then FIN, from the application to the client. Never more is read than the endpoint takes.
-    fn feed_client(&mut self, endpoint: &mut Endpoint<'_>, now: Instant, scratch: &mut [u8], allowance: &mut usize) -> Progress {
+    fn feed_client(
+        &mut self,
+        endpoint: &mut Endpoint<'_>,
+        now: Instant,
+        scratch: &mut [u8],
+        allowance: &mut usize,
+    ) -> Progress {
         let mut turn = TURN.min(*allowance);
         while self.readable && !self.application_done {
             let room = endpoint.writable();
@@ -155,7 +181,9 @@ impl Bridge {
                 return Progress::More;
             }
             let space = room.min(turn).min(scratch.len());
-            let Some(scratch) = scratch.get_mut(..space) else { return Progress::Failed };
+            let Some(scratch) = scratch.get_mut(..space) else {
+                return Progress::Failed;
+            };
             match self.socket.read(scratch) {
                 Ok(0) => {
                     self.application_done = true;

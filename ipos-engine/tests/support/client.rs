@@ -98,13 +98,28 @@ impl Client {
     /// A client that is joined to the far ends of the servers' cords.
     pub fn new(lan: Vec<UnixDatagram>) -> Client {
         let outgoing = lan.iter().map(|_| VecDeque::new()).collect();
-        let mut card = Card { lan, incoming: VecDeque::new(), outgoing };
+        let mut card = Card {
+            lan,
+            incoming: VecDeque::new(),
+            outgoing,
+        };
         let config = Config::new(HardwareAddress::Ethernet(EthernetAddress(HARDWARE)));
         let mut interface = Interface::new(config, &mut card, Moment::ZERO);
-        interface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(IpAddress::Ipv4(ADDRESS), 24)).unwrap());
+        interface.update_ip_addrs(|addresses| {
+            addresses
+                .push(IpCidr::new(IpAddress::Ipv4(ADDRESS), 24))
+                .unwrap()
+        });
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket());
-        Client { card, interface, sockets, handle, port: 40_000, start: Instant::now() }
+        Client {
+            card,
+            interface,
+            sockets,
+            handle,
+            port: 40_000,
+            start: Instant::now(),
+        }
     }
 
     /// Begins a new connection to `server`; an old one is forgotten.
@@ -114,19 +129,27 @@ impl Client {
         self.port += 1;
         let endpoint = IpEndpoint::new(IpAddress::Ipv4(*server.ip()), server.port());
         let socket = self.sockets.get_mut::<Socket>(self.handle);
-        socket.connect(self.interface.context(), endpoint, self.port).unwrap();
+        socket
+            .connect(self.interface.context(), endpoint, self.port)
+            .unwrap();
     }
 
     /// Drives the station until `done` gives something.
     ///
     /// # Panics
     /// After a minute.
-    pub fn until<T>(&mut self, what: &str, mut done: impl FnMut(&mut Socket<'static>) -> Option<T>) -> T {
+    pub fn until<T>(
+        &mut self,
+        what: &str,
+        mut done: impl FnMut(&mut Socket<'static>) -> Option<T>,
+    ) -> T {
         let limit = Instant::now() + PATIENCE;
         loop {
             self.card.exchange();
             let moment = Moment::from_micros(self.start.elapsed().as_micros() as i64);
-            let _ = self.interface.poll(moment, &mut self.card, &mut self.sockets);
+            let _ = self
+                .interface
+                .poll(moment, &mut self.card, &mut self.sockets);
             if let Some(result) = done(self.sockets.get_mut::<Socket>(self.handle)) {
                 self.card.exchange();
                 return result;
@@ -170,7 +193,8 @@ impl Client {
         let mut bytes = Vec::new();
         self.until("receive", |socket| {
             take(socket, &mut bytes);
-            (!socket.may_recv() && !matches!(socket.state(), State::SynSent | State::SynReceived)).then_some(())
+            (!socket.may_recv() && !matches!(socket.state(), State::SynSent | State::SynReceived))
+                .then_some(())
         });
         bytes
     }
@@ -188,7 +212,10 @@ pub fn take(socket: &mut Socket<'_>, bytes: &mut Vec<u8>) {
 }
 
 fn socket() -> Socket<'static> {
-    let mut socket = Socket::new(SocketBuffer::new(vec![0; 64 * 1024]), SocketBuffer::new(vec![0; 64 * 1024]));
+    let mut socket = Socket::new(
+        SocketBuffer::new(vec![0; 64 * 1024]),
+        SocketBuffer::new(vec![0; 64 * 1024]),
+    );
     socket.set_nagle_enabled(false);
     socket
 }

@@ -19,7 +19,9 @@ pub fn cord() -> (UnixDatagram, UnixDatagram) {
     for end in [&near, &far] {
         end.set_nonblocking(true).unwrap();
         // Room for a few frames only.
-        socket2::SockRef::from(end).set_send_buffer_size(16 * 1024).unwrap();
+        socket2::SockRef::from(end)
+            .set_send_buffer_size(16 * 1024)
+            .unwrap();
     }
     (near, far)
 }
@@ -33,19 +35,34 @@ pub struct Cord {
     pub mtu: u16,
     hardware: [u8; 6],
     queue: VecDeque<Vec<u8>>,
+    /// The last flush could not hand over everything.
+    stuck: bool,
     buffer: Vec<u8>,
     statistics: Statistics,
 }
 
 impl Cord {
     pub fn new(socket: UnixDatagram, hardware: [u8; 6]) -> Cord {
-        Cord { socket, descriptor: true, mtu: MTU, hardware, queue: VecDeque::new(), buffer: vec![0; FRAME], statistics: Statistics::default() }
+        Cord {
+            socket,
+            descriptor: true,
+            mtu: MTU,
+            hardware,
+            queue: VecDeque::new(),
+            stuck: false,
+            buffer: vec![0; FRAME],
+            statistics: Statistics::default(),
+        }
     }
 }
 
 impl Backend for Cord {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { hardware_address: self.hardware, mtu: self.mtu, burst: 64 }
+        Capabilities {
+            hardware_address: self.hardware,
+            mtu: self.mtu,
+            burst: 64,
+        }
     }
 
     fn receive(&mut self, budget: usize, sink: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
@@ -62,7 +79,7 @@ impl Backend for Cord {
     }
 
     fn buffer(&mut self) -> Option<&mut [u8]> {
-        (self.queue.len() < QUEUE).then_some(&mut self.buffer[..])
+        (!self.stuck && self.queue.len() < QUEUE).then_some(&mut self.buffer[..])
     }
 
     fn commit(&mut self, len: usize) {
@@ -73,12 +90,16 @@ impl Backend for Cord {
         while let Some(frame) = self.queue.front() {
             match self.socket.send(frame) {
                 Ok(_) => self.statistics.transmitted += 1,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stuck = true;
+                    return Ok(());
+                }
                 // Nobody at the other end.
                 Err(_) => self.statistics.transmit_failed += 1,
             }
             self.queue.pop_front();
         }
+        self.stuck = false;
         Ok(())
     }
 

@@ -33,25 +33,51 @@ pub fn address(server: u8) -> SocketAddrV4 {
 pub fn config(server: u8) -> Config {
     let mut config = Config::new(
         format!("s{server}"),
-        PortA::new(MacAddr(hardware(0xa, server)), vec![*address(server).ip()], 24),
-        PortB::new(MacAddr(hardware(0xb, server)), Ipv4Addr::new(10, 88, 0, server)),
-        SynchPort::new(MacAddr(hardware(0xc, server)), Ipv4Addr::new(10, 99, 0, server)),
+        PortA::new(
+            MacAddr(hardware(0xa, server)),
+            vec![*address(server).ip()],
+            24,
+        ),
+        PortB::new(
+            MacAddr(hardware(0xb, server)),
+            Ipv4Addr::new(10, 88, 0, server),
+        ),
+        SynchPort::new(
+            MacAddr(hardware(0xc, server)),
+            Ipv4Addr::new(10, 99, 0, server),
+        ),
     );
-    let listen = Listen { address: address(server), protocol: Protocol::Tcp, service: "web".into() };
+    let listen = Listen {
+        address: address(server),
+        protocol: Protocol::Tcp,
+        service: "web".into(),
+    };
     config.listen.push(listen);
-    config.limits = Limits { endpoints: 8, ..Limits::default() };
+    config.limits = Limits {
+        endpoints: 8,
+        ..Limits::default()
+    };
     config
 }
 
 /// An engine on the near ends of three cords.
-pub fn engine(config: Config, ends: [UnixDatagram; 3], application: SocketAddr, options: Options) -> Engine {
+pub fn engine(
+    config: Config,
+    ends: [UnixDatagram; 3],
+    application: SocketAddr,
+    options: Options,
+) -> Engine {
     let ports = ports(&config, ends, |_| {});
     let device = Device::new(config, clock::now()).unwrap();
     Engine::new(device, ports, vec![application], options).unwrap()
 }
 
 /// Three cords, changed by `change`.
-pub fn ports(config: &Config, [a, b, synch]: [UnixDatagram; 3], change: impl Fn(&mut Cord)) -> Ports {
+pub fn ports(
+    config: &Config,
+    [a, b, synch]: [UnixDatagram; 3],
+    change: impl Fn(&mut Cord),
+) -> Ports {
     let port = |end, MacAddr(hardware)| {
         let mut cord = Cord::new(end, hardware);
         change(&mut cord);
@@ -85,7 +111,10 @@ impl Server {
             engine.run().unwrap();
             (engine.statistics(), engine.device().counters())
         });
-        Server { stop: start.recv().unwrap(), thread: Some(thread) }
+        Server {
+            stop: start.recv().unwrap(),
+            thread: Some(thread),
+        }
     }
 
     /// Stops the engine; what it did.

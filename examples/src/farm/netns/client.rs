@@ -17,7 +17,8 @@ use tokio::task::JoinSet;
 use crate::farm::{Exchange, FarmError, Interrupt, Plan};
 
 /// What the report calls it.
-pub(super) const NAME: &str = "built-in HTTP/1.1 client (hyper) on the kernel's TCP, a new connection for each request";
+pub(super) const NAME: &str =
+    "built-in HTTP/1.1 client (hyper) on the kernel's TCP, a new connection for each request";
 /// A request that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -30,15 +31,25 @@ pub(super) fn run(
     progress: &ProgressBar,
 ) -> Result<Vec<Exchange>, FarmError> {
     let failed = || FarmError::of::<std::io::Error>("clients");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed())?;
     let (requests, workers) = (plan.requests, plan.concurrency.min(plan.requests));
     let all = async {
         let mut set = JoinSet::new();
         for worker in 0..workers {
-            let (addresses, interrupt, progress) = (addresses.clone(), interrupt.clone(), progress.clone());
+            let (addresses, interrupt, progress) =
+                (addresses.clone(), interrupt.clone(), progress.clone());
             set.spawn(async move {
                 let mut exchanges = Vec::new();
-                for &address in addresses.iter().cycle().skip(worker).step_by(workers).take((requests - worker).div_ceil(workers)) {
+                for &address in addresses
+                    .iter()
+                    .cycle()
+                    .skip(worker)
+                    .step_by(workers)
+                    .take((requests - worker).div_ceil(workers))
+                {
                     if interrupt.is_set() {
                         break;
                     }
@@ -59,26 +70,44 @@ async fn exchange(address: SocketAddr) -> Exchange {
     let result = match tokio::time::timeout(PATIENCE, get(address)).await {
         Ok(Ok(server)) => Ok(server),
         Ok(Err(error)) => Err(format!("{address}: {}", chain(&*error))),
-        Err(_) => Err(format!("{address}: no answer within {} s", PATIENCE.as_secs())),
+        Err(_) => Err(format!(
+            "{address}: no answer within {} s",
+            PATIENCE.as_secs()
+        )),
     };
-    Exchange { latency: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX), result }
+    Exchange {
+        latency: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+        result,
+    }
 }
 
 /// `GET /`; the server that answered.
 async fn get(address: SocketAddr) -> Result<String, Box<dyn Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // Its errors come out of `send_request` too.
     tokio::spawn(connection);
-    let request = Request::get("/").header(HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let request = Request::get("/")
+        .header(HOST, address.to_string())
+        .body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     if response.status() != StatusCode::OK {
         return Err(format!("status {}", response.status()).into());
     }
-    let server = response.headers().get("x-server").ok_or("no X-Server in the response")?.to_str()?.to_owned();
+    let server = response
+        .headers()
+        .get("x-server")
+        .ok_or("no X-Server in the response")?
+        .to_str()?
+        .to_owned();
     let body = response.into_body().collect().await?.to_bytes();
     if body.strip_suffix(b"\n") != Some(server.as_bytes()) {
-        return Err(format!("X-Server says {server}, the body is {:?}", body.escape_ascii().to_string()).into());
+        return Err(format!(
+            "X-Server says {server}, the body is {:?}",
+            body.escape_ascii().to_string()
+        )
+        .into());
     }
     Ok(server)
 }

@@ -57,10 +57,20 @@ impl Running {
         let thread = {
             let (name, known) = (name.clone(), Arc::clone(&known));
             let requests = plan.requests;
-            server.namespace().spawn(&format!("device {name}"), move || run(config, requests, &known, &asked, &started))?
+            server
+                .namespace()
+                .spawn(&format!("device {name}"), move || {
+                    run(config, requests, &known, &asked, &started)
+                })?
         };
         match start.recv() {
-            Ok(stop) => Ok(Running { name, known, questions, stop, thread: Some(thread) }),
+            Ok(stop) => Ok(Running {
+                name,
+                known,
+                questions,
+                stop,
+                thread: Some(thread),
+            }),
             // The thread has ended: with an error, as it started no engine.
             Err(mpsc::RecvError) => Err(ended(part, thread)),
         }
@@ -79,7 +89,9 @@ impl Running {
     pub(super) fn report(&self) -> Result<DeviceReport, FarmError> {
         let (answer, answered) = channel();
         let part = format!("device of {}", self.name);
-        self.questions.send(answer).map_err(FarmError::of(part.clone()))?;
+        self.questions
+            .send(answer)
+            .map_err(FarmError::of(part.clone()))?;
         answered.recv_timeout(ANSWER).map_err(FarmError::of(part))
     }
 
@@ -88,7 +100,10 @@ impl Running {
         self.stop.stop();
         match self.thread.take().map(JoinHandle::join) {
             None | Some(Ok(Ok(()))) => Ok(()),
-            Some(Ok(Err(what))) => Err(FarmError::Failed { part: format!("device of {}", self.name), what }),
+            Some(Ok(Err(what))) => Err(FarmError::Failed {
+                part: format!("device of {}", self.name),
+                what,
+            }),
             Some(Err(panic)) => std::panic::resume_unwind(panic),
         }
     }
@@ -108,7 +123,10 @@ impl Drop for Running {
 /// Why a thread that should run has ended.
 fn ended(part: String, thread: JoinHandle<Result<(), String>>) -> FarmError {
     match thread.join() {
-        Ok(result) => FarmError::Failed { part, what: result.err().unwrap_or_else(|| "ended".to_owned()) },
+        Ok(result) => FarmError::Failed {
+            part,
+            what: result.err().unwrap_or_else(|| "ended".to_owned()),
+        },
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }
@@ -118,21 +136,32 @@ fn base(server: &Server) -> Config {
     let hardware = |lan| MacAddr(server.hardware_address(lan));
     let port_a = PortA::new(hardware(Lan::A), vec![server.address(Lan::A)], PREFIX);
     let port_b = PortB::new(hardware(Lan::B), server.address(Lan::B));
-    let synch = SynchPort::new(hardware(Lan::Synch), server.address(Lan::Synch)).with_interval(INTERVAL);
+    let synch =
+        SynchPort::new(hardware(Lan::Synch), server.address(Lan::Synch)).with_interval(INTERVAL);
     Config::new(server.name(), port_a, port_b, synch)
 }
 
 /// The thread: runs the engine, and answers questions between its steps. Of migrations, the first `measured` are measured.
-fn run(config: Config, measured: usize, known: &AtomicUsize, asked: &Receiver<Sender<DeviceReport>>, started: &Sender<Stop>) -> Result<(), String> {
+fn run(
+    config: Config,
+    measured: usize,
+    known: &AtomicUsize,
+    asked: &Receiver<Sender<DeviceReport>>,
+    started: &Sender<Stop>,
+) -> Result<(), String> {
     let open = |lan: Lan| -> Result<Box<dyn Backend>, String> {
         let port = PnetBackend::open(lan.interface(), PnetOptions::default());
         Ok(Box::new(port.map_err(|error| error.to_string())?))
     };
-    let ports = Ports { a: open(Lan::A)?, b: open(Lan::B)?, synch: open(Lan::Synch)? };
+    let ports = Ports {
+        a: open(Lan::A)?,
+        b: open(Lan::B)?,
+        synch: open(Lan::Synch)?,
+    };
     let name = config.name.clone();
     let device = Device::new(config, clock::now()).map_err(|error| error.to_string())?;
-    let mut engine =
-        Engine::new(device, ports, vec![web::ADDRESS], Options::default()).map_err(|error| error.to_string())?;
+    let mut engine = Engine::new(device, ports, vec![web::ADDRESS], Options::default())
+        .map_err(|error| error.to_string())?;
     let migrations = Rc::new(RefCell::new(Vec::new()));
     let times = Rc::clone(&migrations);
     engine.observe(Box::new(move |event| {
@@ -155,10 +184,18 @@ fn run(config: Config, measured: usize, known: &AtomicUsize, asked: &Receiver<Se
         }
         look = now + LOOK;
         let servers = engine.device().servers(now);
-        known.store(servers.iter().filter(|server| server.alive).count(), Ordering::Relaxed);
+        known.store(
+            servers.iter().filter(|server| server.alive).count(),
+            Ordering::Relaxed,
+        );
         for answer in asked.try_iter() {
             let counters = engine.device().counters();
-            let report = DeviceReport { name: name.clone(), counters, servers: servers.clone(), migrations: migrations.borrow().clone() };
+            let report = DeviceReport {
+                name: name.clone(),
+                counters,
+                servers: servers.clone(),
+                migrations: migrations.borrow().clone(),
+            };
             let _ = answer.send(report);
         }
     }

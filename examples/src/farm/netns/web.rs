@@ -18,7 +18,8 @@ use tokio::sync::oneshot;
 use crate::farm::FarmError;
 
 /// Where it listens.
-pub(super) const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+pub(super) const ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// Connections that wait to be accepted; more are reset by the kernel.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
 
@@ -33,9 +34,14 @@ impl Web {
     pub(super) fn start(namespace: &Namespace, name: &str) -> Result<Web, FarmError> {
         let part = format!("web server of {name}");
         let failed = || FarmError::of::<std::io::Error>(part.clone());
-        let listener = namespace.run(|| TcpListener::bind(ADDRESS))?.map_err(failed())?;
+        let listener = namespace
+            .run(|| TcpListener::bind(ADDRESS))?
+            .map_err(failed())?;
         listener.set_nonblocking(true).map_err(failed())?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed())?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed())?;
         let (end, ended) = oneshot::channel();
         let name = name.to_owned();
         let thread = namespace.spawn(&format!("web {name}"), move || {
@@ -43,7 +49,10 @@ impl Web {
                 tracing::error!(%error, "web server ended");
             }
         })?;
-        Ok(Web { end: Some(end), thread: Some(thread) })
+        Ok(Web {
+            end: Some(end),
+            thread: Some(thread),
+        })
     }
 }
 
@@ -59,7 +68,11 @@ impl Drop for Web {
 }
 
 /// Accepts until `ended`.
-async fn serve(listener: TcpListener, name: String, mut ended: oneshot::Receiver<()>) -> std::io::Result<()> {
+async fn serve(
+    listener: TcpListener,
+    name: String,
+    mut ended: oneshot::Receiver<()>,
+) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     loop {
         let accepted = tokio::select! {
@@ -81,7 +94,9 @@ async fn serve(listener: TcpListener, name: String, mut ended: oneshot::Receiver
                 let answer = answer(&request, &name);
                 async move { Ok::<_, Infallible>(answer) }
             });
-            let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let served = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
             if let Err(error) = served {
                 tracing::debug!(%error, "connection");
             }
@@ -95,11 +110,20 @@ type Answer = Response<Either<Full<Bytes>, Zeros>>;
 fn answer(request: &Request<Incoming>, name: &str) -> Answer {
     let (status, body) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/") => (StatusCode::OK, text(format!("{name}\n"))),
-        (&Method::GET, path) => match path.strip_prefix("/bytes/").and_then(|count| count.parse().ok()) {
+        (&Method::GET, path) => match path
+            .strip_prefix("/bytes/")
+            .and_then(|count| count.parse().ok())
+        {
             Some(left) => (StatusCode::OK, Either::Right(Zeros { left })),
-            None => (StatusCode::NOT_FOUND, text(format!("there are / and /bytes/N, not {path}\n"))),
+            None => (
+                StatusCode::NOT_FOUND,
+                text(format!("there are / and /bytes/N, not {path}\n")),
+            ),
         },
-        (method, _) => (StatusCode::METHOD_NOT_ALLOWED, text(format!("GET is possible, not {method}\n"))),
+        (method, _) => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            text(format!("GET is possible, not {method}\n")),
+        ),
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -124,10 +148,20 @@ impl Body for Zeros {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(CHUNK.len());
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let count = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(CHUNK.len());
         self.left -= count as u64;
-        Poll::Ready(CHUNK.get(..count).filter(|chunk| !chunk.is_empty()).map(|chunk| Ok(Frame::data(Bytes::from_static(chunk)))))
+        Poll::Ready(
+            CHUNK
+                .get(..count)
+                .filter(|chunk| !chunk.is_empty())
+                .map(|chunk| Ok(Frame::data(Bytes::from_static(chunk)))),
+        )
     }
 
     fn size_hint(&self) -> SizeHint {
