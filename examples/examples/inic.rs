@@ -18,7 +18,7 @@ use ipos_examples::program;
 /// The ipOS device for one real server: answers clients on Port A, moves their connections to the
 /// server that should have them, and serves those that come here from the application on this host.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "inic", version)]
 struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]

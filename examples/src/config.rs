@@ -69,7 +69,7 @@ pub struct FileConfig {
 }
 
 /// What a configuration file does not say.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Start {
     /// Seed of the generator, unless the file has one.
     pub seed: u64,
@@ -88,6 +88,14 @@ pub struct Interfaces {
     pub b: Capabilities,
     /// The Synch Port.
     pub synch: Capabilities,
+}
+
+impl Interfaces {
+    /// Three that carry what Ethernet always carries.
+    const ETHERNET: Interfaces = {
+        let port = Capabilities { hardware_address: [2, 0, 0, 0, 0, 0], mtu: 1500, burst: 1 };
+        Interfaces { a: port, b: port, synch: port }
+    };
 }
 
 #[derive(Debug, Deserialize)]
@@ -173,6 +181,7 @@ struct LimitsSection {
     forward: Option<usize>,
     servers: Option<usize>,
     neighbours: Option<usize>,
+    buffers: Option<usize>,
     outbox: Option<usize>,
     request: Option<usize>,
     request_deadline_ms: Option<u64>,
@@ -187,13 +196,14 @@ impl LimitsSection {
     fn bounds<'a>(
         &self,
         limits: &'a mut Limits,
-    ) -> [(&'static str, Option<usize>, &'a mut usize); 8] {
+    ) -> [(&'static str, Option<usize>, &'a mut usize); 9] {
         [
             ("temporary", self.temporary, &mut limits.temporary),
             ("endpoints", self.endpoints, &mut limits.endpoints),
             ("forward", self.forward, &mut limits.forward),
             ("servers", self.servers, &mut limits.servers),
             ("neighbours", self.neighbours, &mut limits.neighbours),
+            ("buffers", self.buffers, &mut limits.buffers),
             ("outbox", self.outbox, &mut limits.outbox),
             ("request", self.request, &mut limits.request),
             (
@@ -286,6 +296,8 @@ impl FileConfig {
             sections,
         };
         check::check(&config.sections).map_err(|fault| config.place(fault))?;
+        // What only the device knows of; the interfaces are looked at when they are opened.
+        config.device(Interfaces::ETHERNET, Start::default())?;
         Ok(config)
     }
 
@@ -327,7 +339,7 @@ impl FileConfig {
     /// The device's configuration.
     ///
     /// # Errors
-    /// A policy that this version does not have.
+    /// A value that the device refuses: the interfaces' MTU may be too small.
     pub fn device(&self, interfaces: Interfaces, start: Start) -> Result<Config, FileError> {
         let Sections {
             name,
@@ -368,6 +380,7 @@ impl FileConfig {
         config.seed = balance.seed.unwrap_or(start.seed);
         config.isn_key = start.isn_key;
         config.incarnation = start.incarnation;
+        config.validate().map_err(|error| self.error(error.field, error.problem))?;
         Ok(config)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipos_balance::PolicyKind;
 use ipos_core::config::{Listen, PortA, PortB, SynchPort};
 use ipos_core::{Config, ConfigError, Instant, Load, Port};
-use ipos_proto::Protocol;
+use ipos_proto::{ETHERTYPE, Protocol};
 use rand_core::Rng;
 use thiserror::Error;
 
@@ -42,14 +42,19 @@ pub struct FarmBuilder {
     check_owner: bool,
 }
 
+/// Changes the configuration of a server.
+type Configure = Box<dyn FnMut(usize, &mut Config) + Send>;
+/// Makes the application of a server.
+type Applications = Box<dyn FnMut(usize) -> Box<dyn Application> + Send>;
+
 /// What is needed to start a server, the first time and again.
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) servers: usize,
     policy: PolicyKind,
     service: RangeInclusive<Duration>,
-    configure: Option<Box<dyn FnMut(usize, &mut Config) + Send>>,
-    application: Option<Box<dyn FnMut(usize) -> Box<dyn Application> + Send>>,
+    configure: Option<Configure>,
+    application: Option<Applications>,
     load: Arc<dyn Fn(usize, Instant, u32) -> Load + Send + Sync>,
     mtu: [u16; 3],
 }
@@ -63,6 +68,9 @@ pub enum FarmError {
     /// None, or more than there are addresses for.
     #[error("a farm has 1 to {MAX_CLIENTS} client hosts, not {0}")]
     Clients(usize),
+    /// A server was named that the farm does not have.
+    #[error("the farm has no server number {0}")]
+    NoServer(usize),
     /// Clients that would do nothing.
     #[error("a client host does at least one job at a time")]
     Concurrency,
@@ -196,7 +204,7 @@ impl FarmBuilder {
         self
     }
 
-    /// Changes the configuration of server number `n`, at every start of it.
+    /// Changes the configuration of server number `n`, at every start of it. Its addresses are to stay.
     pub fn configure(
         mut self,
         configure: impl FnMut(usize, &mut Config) + Send + 'static,
@@ -244,8 +252,10 @@ impl FarmBuilder {
         self.plan.mtu = self.lans.map(|lan| lan.mtu);
         let mut network = Network::new(self.plan.seed, &self.lans);
         let mut sites = Vec::new();
+        let mut ethertype = ETHERTYPE;
         for index in 0..self.plan.servers {
             let server = self.plan.start(index, 1, Instant::ZERO)?;
+            ethertype = server.device().config().port_b.ethertype;
             let node = network.add_node(Host::Server(Box::new(server)), &PORTS.map(LanId::from));
             sites.push(Site::new(node));
         }
@@ -254,11 +264,8 @@ impl FarmBuilder {
         }
         let owner = self.check_owner.then(|| {
             let nodes = sites.iter().map(Site::node);
-            Arc::new(Mutex::new(OneOwner::new(
-                Port::A.into(),
-                Port::B.into(),
-                nodes,
-            )))
+            let check = OneOwner::new(Port::A.into(), Port::B.into(), nodes);
+            Arc::new(Mutex::new(check.with_ethertype(ethertype)))
         });
         if let Some(owner) = &owner {
             network.observe(Box::new(owner.clone()));

@@ -245,11 +245,11 @@ impl Farm {
     /// Starts a server that was killed, with empty tables and the next incarnation.
     ///
     /// # Errors
-    /// The device refuses its configuration, as changed by [`FarmBuilder::configure`].
+    /// There is no such server, or the device refuses its configuration, as changed by [`FarmBuilder::configure`].
     pub fn restart(&mut self, index: usize) -> Result<(), FarmError> {
         let now = self.now();
         let Some(site) = self.sites.get_mut(index) else {
-            return Err(FarmError::Servers(index));
+            return Err(FarmError::NoServer(index));
         };
         if !matches!(self.network.node(site.node), Some(Host::Down)) {
             return Ok(());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipos_balance::PolicyKind;
 use ipos_core::{DropReason, Instant, Port};
-use ipos_proto::{Ethernet, MacAddr};
+use ipos_proto::{ETHERTYPE_EXPERIMENTAL, Ethernet, MacAddr};
 use ipos_sim::addresses::ServerAddresses;
 use ipos_sim::{
     Capture, Farm, FarmBuilder, Http, Impairments, Job, LanConfig, Node, Outbox, Outcome, Request,
@@ -48,6 +48,14 @@ fn run(farm: &mut Farm) -> Outcome {
         farm.seed(),
         farm.violations()
     );
+    for port in Port::ALL {
+        let seen = farm.lan(port).unwrap().statistics();
+        assert_eq!(
+            (seen.oversized, seen.overflowed),
+            (0, 0),
+            "LAN of port {port:?}"
+        );
+    }
     outcome
 }
 
@@ -472,4 +480,48 @@ fn rubbish_on_every_lan_harms_nobody() {
         assert!(dropped >= 25_000, "s{}: {dropped}", index + 1);
         assert_eq!(farm.device(index).unwrap().servers(farm.now()).len(), 3);
     }
+}
+
+#[test]
+fn segments_fit_the_mtu_of_both_lans() {
+    for (a, b) in [
+        (9_000, 9_000),
+        (1_500, 9_000),
+        (9_000, 1_500),
+        (1_500, 1_400),
+        (600, 1_500),
+    ] {
+        let lan = |mtu| LanConfig {
+            mtu,
+            ..LanConfig::default()
+        };
+        let builder = Farm::builder().requests(60).response(50_000);
+        run(&mut builder
+            .lan(Port::A, lan(a))
+            .lan(Port::B, lan(b))
+            .build()
+            .unwrap());
+    }
+}
+
+#[test]
+fn the_other_ethernet_type_works_too() {
+    let builder = Farm::builder().requests(60);
+    let mut farm = builder
+        .configure(|_, config| config.port_b.ethertype = ETHERTYPE_EXPERIMENTAL)
+        .build()
+        .unwrap();
+    let outcome = run(&mut farm);
+    assert!(
+        outcome.servers.iter().all(|server| server.migrated_in > 0),
+        "{outcome}"
+    );
+}
+
+/// A campaign spreads farms over threads.
+#[test]
+fn a_farm_may_go_to_another_thread() {
+    let mut farm = Farm::builder().requests(20).build().unwrap();
+    let outcome = std::thread::spawn(move || farm.run()).join().unwrap();
+    assert_eq!(outcome, Farm::builder().requests(20).build().unwrap().run());
 }

@@ -1,0 +1,312 @@
+//! Three unmodified nginx behind three `inic` processes, an unmodified client: `curl`. Needs the
+//! right to make network namespaces, nginx and curl; says so and does nothing without.
+
+#![allow(missing_docs, reason = "a test")]
+
+mod site;
+mod traffic;
+
+use std::fs;
+use std::net::SocketAddrV4;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use ipos_lab::{Farm, FarmPlan, Lan, Server};
+use ipos_proto::MacAddr;
+use nix::sys::signal::Signal;
+use sha2::{Digest, Sha256};
+use site::{Site, curl, output, wait_until};
+
+/// The port that the proof's client uses.
+const CLIENT_PORT: u16 = 45_000;
+/// A user without any privilege: nobody.
+const NOBODY: u32 = 65_534;
+
+/// Whether what the tests need is here.
+fn available(test: &str) -> bool {
+    for (program, version) in [("nginx", "-v"), ("curl", "--version")] {
+        let found = Command::new(program)
+            .arg(version)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if found.is_err() {
+            eprintln!("{test}: skipped: there is no {program}: apt-get install nginx-light curl");
+            return false;
+        }
+    }
+    ipos_lab::available(test)
+}
+
+/// Bytes that do not repeat.
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let words = std::iter::repeat_with(|| {
+        // Knuth's MMIX generator.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32) as u32
+    });
+    words.take(len / 4).flat_map(u32::to_le_bytes).collect()
+}
+
+fn url(server: &Server, path: &str) -> String {
+    format!("http://{}{path}", server.address(Lan::A))
+}
+
+/// Tries until the request is answered by another server than the first; which one, and how many tries it took.
+fn migrated<'a>(
+    sites: &'a [Site<'a>],
+    mut request: impl FnMut(u16) -> String,
+) -> (&'a Site<'a>, u16) {
+    for attempt in 0..10 {
+        let name = request(attempt);
+        let site = sites
+            .iter()
+            .find(|site| site.server.name() == name)
+            .unwrap_or_else(|| panic!("answered by {name:?}"));
+        if site.server.name() != sites[0].server.name() {
+            return (site, attempt);
+        }
+    }
+    panic!("none of 10 connections moved");
+}
+
+#[test]
+fn nginx_behind_inic() {
+    if !available("nginx_behind_inic") {
+        return;
+    }
+    let root = site::directory();
+    let big = noise(100_000_000, 1);
+    let big_file = root.path().join("big.bin");
+    fs::write(&big_file, &big).unwrap();
+    let farm = Farm::build(FarmPlan::default()).unwrap();
+    let mut sites: Vec<Site> = farm
+        .servers()
+        .iter()
+        .map(|server| Site::start(server, root.path(), &big_file))
+        .collect();
+    wait_until("the servers see each other", || {
+        sites.iter().all(|site| site.logged("server up") == 2)
+    });
+
+    packets_go_where_they_should(&farm, &sites, root.path());
+    transfers_are_whole(&farm, &sites, &big, root.path());
+    a_dead_server_is_not_selected(&farm, &mut sites);
+
+    for site in &mut sites {
+        assert_eq!(site.end_inic(Signal::SIGTERM).code(), Some(0));
+        assert_eq!(site.logged("left the farm"), 1);
+        assert_eq!(site.logged("panicked"), 0);
+    }
+}
+
+/// A request to server 1 is answered by another server, from that server's interface with server 1's
+/// address; what the client sends goes there byte for byte.
+fn packets_go_where_they_should(farm: &Farm, sites: &[Site], directory: &Path) {
+    let first = &farm.servers()[0];
+    let lan_a = farm.capture(Lan::A, directory.join("lan-a.pcap")).unwrap();
+    let lan_b = farm.capture(Lan::B, directory.join("lan-b.pcap")).unwrap();
+    let (site, attempt) = migrated(sites, |attempt| {
+        let port = (CLIENT_PORT + attempt).to_string();
+        curl(farm.client(), &["--local-port", &port, &url(first, "/")])
+    });
+    let (lan_a, lan_b) = (lan_a.stop().unwrap(), lan_b.stop().unwrap());
+    assert_eq!((lan_a.lost, lan_b.lost), (0, 0));
+    let client = SocketAddrV4::new(Lan::A.address(Farm::CLIENT), CLIENT_PORT + attempt);
+    let service = SocketAddrV4::new(first.address(Lan::A), 80);
+    let hardware = |server: &Server, lan| MacAddr(server.hardware_address(lan));
+
+    let seen = traffic::segments(&lan_a.read().unwrap());
+    let responses = seen
+        .iter()
+        .filter(|segment| segment.destination == client && segment.payload > 0);
+    let senders: Vec<_> = responses
+        .map(|segment| (segment.source, segment.from))
+        .collect();
+    assert!(!senders.is_empty());
+    let expected = (service, hardware(site.server, Lan::A));
+    assert!(
+        senders.iter().all(|&sender| sender == expected),
+        "{senders:?} instead of {expected:?}"
+    );
+    // The first answer to the client, the SYN-ACK, was server 1's.
+    let answer = seen
+        .iter()
+        .find(|segment| segment.destination == client)
+        .unwrap();
+    assert_eq!(
+        (answer.source, answer.from),
+        (service, hardware(first, Lan::A))
+    );
+
+    let sent: Vec<_> = seen
+        .iter()
+        .filter(|segment| segment.source == client)
+        .collect();
+    let forwarded = traffic::forwarded(&lan_b.read().unwrap(), client);
+    assert!(!forwarded.is_empty());
+    for packet in &forwarded {
+        assert_eq!(
+            (packet.from, packet.to),
+            (hardware(first, Lan::B), hardware(site.server, Lan::B))
+        );
+        assert_eq!(packet.destination, site.server.address(Lan::B));
+        assert!(
+            sent.iter().any(|segment| segment.packet == packet.packet),
+            "a packet that the client did not send"
+        );
+    }
+    // Whatever carries data went there: the request did not stay with server 1.
+    for segment in sent.iter().filter(|segment| segment.payload > 0) {
+        assert!(
+            forwarded
+                .iter()
+                .any(|packet| packet.packet == segment.packet),
+            "a packet of the request is missing"
+        );
+    }
+}
+
+/// 100 MB down and 10 MB up over connections that have moved.
+fn transfers_are_whole(farm: &Farm, sites: &[Site], big: &[u8], directory: &Path) {
+    let first = &farm.servers()[0];
+    let down = directory.join("down.bin");
+    let down = down.to_str().unwrap();
+    migrated(sites, |_| {
+        curl(
+            farm.client(),
+            &[
+                "-o",
+                down,
+                "-w",
+                "%header{x-server}",
+                &url(first, "/big.bin"),
+            ],
+        )
+    });
+    assert_eq!(Sha256::digest(fs::read(down).unwrap()), Sha256::digest(big));
+
+    let up = noise(10_000_000, 2);
+    let file = directory.join("up.bin");
+    fs::write(&file, &up).unwrap();
+    let file = file.to_str().unwrap();
+    let (site, attempt) = migrated(sites, |attempt| {
+        let target = url(first, &format!("/upload/{attempt}.bin"));
+        curl(
+            farm.client(),
+            &[
+                "-T",
+                file,
+                "-o",
+                "/dev/null",
+                "-w",
+                "%header{x-server}",
+                &target,
+            ],
+        )
+    });
+    assert_eq!(
+        Sha256::digest(site.uploaded(&format!("{attempt}.bin"))),
+        Sha256::digest(&up)
+    );
+}
+
+/// A server that was killed gets nothing once it has been silent, and gets its share again after its return.
+fn a_dead_server_is_not_selected(farm: &Farm, sites: &mut [Site]) {
+    let first = &farm.servers()[0];
+    sites[1].end_inic(Signal::SIGKILL);
+    for site in [0, 2] {
+        wait_until("silence is noticed", || {
+            sites[site].logged("server down") == 1
+        });
+    }
+    let answers: Vec<_> = (0..9)
+        .map(|_| curl(farm.client(), &[&url(first, "/")]))
+        .collect();
+    assert!(
+        answers.iter().all(|name| name == "s1" || name == "s3"),
+        "{answers:?}"
+    );
+
+    sites[1].start_inic();
+    wait_until("it is back", || {
+        sites[0].logged("server up") == 3 && sites[1].logged("server up") == 4
+    });
+    wait_until("it is selected", || {
+        curl(farm.client(), &[&url(first, "/")]) == "s2"
+    });
+}
+
+#[test]
+fn bad_input_is_one_line() {
+    if !available("bad_input_is_one_line") {
+        return;
+    }
+    let root = site::directory();
+    let farm = Farm::build(FarmPlan {
+        servers: 1,
+        ..FarmPlan::default()
+    })
+    .unwrap();
+    let server = &farm.servers()[0];
+    // Where nobody may run it.
+    let program = root.path().join("inic");
+    fs::copy(site::inic(), &program).unwrap();
+    let file = root.path().join("inic.toml");
+    let good = site::configuration(server);
+    let run = |text: &str, user: Option<u32>| -> Output {
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(&program);
+        command.arg("--config").arg(&file);
+        if let Some(user) = user {
+            command.uid(user).gid(user);
+        }
+        output(server.namespace(), &mut command)
+    };
+    let refused = |output: Output, expected: &str| {
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        let expected = format!("{}: {expected}", file.display());
+        assert!(
+            error.starts_with(&expected),
+            "{error} instead of {expected}"
+        );
+    };
+    refused(
+        run(&good.replace("prefix", "prefixx"), None),
+        "port_a.prefixx: unknown field",
+    );
+    refused(
+        run(&good.replace("round-robin", "maglev"), None),
+        "balance.policy: not supported yet",
+    );
+    refused(
+        run(&good.replace("\"b0\"", "\"b7\""), None),
+        "port_b.interface: there is no interface b7",
+    );
+    if farm
+        .client()
+        .run(|| {
+            Command::new("true")
+                .uid(NOBODY)
+                .gid(NOBODY)
+                .status()
+                .is_ok()
+        })
+        .unwrap()
+    {
+        refused(
+            run(&good, Some(NOBODY)),
+            "port_a.interface: opening interface a0 needs CAP_NET_RAW",
+        );
+    } else {
+        eprintln!(
+            "bad_input_is_one_line: without privilege: skipped: this user namespace has one user only"
+        );
+    }
+}
