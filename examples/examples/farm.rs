@@ -133,7 +133,7 @@ fn choose(arguments: &Arguments) -> Result<bool, FarmError> {
         }
         Fabric::Netns => possible().map(|()| true).map_err(|reason| FarmError::Input(format!("--fabric netns: {reason}"))),
         Fabric::Sim => Ok(false),
-        Fabric::Auto if impaired && !arguments.hold => {
+        Fabric::Auto if impaired => {
             eprintln!("fabric: sim, for --loss, --reorder and --duplicate");
             Ok(false)
         }

@@ -4,6 +4,7 @@
 //! cargo run --release --example inic -- --config inic.toml [--check]
 //! ```
 
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -79,16 +80,29 @@ fn start(file: &FileConfig) -> Result<Engine, StartError> {
         b: ports.b.capabilities(),
         synch: ports.synch.capabilities(),
     };
+    warn_of_the_kernel(&file.addresses());
     let moment = moment().map_err(StartError::System)?;
     let config = file.device(interfaces, moment).map_err(StartError::Input)?;
     let device = Device::new(config, clock::now())
-        .map_err(|error| StartError::Input(file.error("", error)))?;
+        .map_err(|error| StartError::Input(file.error(error.field, error.problem)))?;
     let options = Options {
         interface: Some(a.to_owned()),
         ..Options::default()
     };
     Engine::new(device, ports, file.applications(), options)
         .map_err(|error| StartError::System(error.into()))
+}
+
+/// Where the kernel has an address of the device, it answers clients too, with RST.
+fn warn_of_the_kernel(addresses: &[Ipv4Addr]) {
+    for address in addresses {
+        if UdpSocket::bind((*address, 0)).is_ok() {
+            tracing::warn!(
+                "{address} belongs to this host's kernel, which would reset the device's connections: \
+                 take it from its interface with `ip address del`"
+            );
+        }
+    }
 }
 
 /// What the file does not say: secrets from the operating system's generator, the incarnation from the wall clock.

@@ -93,8 +93,16 @@ pub struct Interfaces {
 impl Interfaces {
     /// Three that carry what Ethernet always carries.
     const ETHERNET: Interfaces = {
-        let port = Capabilities { hardware_address: [2, 0, 0, 0, 0, 0], mtu: 1500, burst: 1 };
-        Interfaces { a: port, b: port, synch: port }
+        let port = Capabilities {
+            hardware_address: [2, 0, 0, 0, 0, 0],
+            mtu: 1500,
+            burst: 1,
+        };
+        Interfaces {
+            a: port,
+            b: port,
+            synch: port,
+        }
     };
 }
 
@@ -327,6 +335,11 @@ impl FileConfig {
         [&port_a.interface, &port_b.interface, &synch.interface]
     }
 
+    /// The device's addresses on Port A.
+    pub fn addresses(&self) -> Vec<Ipv4Addr> {
+        self.sections.port_a.addresses.clone()
+    }
+
     /// The applications' addresses, in the order of the listening sockets.
     pub fn applications(&self) -> Vec<SocketAddr> {
         self.sections
@@ -380,7 +393,9 @@ impl FileConfig {
         config.seed = balance.seed.unwrap_or(start.seed);
         config.isn_key = start.isn_key;
         config.incarnation = start.incarnation;
-        config.validate().map_err(|error| self.error(error.field, error.problem))?;
+        config
+            .validate()
+            .map_err(|error| self.error(error.field, error.problem))?;
         Ok(config)
     }
 }

@@ -131,8 +131,14 @@ pub enum Unmatched {
 pub struct Limits {
     /// Records in the temporary table. Full: new SYNs are dropped.
     pub temporary: usize,
-    /// Records in local and forward-connect together. Full: new connections are refused.
+    /// Established connections: local and forward-connect together, without those in TIME-WAIT. Full: new connections are refused.
     pub endpoints: usize,
+    /// Connections in TIME-WAIT. Full: the oldest ends.
+    pub time_wait: usize,
+    /// Ended connections of other servers that late frames must not bring back. Full: a further one leaves no trace.
+    pub tombstones: usize,
+    /// How long they are remembered.
+    pub tombstone: Duration,
     /// Records in the forward table. Full: requests are served here.
     pub forward: usize,
     /// Known servers. Full: messages of unknown ones are dropped.
@@ -444,6 +450,9 @@ impl Default for Limits {
         Limits {
             temporary: 16_384,
             endpoints: 65_536,
+            time_wait: 65_536,
+            tombstones: 65_536,
+            tombstone: Duration::from_secs(60),
             forward: 1_048_576,
             servers: 256,
             neighbours: 4_096,

@@ -11,7 +11,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::flow::Flow;
-use crate::handover::{Forwarding, Installed, Pending};
+use crate::handover::{Forwarding, Installed, Pending, Tombstone};
 use crate::time::Instant;
 use crate::timer_queue::TimerQueue;
 
@@ -26,10 +26,18 @@ pub(crate) enum Record {
     ForwardConnect(Box<Installed>),
     /// Endpoint migrated away.
     Forward(Forwarding),
+    /// Endpoint that was migrated to this server, and has ended.
+    Tombstone(Tombstone),
 }
 
-/// The four tables' names, in the order of their counts.
-pub(crate) const TABLES: [&str; 4] = ["temporary", "local", "forward-connect", "forward"];
+/// The tables' names, in the order of their counts.
+pub(crate) const TABLES: [&str; 5] = [
+    "temporary",
+    "local",
+    "forward-connect",
+    "forward",
+    "tombstones",
+];
 
 impl Record {
     fn table(&self) -> usize {
@@ -38,6 +46,7 @@ impl Record {
             Record::Local(_) => 1,
             Record::ForwardConnect(_) => 2,
             Record::Forward(_) => 3,
+            Record::Tombstone(_) => 4,
         }
     }
 
@@ -47,7 +56,7 @@ impl Record {
             Record::Temporary(pending) => Some(pending.endpoint),
             Record::Local(endpoint) => Some(*endpoint),
             Record::ForwardConnect(installed) => Some(installed.endpoint),
-            Record::Forward(_) => None,
+            Record::Forward(_) | Record::Tombstone(_) => None,
         }
     }
 }
@@ -65,7 +74,7 @@ pub(crate) struct FlowTable {
     index: HashTable<u32>,
     entries: Slab<Entry>,
     hasher: FixedState,
-    counts: [usize; 4],
+    counts: [usize; TABLES.len()],
     timers: TimerQueue,
 }
 
@@ -76,13 +85,13 @@ impl FlowTable {
             index: HashTable::new(),
             entries: Slab::new(),
             hasher: FixedState::with_seed(seed),
-            counts: [0; 4],
+            counts: [0; TABLES.len()],
             timers: TimerQueue::default(),
         }
     }
 
     /// Records in the tables, in the order of [`TABLES`].
-    pub(crate) fn counts(&self) -> [usize; 4] {
+    pub(crate) fn counts(&self) -> [usize; TABLES.len()] {
         self.counts
     }
 
@@ -97,6 +106,10 @@ impl FlowTable {
 
     pub(crate) fn forward(&self) -> usize {
         self.counts[3]
+    }
+
+    pub(crate) fn tombstones(&self) -> usize {
+        self.counts[4]
     }
 
     /// A flow's place.

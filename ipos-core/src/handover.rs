@@ -128,6 +128,13 @@ pub(crate) struct Installed {
     pub(crate) cover: Option<SeqNum>,
 }
 
+/// What is left of a connection that has ended at its owner: late frames do not bring it back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tombstone {
+    /// Tells the connection from a later one between the same ports.
+    pub(crate) iss: SeqNum,
+}
+
 /// A forward record: 0x02 frames of the flow begin with these headers.
 #[derive(Debug)]
 pub(crate) struct Forwarding {

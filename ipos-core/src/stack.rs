@@ -38,6 +38,8 @@ pub(crate) struct Slot {
     scheduled: Option<Instant>,
     /// Bytes of memory that its buffers hold.
     held: usize,
+    /// In the queue of those in TIME-WAIT.
+    waits: bool,
 }
 
 /// All endpoints.
@@ -52,8 +54,13 @@ pub(crate) struct Stack {
     /// Bytes that all buffers hold, and may hold.
     held: usize,
     bound: usize,
+    /// Endpoints in TIME-WAIT, the oldest first; some may be gone.
+    waiting: VecDeque<(u32, u32)>,
+    waits: usize,
 }
 
+/// How many more places than endpoints the queue of those in TIME-WAIT may have, besides twice as many.
+const WAITING_SLACK: usize = 64;
 /// RFC 6528: one tick every 4 µs.
 const ISN_TICK_MICROS: u64 = 4;
 
@@ -68,6 +75,8 @@ impl Stack {
             isn_key,
             held: 0,
             bound,
+            waiting: VecDeque::new(),
+            waits: 0,
         }
     }
 
@@ -113,6 +122,7 @@ impl Stack {
             told_writable: true,
             scheduled: None,
             held: 0,
+            waits: false,
         };
         self.slots.insert(slot) as u32
     }
@@ -142,6 +152,7 @@ impl Stack {
     pub(crate) fn remove(&mut self, index: u32) -> Option<Slot> {
         let mut slot = self.slots.try_remove(index as usize)?;
         self.held -= slot.held;
+        self.waits -= usize::from(slot.waits);
         self.timers.schedule(index, &mut slot.scheduled, None);
         Some(slot)
     }
@@ -219,6 +230,11 @@ impl Stack {
             let held = slot.tcp.memory();
             self.held = self.held - slot.held + held;
             slot.held = held;
+            if !slot.waits && slot.tcp.state() == State::TimeWait {
+                slot.waits = true;
+                self.waits += 1;
+                self.waiting.push_back((index, slot.generation));
+            }
             let at = if slot.muted { None } else { slot.tcp.timeout() };
             self.timers.schedule_lazily(index, &mut slot.scheduled, at);
         }
@@ -235,6 +251,33 @@ impl Stack {
                 return Some(index);
             }
         }
+    }
+
+    /// Endpoints in TIME-WAIT.
+    pub(crate) fn time_wait(&self) -> usize {
+        self.waits
+    }
+
+    /// Closes the oldest endpoint in TIME-WAIT while there are more than `bound`.
+    pub(crate) fn evicted(&mut self, bound: usize) -> Option<u32> {
+        if self.waiting.len() > 2 * self.waits + WAITING_SLACK {
+            let slots = &self.slots;
+            self.waiting.retain(|&(index, generation)| {
+                slots
+                    .get(index as usize)
+                    .is_some_and(|slot| slot.generation == generation)
+            });
+        }
+        while self.waits > bound {
+            let (index, generation) = self.waiting.pop_front()?;
+            if let Some(slot) = self.slots.get_mut(index as usize)
+                && slot.generation == generation
+            {
+                slot.tcp.end();
+                return Some(index);
+            }
+        }
+        None
     }
 
     /// Gives the endpoint to the application: what has come already is announced.

@@ -32,7 +32,7 @@ fn a_migrated_connection_is_answered_by_the_second_server_under_the_first_ones_a
     let request = client.frame("PA", &[], REQUEST);
     farm.inject(&client, &request);
     farm.pump();
-    assert_eq!(farm.types(), [1, 3, 2]);
+    assert_eq!(farm.types(), [1, 3, 2, 3]);
     assert_eq!(
         farm.packets(),
         [&request[14..]],
@@ -86,7 +86,7 @@ fn a_migrated_connection_is_answered_by_the_second_server_under_the_first_ones_a
     farm.close(bound);
     client.ack += 1;
     farm.send(&client, "A", &[]);
-    assert_eq!(farm.types()[3..], [2, 2, 0x10]);
+    assert_eq!(farm.types()[4..], [2, 2, 0x10]);
     assert_eq!(
         (farm.table(0, "forward"), farm.table(1, "forward-connect")),
         (0, 0)

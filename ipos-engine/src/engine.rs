@@ -423,6 +423,7 @@ impl Engine {
         }
         self.housekeeping = now;
         self.host.sweep(&mut self.device, now);
+        self.ports.iter_mut().for_each(PortState::look_at_losses);
         let checksums = self
             .device
             .counters()

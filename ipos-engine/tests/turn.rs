@@ -4,14 +4,15 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use ipos_core::{Device, Port};
+use ipos_core::{Device, DropReason, Port};
 use ipos_engine::{Engine, EngineError, Options, clock};
 use support::client::Client;
 use support::cord::cord;
-use support::{Server, address, config, engine, ports};
+use support::{Server, address, config, engine, hardware, ports};
 
 fn nobody() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 9))
@@ -70,6 +71,70 @@ fn ports_without_a_descriptor_are_asked() {
     client.send(b"hello");
     assert_eq!(client.receive_all(), b"bye");
     client.join(served);
+}
+
+/// A TCP segment from the client to server 1, with a wrong checksum.
+fn corrupt() -> Vec<u8> {
+    let mut ip = vec![
+        0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 77, 0, 200, 10, 77, 0, 1,
+    ];
+    let checksum = ipos_proto::internet_checksum(&ip);
+    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    let mut frame = [hardware(0xa, 1), hardware(0xa, 0)].concat();
+    frame.extend_from_slice(&[0x08, 0x00]);
+    frame.extend_from_slice(&ip);
+    // Ports 40000 and 80, SYN, and a checksum that nobody computed.
+    frame.extend_from_slice(&[
+        0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0xba, 0xad, 0, 0,
+    ]);
+    frame
+}
+
+/// Gathers a log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn many_bad_checksums_give_one_advice() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .finish();
+    let ((a, far_a), (b, _far_b), (synch, _far_synch)) = (cord(), cord(), cord());
+    let mut engine = engine(config(1), [a, b, synch], nobody(), Options::default());
+    tracing::subscriber::with_default(subscriber, || {
+        let lost = |engine: &Engine| {
+            engine
+                .device()
+                .counters()
+                .dropped(DropReason::TransportChecksum)
+        };
+        let said = || String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        while lost(&engine) < 19 {
+            far_a.send(&corrupt()).unwrap();
+            engine.step(None).unwrap();
+        }
+        assert!(!said().contains("ethtool"));
+        while !said().contains("ethtool -K") {
+            let _full = far_a.send(&corrupt());
+            engine.step(None).unwrap();
+        }
+        assert_eq!(
+            said().matches("ethtool -K <its interface> tx off").count(),
+            1
+        );
+    });
 }
 
 #[test]

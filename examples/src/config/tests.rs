@@ -261,12 +261,18 @@ fn unknown_and_missing_keys() {
 #[test]
 fn what_only_the_device_knows() {
     let message = error("forward = 1000", "request = 1000");
-    assert_eq!(message, "inic.toml: limits.request: must be 1 kB to 1 GB (line 39)");
+    assert_eq!(
+        message,
+        "inic.toml: limits.request: must be 1 kB to 1 GB (line 39)"
+    );
     let file = parse(GOOD).unwrap();
     let mut small = interfaces();
     small.b.mtu = 500;
     let message = file.device(small, start()).unwrap_err().to_string();
-    assert_eq!(message, "inic.toml: mtu: of Port A and Port B must leave room for segments of 536 bytes");
+    assert_eq!(
+        message,
+        "inic.toml: mtu: of Port A and Port B must leave room for segments of 536 bytes"
+    );
 }
 
 #[test]

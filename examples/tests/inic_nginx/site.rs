@@ -23,22 +23,6 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// The `inic` that was built with this test: `<target>/<profile>/examples/inic`.
-pub fn inic() -> PathBuf {
-    let test = std::env::current_exe().expect("a running program has a path");
-    let profile = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("target/<profile>/deps/<test>");
-    let inic = profile.join("examples/inic");
-    assert!(
-        inic.exists(),
-        "{} is missing: `cargo build -p ipos-examples --example inic` first",
-        inic.display()
-    );
-    inic
-}
-
 /// A program that runs; it is ended when this is dropped.
 pub struct Running {
     child: Child,
@@ -112,10 +96,12 @@ impl<'a> Site<'a> {
     }
 
     pub fn start_inic(&mut self) {
-        let mut command = Command::new(inic());
+        let mut command = Command::new(crate::common::example("inic"));
         command
             .arg("--config")
             .arg(self.directory.join("inic.toml"));
+        // A new life, a new log.
+        let _none = fs::remove_file(self.log_file());
         self.inic = Some(Running::start(
             self.server.namespace(),
             command,
@@ -133,8 +119,28 @@ impl<'a> Site<'a> {
 
     /// How many lines of the device's log contain `text`.
     pub fn logged(&self, text: &str) -> usize {
-        let log = fs::read_to_string(self.log_file()).unwrap();
-        log.lines().filter(|line| line.contains(text)).count()
+        self.log()
+            .lines()
+            .filter(|line| line.contains(text))
+            .count()
+    }
+
+    /// Whether the device sees `server` alive, by the last that it has logged.
+    pub fn sees(&self, server: &str) -> bool {
+        let (up, down) = (
+            format!("server up server={server}"),
+            format!("server down server={server}"),
+        );
+        let log = self.log();
+        let last = log
+            .lines()
+            .rev()
+            .find(|line| line.ends_with(&up) || line.ends_with(&down));
+        last.is_some_and(|line| line.ends_with(&up))
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap()
     }
 
     /// A file that a client has uploaded.

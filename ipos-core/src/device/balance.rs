@@ -79,11 +79,13 @@ impl Device {
                     self.discard(key);
                     return self.open(now, ethernet, &flow, packet, &segment);
                 }
-                self.settle(endpoint, outcome);
+                self.settle(now, endpoint, outcome);
                 Ok(Verdict::Consumed)
             }
             // Its packets come through Port B; its address is another server's.
-            Some((_, Record::ForwardConnect(_))) | None => Err(DropReason::NotOurs),
+            Some((_, Record::ForwardConnect(_) | Record::Tombstone(_))) | None => {
+                Err(DropReason::NotOurs)
+            }
         }
     }
 
@@ -256,7 +258,7 @@ impl Device {
         if carries && outcome.accepted {
             pending.kept.push(packet.bytes());
         }
-        self.settle(endpoint, outcome);
+        self.settle(now, endpoint, outcome);
         let Some(slot) = self.stack.get(endpoint) else {
             return Ok(Verdict::Consumed);
         };
@@ -270,7 +272,7 @@ impl Device {
             self.decide(now, key);
         } else if ended {
             // The client asked for nothing.
-            self.with_endpoint(endpoint, |slot, tcp| slot.tcp.close(now, tcp));
+            self.with_endpoint(now, endpoint, |slot, tcp| slot.tcp.close(now, tcp));
         }
         Ok(Verdict::Consumed)
     }

@@ -121,6 +121,13 @@ impl Device {
         };
         if let Some(key) = self.flows.find(&flow) {
             match self.flows.get(key) {
+                Some((_, Record::Tombstone(tombstone))) => {
+                    if tombstone.iss == control.iss {
+                        return Err(DropReason::Stale);
+                    }
+                    // Another connection between the same ports.
+                    self.discard(key);
+                }
                 Some((_, Record::ForwardConnect(installed))) => {
                     let same = self
                         .stack
@@ -163,7 +170,7 @@ impl Device {
             );
             return Ok(Verdict::Consumed);
         }
-        if self.flows.bound() >= self.config.limits.endpoints {
+        if self.established() >= self.config.limits.endpoints {
             self.refuse(
                 from,
                 header.client,
@@ -173,7 +180,8 @@ impl Device {
             );
             return Err(DropReason::TableFull);
         }
-        let Some(tcp) = Endpoint::import(now, &self.config.tcp, &control) else {
+        let received = trailer.as_ref().and_then(Trailer::acknowledged);
+        let Some(tcp) = Endpoint::import(now, &self.config.tcp, &control, received) else {
             self.refuse(
                 from,
                 header.client,
@@ -189,7 +197,7 @@ impl Device {
             from,
             epoch: control.epoch,
             owner: false,
-            cover: trailer.as_ref().and_then(Trailer::acknowledged),
+            cover: received,
         };
         let key = self
             .flows
@@ -219,7 +227,7 @@ impl Device {
         if packet.protocol() == etherparse::IpNumber::ICMP {
             let about = too_big(&packet)?;
             let key = self.flows.find(&about.flow).ok_or(DropReason::NoEndpoint)?;
-            return self.shrink(key, &about);
+            return self.shrink(now, key, &about);
         }
         if packet.protocol() != etherparse::IpNumber::TCP {
             return Err(DropReason::Protocol);
@@ -246,18 +254,18 @@ impl Device {
             installed.owner = true;
             self.flows.schedule(key, None);
             self.counters.migrated_in += 1;
-            self.with_endpoint(endpoint, |slot, _| slot.muted = false);
+            self.with_endpoint(now, endpoint, |slot, _| slot.muted = false);
         }
         let segment = Segment::read(&slice);
         let before = self.rcv_nxt(endpoint);
         let outcome = self.stack.handle(now, &self.config.tcp, endpoint, &segment);
         if outcome.reopen {
             // The first server will open the new connection when its forward record is gone.
-            self.release(key);
+            self.release(now, key);
             return Ok(Verdict::Consumed);
         }
         self.confirm_received(key, endpoint, before, &segment);
-        self.settle(endpoint, outcome);
+        self.settle(now, endpoint, outcome);
         Ok(Verdict::Consumed)
     }
 
@@ -305,13 +313,13 @@ impl Device {
     }
 
     /// The connection is over: the endpoint goes, and the first server is told.
-    fn release(&mut self, key: u32) {
+    fn release(&mut self, now: Instant, key: u32) {
         let Some((_, Record::ForwardConnect(installed))) = self.flows.get(key) else {
             return;
         };
         let endpoint = installed.endpoint;
         self.stack.fail(endpoint, crate::event::Failure::Reset);
-        self.with_endpoint(endpoint, |slot, _| slot.tcp.abort());
+        self.with_endpoint(now, endpoint, |slot, _| slot.tcp.abort());
     }
 
     /// 0x11.

@@ -45,7 +45,7 @@ impl Endpoint<'_> {
     /// The host has taken the first `n` readable bytes.
     pub fn consume(&mut self, n: usize) {
         self.device
-            .with_endpoint(self.id.index, |slot, _| slot.tcp.consume(n));
+            .with_endpoint(self.now, self.id.index, |slot, _| slot.tcp.consume(n));
     }
 
     /// The client has closed its side, and every byte of it was consumed.
@@ -74,14 +74,14 @@ impl Endpoint<'_> {
     /// No more writes: the client sees the end of the stream behind what was written. Reading goes on.
     pub fn shutdown(&mut self) {
         self.device
-            .with_endpoint(self.id.index, |slot, _| slot.tcp.shutdown());
+            .with_endpoint(self.now, self.id.index, |slot, _| slot.tcp.shutdown());
     }
 
     /// The host is done: what was written still goes out, then the connection ends by itself. Bytes that the host
     /// has not consumed are answered with RST, as a host does (RFC 2525 §2.17).
     pub fn close(self) {
         let now = self.now;
-        self.device.with_endpoint(self.id.index, |slot, tcp| {
+        self.device.with_endpoint(now, self.id.index, |slot, tcp| {
             slot.attached = false;
             slot.tcp.close(now, tcp);
         });
@@ -89,9 +89,10 @@ impl Endpoint<'_> {
 
     /// RST.
     pub fn abort(self) {
-        self.device.with_endpoint(self.id.index, |slot, _| {
-            slot.attached = false;
-            slot.tcp.abort();
-        });
+        self.device
+            .with_endpoint(self.now, self.id.index, |slot, _| {
+                slot.attached = false;
+                slot.tcp.abort();
+            });
     }
 }

@@ -100,18 +100,23 @@ impl Device {
                 payload: packet.range(),
             }));
         }
-        self.shrink(key, &about)
+        self.shrink(now, key, &about)
     }
 
     /// Segments of the flow are smaller from now on (RFC 1191), if it has sent what the error is about.
-    pub(super) fn shrink(&mut self, key: u32, about: &TooBig) -> Result<Verdict, DropReason> {
+    pub(super) fn shrink(
+        &mut self,
+        now: Instant,
+        key: u32,
+        about: &TooBig,
+    ) -> Result<Verdict, DropReason> {
         let endpoint = self
             .flows
             .get(key)
             .and_then(|(_, record)| record.endpoint())
             .ok_or(DropReason::Unmatched)?;
         let mut believed = false;
-        self.with_endpoint(endpoint, |slot, _| {
+        self.with_endpoint(now, endpoint, |slot, _| {
             believed = slot.tcp.packet_too_big(about.seq, about.mtu)
         });
         if believed {

@@ -29,7 +29,7 @@ use crate::early::Early;
 use crate::event::{Event, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::{FlowTable, Record, TABLES};
-use crate::handover::Target;
+use crate::handover::{Installed, Target, Tombstone};
 use crate::inspect::{Load, Process, ServerState, TableSize};
 use crate::members::Members;
 use crate::neighbour::Neighbours;
@@ -138,6 +138,7 @@ impl Device {
             Port::B => self.forward(now, frame),
             Port::Synch => self.synchronize(now, frame),
         };
+        self.evict(now);
         match verdict {
             Ok(verdict) => verdict,
             Err(reason) => {
@@ -150,7 +151,7 @@ impl Device {
     /// Serves every deadline that has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((index, outcome)) = self.stack.expired(now, &self.config.tcp) {
-            self.settle(index, outcome);
+            self.settle(now, index, outcome);
         }
         while let Some(key) = self.flows.expired(now) {
             self.flow_deadline(now, key);
@@ -161,6 +162,7 @@ impl Device {
         for _ in 0..self.early.expire(now) {
             self.counters.drop(DropReason::NoEndpoint);
         }
+        self.evict(now);
         self.advertise(now);
     }
 
@@ -234,7 +236,12 @@ impl Device {
 
     /// Established connections of this server: CN of equation 1.
     pub fn connections(&self) -> u32 {
-        u32::try_from(self.flows.bound()).unwrap_or(u32::MAX)
+        u32::try_from(self.established()).unwrap_or(u32::MAX)
+    }
+
+    /// Local and forward-connect, less what only waits for late segments.
+    fn established(&self) -> usize {
+        self.flows.bound().saturating_sub(self.stack.time_wait())
     }
 
     /// The server state table, this server first.
@@ -280,12 +287,13 @@ impl Device {
     /// How full each table is.
     pub fn tables(&self) -> Vec<TableSize> {
         let limits = &self.config.limits;
-        let [temporary, local, forward_connect, forward] = self.flows.counts();
+        let [temporary, local, forward_connect, forward, tombstones] = self.flows.counts();
         let flow = [
             (temporary, limits.temporary),
-            (local, limits.endpoints),
-            (forward_connect, limits.endpoints),
+            (local, limits.endpoints + limits.time_wait),
+            (forward_connect, limits.endpoints + limits.time_wait),
             (forward, limits.forward),
+            (tombstones, limits.tombstones),
         ];
         let flow = TABLES.into_iter().zip(flow);
         let listening = self.config.listen.len();
@@ -338,37 +346,57 @@ impl Device {
     }
 
     /// What an endpoint's segment or deadline led to.
-    fn settle(&mut self, index: u32, outcome: Outcome) {
+    fn settle(&mut self, now: Instant, index: u32, outcome: Outcome) {
         if let Some(failure) = outcome.failed {
             self.stack.fail(index, failure);
         }
-        self.sweep(index);
+        self.sweep(now, index);
     }
 
     /// Removes an endpoint that has ended and that no application holds.
-    fn sweep(&mut self, index: u32) {
+    fn sweep(&mut self, now: Instant, index: u32) {
         let Some(slot) = self.stack.get(index) else {
             return;
         };
         if !self.stack.is_closed(index) || slot.attached {
             return;
         }
-        let key = slot.key;
+        let (key, iss) = (slot.key, slot.tcp.iss());
         self.stack.remove(index);
-        if let Some((flow, Record::ForwardConnect(installed))) = self.flows.remove(key)
-            && installed.owner
-        {
-            let trailer = self.trailer(installed.epoch, None);
+        let Some((&flow, Record::ForwardConnect(installed))) = self.flows.get(key) else {
+            self.flows.remove(key);
+            return;
+        };
+        let Installed {
+            owner, from, epoch, ..
+        } = **installed;
+        if self.flows.tombstones() < self.config.limits.tombstones {
+            self.flows
+                .replace(key, Record::Tombstone(Tombstone { iss }));
+            self.flows
+                .schedule(key, Some(now + self.config.limits.tombstone));
+        } else {
+            self.flows.remove(key);
+        }
+        if owner {
+            let trailer = self.trailer(epoch, None);
             let message = Message::Release {
                 trailer: Some(trailer),
             };
             self.send(
-                installed.from,
+                from,
                 flow.client,
                 flow.endpoint.port(),
                 flow.protocol,
                 message,
             );
+        }
+    }
+
+    /// Connections in TIME-WAIT that must make room for newer ones.
+    fn evict(&mut self, now: Instant) {
+        while let Some(index) = self.stack.evicted(self.config.limits.time_wait) {
+            self.sweep(now, index);
         }
     }
 
@@ -497,7 +525,7 @@ impl Device {
             match built {
                 Some(built) => {
                     self.stack.touch(index);
-                    self.sweep(index);
+                    self.sweep(now, index);
                     // A segment that could not be built is lost as on any network.
                     if built.is_some() {
                         return built;
@@ -505,7 +533,7 @@ impl Device {
                 }
                 None => {
                     self.stack.reschedule(index);
-                    self.sweep(index);
+                    self.sweep(now, index);
                     if let Some(len) = self.outbox.pop(Port::A, buf) {
                         return Some(len);
                     }

@@ -36,11 +36,11 @@ impl Device {
             .is_some_and(|slot| slot.tcp.is_exportable());
         let room = self.flows.forward() < self.config.limits.forward;
         if !exportable || !room || pending.kept.is_empty() || tried.is_full() {
-            self.bind_local(key);
+            self.bind_local(now, key);
             return;
         }
         match self.select(now, listener, &tried) {
-            Choice::Local => self.bind_local(key),
+            Choice::Local => self.bind_local(now, key),
             Choice::Server(to) => {
                 let epoch = Epoch::new(1 + tried.len() as u32);
                 let migration = Migration {
@@ -61,14 +61,14 @@ impl Device {
     }
 
     /// Temporary to local (FIG. 10A).
-    fn bind_local(&mut self, key: u32) {
+    fn bind_local(&mut self, now: Instant, key: u32) {
         let Some((_, Record::Temporary(pending))) = self.flows.get(key) else {
             return;
         };
         let (listener, endpoint) = (pending.listener, pending.endpoint);
-        if self.flows.bound() >= self.config.limits.endpoints {
+        if self.established() >= self.config.limits.endpoints {
             self.counters.drop(DropReason::TableFull);
-            self.with_endpoint(endpoint, |slot, _| slot.tcp.abort());
+            self.with_endpoint(now, endpoint, |slot, _| slot.tcp.abort());
             return;
         }
         self.flows.replace(key, Record::Local(endpoint));
@@ -113,12 +113,12 @@ impl Device {
             rcv_nxt: slot.tcp.irs() + 1,
             ts_recent: pending.syn_tsval,
         };
-        let acknowledged = Some(slot.tcp.last_ack_sent()).filter(|ack| ack.gt(replay.rcv_nxt));
+        let received = slot.tcp.rcv_nxt();
         let Some(control) = slot.tcp.export(now, epoch, replay) else {
-            self.bind_local(key);
+            self.bind_local(now, key);
             return;
         };
-        let trailer = self.trailer(epoch, acknowledged);
+        let trailer = self.trailer(epoch, Some(received));
         let connection = ConnectionInfo::Tcp {
             first: flow.endpoint,
             control,
@@ -141,7 +141,7 @@ impl Device {
         match self.flows.get_mut(key) {
             Some((_, Record::Temporary(pending))) => match &mut pending.migration {
                 // The client has sent nothing for so long: its application may be one that speaks first.
-                None => self.bind_local(key),
+                None => self.bind_local(now, key),
                 Some(migration) => {
                     if migration.retry.again(OFFER_TRIES) {
                         self.counters.offers_repeated += 1;
@@ -159,6 +159,9 @@ impl Device {
                 self.discard(key);
             }
             Some((_, Record::Forward(_))) => self.forward_deadline(now, key),
+            Some((_, Record::Tombstone(_))) => {
+                self.flows.remove(key);
+            }
             Some((_, Record::ForwardConnect(_) | Record::Local(_))) | None => {}
         }
     }
@@ -231,18 +234,17 @@ impl Device {
             return;
         };
         self.counters.migrated_out += 1;
-        // Bytes that were acknowledged here are in nobody's hands but ours.
-        let acknowledged = slot.tcp.last_ack_sent();
-        let must_arrive = acknowledged.gt(slot.tcp.irs() + 1);
+        // What was acknowledged here is in nobody's hands but ours, and without the first packet the other server does not
+        // become the owner.
+        let retry = Retry::new();
+        let deadline = retry.next(now);
         let replay = Replaying {
             kept: pending.kept,
-            until: acknowledged,
-            retry: Retry::new(),
+            until: slot.tcp.rcv_nxt(),
+            retry,
         };
         self.send_packets(&headers, &replay);
-        let mut deadline = now + self.config.limits.forward_idle;
-        if must_arrive && let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) {
-            deadline = replay.retry.next(now);
+        if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) {
             forwarding.replay = Some(Box::new(replay));
         }
         self.flows.schedule(key, Some(deadline));
@@ -356,6 +358,7 @@ impl Device {
     /// Changes an endpoint, and looks at what it wants then.
     pub(super) fn with_endpoint(
         &mut self,
+        now: Instant,
         endpoint: u32,
         change: impl FnOnce(&mut Slot, &crate::config::Tcp),
     ) {
@@ -363,7 +366,7 @@ impl Device {
             change(slot, &self.config.tcp);
             self.stack.touch(endpoint);
         }
-        self.sweep(endpoint);
+        self.sweep(now, endpoint);
     }
 
     /// The next byte that the endpoint expects of its client.

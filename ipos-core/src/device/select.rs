@@ -66,6 +66,7 @@ impl Device {
         let silence = self.config.synch.silence;
         let mine = u32::from(self.config.synch.address);
         // Ordered by Synch address, this server in its place: policies see the same order on all servers.
+        let connections = self.connections();
         let mut add = |server: u32, connections: u32, target: Option<Target>| {
             self.candidates.push(Candidate {
                 server,
@@ -74,7 +75,6 @@ impl Device {
             });
             self.targets.push(target);
         };
-        let connections = u32::try_from(self.flows.bound()).unwrap_or(u32::MAX);
         let mut me = Some((mine, connections));
         for member in self.members.iter() {
             let server = u32::from(member.synch);

@@ -100,6 +100,8 @@ pub(crate) struct Endpoint {
     /// Keep-alive probes that were not answered.
     pub(super) keep_alives: u8,
     pub(super) challenges: Challenges,
+    /// Bytes before this one are replayed by the first server, in any order: PAWS would take the older packets for strays.
+    pub(super) replayed: Option<SeqNum>,
     /// The last segment from the client.
     pub(super) heard: Instant,
     /// The application has let go of the endpoint.
@@ -217,6 +219,7 @@ impl Endpoint {
             retries: 0,
             keep_alives: 0,
             challenges: Challenges::new(now),
+            replayed: None,
             heard: now,
             released: false,
         }
@@ -253,11 +256,6 @@ impl Endpoint {
     /// The next byte expected from the client.
     pub(crate) fn rcv_nxt(&self) -> SeqNum {
         self.rx.nxt
-    }
-
-    /// The acknowledgment number sent last.
-    pub(crate) fn last_ack_sent(&self) -> SeqNum {
-        self.last_ack_sent
     }
 
     /// Unread bytes that lie in one piece.
@@ -317,6 +315,11 @@ impl Endpoint {
         if self.state == State::FinWait2 {
             self.timers.set(Timer::Close, now + tcp.fin_wait_2);
         }
+    }
+
+    /// The end, without a word: what TIME-WAIT was for is given up.
+    pub(crate) fn end(&mut self) {
+        self.state = State::Closed;
     }
 
     /// RST.

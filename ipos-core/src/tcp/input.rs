@@ -15,6 +15,8 @@ use crate::time::{Duration, Instant};
 const TS_RECENT_VALID: Duration = Duration::from_secs(24 * 24 * 3600);
 /// RFC 6298 §5.7, in µs.
 const RTO_AFTER_LOST_SYN: u32 = 3_000_000;
+/// RFC 6298 §2.1.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 /// How far a TSecr may be ahead of our clock to be believed, in ms: what a migration can take.
 const CLOCK_AHEAD: i32 = 60_000;
 
@@ -130,6 +132,7 @@ impl Endpoint {
             && !segment.flags.rst
             && is_before(theirs.value, ours.recent)
             && now.saturating_since(ours.recent_at) < TS_RECENT_VALID
+            && self.replayed.is_none_or(|until| segment.seq.ge(until))
         {
             return false;
         }
@@ -232,7 +235,7 @@ impl Endpoint {
         };
         let duplicates = self.take_sack(now, segment);
         if advances && sample.is_none() {
-            sample = self.echoed_round_trip(now, tcp, segment);
+            sample = self.echoed_round_trip(now, segment);
         }
         if let Some(sample) = sample {
             self.rtt.sample(sample, tcp.min_rto, tcp.max_rto);
@@ -318,16 +321,12 @@ impl Endpoint {
     }
 
     /// RFC 7323 §4.1: a round trip by the echoed timestamp, for segments that were sent more than once.
-    fn echoed_round_trip(
-        &self,
-        now: Instant,
-        tcp: &Tcp,
-        segment: &Segment<'_>,
-    ) -> Option<Duration> {
+    fn echoed_round_trip(&self, now: Instant, segment: &Segment<'_>) -> Option<Duration> {
         let (ours, theirs) = self.timestamps.zip(segment.options.timestamp)?;
         let ms = i32::try_from(ours.value(now).wrapping_sub(theirs.echo)).ok()?;
         let took = Duration::from_millis(u64::try_from(ms).ok()?.max(1));
-        (took <= tcp.max_rto).then_some(took)
+        // Longer than a first timeout: it is not a round trip, but a loss on the way back.
+        (took <= FIRST_TIMEOUT).then_some(took)
     }
 
     /// RFC 8985 §7.4: a probe that repeated a segment may have hidden a loss.
@@ -433,6 +432,10 @@ impl Endpoint {
             return;
         }
         let opened = self.tx.wnd == 0 && window > 0;
+        if window == 0 {
+            // The client is there (RFC 9293 §3.8.6.1): its closed window is no failure.
+            self.retries = 0;
+        }
         self.tx.wnd = window;
         self.tx.max_wnd = self.tx.max_wnd.max(window);
         self.tx.wl1 = segment.seq;
@@ -486,6 +489,9 @@ impl Endpoint {
         let accepted = self
             .rx
             .accept(segment.seq, segment.payload, segment.flags.fin);
+        if self.replayed.is_some_and(|until| self.rx.nxt.ge(until)) {
+            self.replayed = None;
+        }
         outcome.accepted = true;
         outcome.readable = accepted.advanced;
         if accepted.finished {

@@ -72,6 +72,7 @@ impl Endpoint {
             retries: _,
             keep_alives: _,
             challenges: _,
+            replayed: _, // told by the trailer
             heard,
             released: _,
         } = self;
@@ -136,7 +137,13 @@ impl Endpoint {
 
     /// The endpoint of another server's control block, which already holds by itself
     /// ([`ControlBlock::validate`]); `None` where it cannot be gone on with here.
-    pub(crate) fn import(now: Instant, tcp: &Tcp, block: &ControlBlock) -> Option<Endpoint> {
+    /// `replayed` is where the packets end that the sender will replay.
+    pub(crate) fn import(
+        now: Instant,
+        tcp: &Tcp,
+        block: &ControlBlock,
+        replayed: Option<SeqNum>,
+    ) -> Option<Endpoint> {
         let state = match block.state {
             TcpState::Established => State::Established,
             TcpState::CloseWait => State::CloseWait,
@@ -216,6 +223,7 @@ impl Endpoint {
             retries: 0,
             keep_alives: 0,
             challenges: Challenges::new(now),
+            replayed,
             heard: now - Duration::from_millis(block.idle.into()),
             released: false,
         })

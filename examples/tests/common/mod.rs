@@ -1,0 +1,48 @@
+//! What the tests of programs share.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The example that was built with this test: `<target>/<profile>/examples/<name>`.
+pub fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a running program has a path");
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("target/<profile>/deps/<test>");
+    let program = profile.join("examples").join(name);
+    assert!(
+        program.exists(),
+        "{} is missing: `cargo build -p ipos-examples --examples` first",
+        program.display()
+    );
+    program
+}
+
+/// Says so on standard error, past the capture of the test harness.
+pub fn skipped(test: &str, reason: &str) {
+    // Without standard error there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{test}: skipped: {reason}");
+}
+
+/// Whether these programs and a laboratory are to be had; says which is not.
+pub fn available(test: &str, programs: &[&str]) -> bool {
+    for program in programs {
+        // Any option does: what counts is whether it starts.
+        let found = Command::new(program)
+            .arg("-V")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if found.is_err() {
+            skipped(
+                test,
+                &format!("there is no {program}: apt-get install nginx-light curl util-linux"),
+            );
+            return false;
+        }
+    }
+    ipos_lab::available(test)
+}
