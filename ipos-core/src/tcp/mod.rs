@@ -11,6 +11,7 @@
 
 mod congestion;
 mod cubic;
+mod delivery;
 mod endpoint;
 mod flight;
 mod input;
@@ -23,6 +24,7 @@ mod ring;
 mod rtt;
 pub(crate) mod segment;
 mod state;
+mod timeout;
 mod timers;
 mod transmit;
 
