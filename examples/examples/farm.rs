@@ -118,26 +118,17 @@ fn choose(arguments: &Arguments) -> Result<bool, FarmError> {
         ));
     }
     let impaired = impairments(arguments).any();
-    let possible = || -> Result<(), String> {
-        match ipos_lab::privilege() {
-            Ok(Privilege::Direct) => Ok(()),
-            Ok(Privilege::UserNamespace) => {
-                ipos_lab::enter_user_namespace().map_err(|error| error.to_string())
-            }
-            Err(unavailable) => Err(unavailable.to_string()),
-        }
-    };
     match arguments.fabric {
         Fabric::Netns if impaired => {
             Err(FarmError::Input("--loss, --reorder and --duplicate need --fabric sim: this kernel's LANs harm no frames".to_owned()))
         }
-        Fabric::Netns => possible().map(|()| true).map_err(|reason| FarmError::Input(format!("--fabric netns: {reason}"))),
+        Fabric::Netns => laboratory().map(|()| true).map_err(|reason| FarmError::Input(format!("--fabric netns: {reason}"))),
         Fabric::Sim => Ok(false),
         Fabric::Auto if impaired => {
             eprintln!("fabric: sim, for --loss, --reorder and --duplicate");
             Ok(false)
         }
-        Fabric::Auto => match possible() {
+        Fabric::Auto => match laboratory() {
             Ok(()) => {
                 eprintln!("fabric: netns");
                 Ok(true)
@@ -147,6 +138,21 @@ fn choose(arguments: &Arguments) -> Result<bool, FarmError> {
                 Ok(false)
             }
         },
+    }
+}
+
+/// Gets the right to build a laboratory, or says why there is none.
+fn laboratory() -> Result<(), String> {
+    let privilege = || ipos_lab::privilege().map_err(|unavailable| unavailable.to_string());
+    if privilege()? == Privilege::Direct {
+        return Ok(());
+    }
+    ipos_lab::enter_user_namespace().map_err(|error| error.to_string())?;
+    match privilege()? {
+        Privilege::Direct => Ok(()),
+        Privilege::UserNamespace => {
+            Err("a user namespace gives no network laboratory here".to_owned())
+        }
     }
 }
 

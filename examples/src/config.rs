@@ -3,20 +3,19 @@
 
 mod check;
 mod position;
+mod sections;
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ipos_backend::Capabilities;
 use ipos_core::Config;
-use ipos_core::config::{Balance, Limits, Listen, PortA, PortB, SynchPort, Threshold};
-use ipos_proto::{MacAddr, Protocol};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use ipos_core::config::{Balance, PortA, PortB, Threshold};
+use ipos_proto::MacAddr;
 
 use position::Positions;
+use sections::{ListenSection, Sections, ThresholdSection, synch_port};
 
 /// What is wrong with a configuration file: one line.
 #[derive(Debug)]
@@ -104,164 +103,6 @@ impl Interfaces {
             synch: port,
         }
     };
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Sections {
-    name: String,
-    backend: Option<String>,
-    stack: Option<String>,
-    port_a: PortASection,
-    port_b: PortBSection,
-    synch: SynchSection,
-    #[serde(default)]
-    balance: BalanceSection,
-    listen: Vec<ListenSection>,
-    #[serde(default)]
-    limits: LimitsSection,
-    url_map: Option<IgnoredAny>,
-    ssl_map: Option<IgnoredAny>,
-    session: Option<IgnoredAny>,
-    security: Option<IgnoredAny>,
-    admin: Option<IgnoredAny>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PortASection {
-    interface: String,
-    addresses: Vec<Ipv4Addr>,
-    prefix: u8,
-    gateway: Option<Ipv4Addr>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PortBSection {
-    interface: String,
-    address: Ipv4Addr,
-    ethertype: Option<u16>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SynchSection {
-    interface: String,
-    address: Ipv4Addr,
-    port: Option<u16>,
-    interval_ms: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BalanceSection {
-    policy: Option<String>,
-    #[serde(default)]
-    activity_threshold: ThresholdSection,
-    seed: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ThresholdSection {
-    #[serde(default)]
-    connections: u32,
-    #[serde(default)]
-    cpu: f32,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListenSection {
-    address: SocketAddrV4,
-    app: SocketAddr,
-    protocol: Option<String>,
-    service: Option<String>,
-}
-
-/// The fields of [`Limits`]; durations in milliseconds.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LimitsSection {
-    temporary: Option<usize>,
-    endpoints: Option<usize>,
-    forward: Option<usize>,
-    servers: Option<usize>,
-    neighbours: Option<usize>,
-    buffers: Option<usize>,
-    outbox: Option<usize>,
-    request: Option<usize>,
-    request_deadline_ms: Option<u64>,
-    early_packets: Option<usize>,
-    early_deadline_ms: Option<u64>,
-    install_deadline_ms: Option<u64>,
-    forward_idle_ms: Option<u64>,
-}
-
-impl LimitsSection {
-    /// The bounds, by their keys.
-    fn bounds<'a>(
-        &self,
-        limits: &'a mut Limits,
-    ) -> [(&'static str, Option<usize>, &'a mut usize); 9] {
-        [
-            ("temporary", self.temporary, &mut limits.temporary),
-            ("endpoints", self.endpoints, &mut limits.endpoints),
-            ("forward", self.forward, &mut limits.forward),
-            ("servers", self.servers, &mut limits.servers),
-            ("neighbours", self.neighbours, &mut limits.neighbours),
-            ("buffers", self.buffers, &mut limits.buffers),
-            ("outbox", self.outbox, &mut limits.outbox),
-            ("request", self.request, &mut limits.request),
-            (
-                "early_packets",
-                self.early_packets,
-                &mut limits.early_packets,
-            ),
-        ]
-    }
-
-    /// The deadlines, by their keys.
-    fn deadlines<'a>(
-        &self,
-        limits: &'a mut Limits,
-    ) -> [(&'static str, Option<u64>, &'a mut Duration); 4] {
-        [
-            (
-                "request_deadline_ms",
-                self.request_deadline_ms,
-                &mut limits.request_deadline,
-            ),
-            (
-                "early_deadline_ms",
-                self.early_deadline_ms,
-                &mut limits.early_deadline,
-            ),
-            (
-                "install_deadline_ms",
-                self.install_deadline_ms,
-                &mut limits.install_deadline,
-            ),
-            (
-                "forward_idle_ms",
-                self.forward_idle_ms,
-                &mut limits.forward_idle,
-            ),
-        ]
-    }
-
-    /// The defaults, with what the file sets.
-    fn limits(&self) -> Limits {
-        let mut limits = Limits::default();
-        for (_, value, field) in self.bounds(&mut limits) {
-            *field = value.unwrap_or(*field);
-        }
-        for (_, value, field) in self.deadlines(&mut limits) {
-            *field = value.map_or(*field, Duration::from_millis);
-        }
-        limits
-    }
 }
 
 impl FileConfig {
@@ -397,30 +238,6 @@ impl FileConfig {
             .validate()
             .map_err(|error| self.error(error.field, error.problem))?;
         Ok(config)
-    }
-}
-
-impl ListenSection {
-    /// A service without a name has that of its protocol and port.
-    fn listen(&self) -> Listen {
-        let service = self
-            .service
-            .clone()
-            .unwrap_or_else(|| format!("tcp/{}", self.address.port()));
-        Listen {
-            address: self.address,
-            protocol: Protocol::Tcp,
-            service,
-        }
-    }
-}
-
-fn synch_port(section: &SynchSection, interface: Capabilities) -> SynchPort {
-    let mut port = SynchPort::new(MacAddr(interface.hardware_address), section.address);
-    port.port = section.port.unwrap_or(port.port);
-    match section.interval_ms {
-        Some(interval) => port.with_interval(Duration::from_millis(interval)),
-        None => port,
     }
 }
 

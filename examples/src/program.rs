@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -48,24 +49,30 @@ pub fn fail(error: impl Display, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Calls `end` on its own thread at the first SIGINT or SIGTERM; the second one ends the process at once.
+/// A signal that comes so soon after the first is the same: `timeout(1)` and terminals signal a whole group, and some twice.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
+/// Calls `end` on its own thread at the first SIGINT or SIGTERM; a later one ends the process at once.
 ///
 /// # Errors
 /// The signals cannot be caught, or there is no thread.
 pub fn on_interrupt(end: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let wait = move || {
+        let mut arrivals = signals.forever();
+        if arrivals.next().is_none() {
+            return;
+        }
+        let first = Instant::now();
+        end();
+        if let Some(signal) = arrivals.find(|_| first.elapsed() > SAME_SIGNAL) {
+            std::process::exit(128 + signal);
+        }
+    };
     thread::Builder::new()
         .name("signals".into())
-        .spawn(move || {
-            let mut arrivals = signals.forever();
-            if arrivals.next().is_some() {
-                end();
-            }
-            if let Some(signal) = arrivals.next() {
-                std::process::exit(128 + signal);
-            }
-        })?;
-    Ok(())
+        .spawn(wait)
+        .map(drop)
 }
 
 /// Lets the process open as many descriptors as it may: each connection to an application is one.

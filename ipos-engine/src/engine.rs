@@ -12,7 +12,8 @@ use crate::bridge::Bridges;
 use crate::clock;
 use crate::error::EngineError;
 use crate::load::{Application, Bandwidth, Figures, Intervals, Monitor, link_speed};
-use crate::port::{PortState, Ports, Refused, Relay};
+use crate::options::{Options, Statistics};
+use crate::port::{PortState, Ports, Relay};
 use crate::stop::Stop;
 
 /// Tokens below this are the ports', in the order of [`Port::ALL`], and the waker's.
@@ -30,44 +31,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const LEAVE_TURNS: usize = 100;
 /// So many frames with a wrong TCP or UDP checksum between two looks are no accident.
 const BAD_CHECKSUMS: u64 = 20;
-
-/// How an engine runs. [`Options::default`] gives the defaults.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Frames taken from one port before the next port's turn.
-    pub burst: usize,
-    /// Name of Port A's interface: its link speed is the upper bound of the free bandwidth that the server tells.
-    pub interface: Option<String>,
-    /// Link speed in bits per second where the kernel knows none (virtual interfaces).
-    pub assumed_speed: u64,
-    /// How long a client may leave its half of a connection open once the application has closed.
-    pub half_close: Duration,
-}
-
-impl Default for Options {
-    /// Bursts of 64 frames, 10 Gbit/s, 60 s.
-    fn default() -> Options {
-        Options {
-            burst: 64,
-            interface: None,
-            assumed_speed: 10_000_000_000,
-            half_close: Duration::from_secs(60),
-        }
-    }
-}
-
-/// What an engine did beside what its device counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Packets for another server that were lost because the transmit queue was full.
-    pub forward_full: u64,
-    /// Packets for another server that were larger than its port carries.
-    pub forward_oversize: u64,
-    /// Endpoints that were reset because their application could not be reached.
-    pub refused: u64,
-    /// Endpoints that are joined to an application now.
-    pub bridges: usize,
-}
 
 /// What is called with the device's events.
 pub type Observer = dyn FnMut(&Event);
@@ -435,15 +398,6 @@ impl Engine {
                 "many frames with a wrong TCP or UDP checksum: a sender on this machine probably leaves them to its \
                  interface; `ethtool -K <its interface> tx off` there and `ethtool -K <Port A> gro off` here make them right"
             );
-        }
-    }
-}
-
-impl Statistics {
-    fn lose(&mut self, why: Refused) {
-        match why {
-            Refused::Full => self.forward_full += 1,
-            Refused::Oversize => self.forward_oversize += 1,
         }
     }
 }

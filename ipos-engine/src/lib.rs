@@ -35,10 +35,12 @@ pub mod clock;
 mod engine;
 mod error;
 mod load;
+mod options;
 mod port;
 mod stop;
 
-pub use engine::{Engine, Observer, Options, Statistics};
+pub use engine::{Engine, Observer};
 pub use error::EngineError;
+pub use options::{Options, Statistics};
 pub use port::Ports;
 pub use stop::Stop;

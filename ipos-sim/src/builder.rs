@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::addresses::{self, MAX_CLIENTS, MAX_SERVERS, ServerAddresses};
 use crate::app::{Application, Web};
-use crate::client::{Client, ClientConfig, Job, Workload};
+use crate::client::{Client, ClientConfig, ClientTcp, Job, Workload};
 use crate::farm::{Farm, Host, Site};
 use crate::impair::{ImpairmentError, Impairments};
 use crate::lan::LanConfig;
@@ -38,12 +38,15 @@ pub struct FarmBuilder {
     warm_up: Duration,
     lans: [LanConfig; 3],
     workload: Option<Box<dyn FnMut(usize) -> Workload + Send>>,
+    configure_client: Option<ConfigureClient>,
     observers: Vec<Box<dyn Observer>>,
     check_owner: bool,
 }
 
 /// Changes the configuration of a server.
 type Configure = Box<dyn FnMut(usize, &mut Config) + Send>;
+/// Changes the configuration of a client host.
+type ConfigureClient = Box<dyn FnMut(usize, &mut ClientConfig) + Send>;
 /// Makes the application of a server.
 type Applications = Box<dyn FnMut(usize) -> Box<dyn Application> + Send>;
 
@@ -113,6 +116,7 @@ impl Default for FarmBuilder {
             warm_up: Duration::from_millis(1_200),
             lans: [LanConfig::default(); 3],
             workload: None,
+            configure_client: None,
             observers: Vec::new(),
             check_owner: true,
         }
@@ -213,6 +217,15 @@ impl FarmBuilder {
         self
     }
 
+    /// Changes the configuration of client host number `n`. Its addresses are to stay.
+    pub fn configure_client(
+        mut self,
+        configure: impl FnMut(usize, &mut ClientConfig) + Send + 'static,
+    ) -> FarmBuilder {
+        self.configure_client = Some(Box::new(configure));
+        self
+    }
+
     /// The application of server number `n`, at every start of it; a [`Web`] by default.
     pub fn application(
         mut self,
@@ -273,16 +286,22 @@ impl FarmBuilder {
         let mut farm = Farm::new(network, sites, self.plan, owner);
         for index in 0..self.clients {
             let (hardware, address) = addresses::client(index);
-            let client = Client::new(ClientConfig {
+            let mut config = ClientConfig {
                 hardware,
                 address,
                 prefix: addresses::PREFIX,
                 mtu: self.lans[LanId::from(Port::A).0].mtu,
                 concurrency: self.concurrency,
-                timestamps: index % 2 == 0,
+                tcp: ClientTcp {
+                    timestamps: index % 2 == 0,
+                    ..ClientTcp::default()
+                },
                 seed: farm.seed(),
-            });
-            farm.add_client(client);
+            };
+            if let Some(configure) = &mut self.configure_client {
+                configure(index, &mut config);
+            }
+            farm.add_client(Client::new(config));
             let workload = match &mut self.workload {
                 Some(workload) => workload(index),
                 None => default_workload(

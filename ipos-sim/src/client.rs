@@ -9,6 +9,7 @@ use ipos_proto::{ETHERNET_LEN, MacAddr};
 use rand_core::Rng;
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
+use smoltcp::time::Duration as SmolDuration;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, IpCidr, IpProtocol, Ipv4Packet, TcpPacket,
 };
@@ -35,10 +36,55 @@ pub struct ClientConfig {
     pub mtu: u16,
     /// Jobs that it does at a time.
     pub concurrency: usize,
-    /// Whether it offers TCP timestamps (RFC 7323).
-    pub timestamps: bool,
+    /// How its TCP behaves.
+    pub tcp: ClientTcp,
     /// Seed of its generator.
     pub seed: u64,
+}
+
+/// What a client's TCP offers in its SYNs, and how it sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTcp {
+    /// Offers timestamps (RFC 7323).
+    pub timestamps: bool,
+    /// Offers window scale (RFC 7323).
+    pub window_scale: bool,
+    /// Offers SACK (RFC 2018).
+    pub sack: bool,
+    /// Announces its MSS, which follows from [`ClientConfig::mtu`]; 536 bytes count otherwise.
+    pub mss: bool,
+    /// Waits with small segments while data is outstanding (Nagle's algorithm, RFC 1122 §4.2.3.4).
+    pub nagle: bool,
+    /// How long an acknowledgment may be delayed; none is where this is `None`.
+    pub ack_delay: Option<Duration>,
+    /// Keeps to a congestion window (Reno).
+    pub congestion_control: bool,
+}
+
+impl Default for ClientTcp {
+    /// Everything but timestamps; acknowledgments are delayed by 10 ms.
+    fn default() -> ClientTcp {
+        ClientTcp {
+            timestamps: false,
+            window_scale: true,
+            sack: true,
+            mss: true,
+            nagle: true,
+            ack_delay: Some(Duration::from_millis(10)),
+            congestion_control: true,
+        }
+    }
+}
+
+impl ClientTcp {
+    /// The kinds of the options that smoltcp always offers and that are not to be offered.
+    fn unoffered(&self) -> Vec<u8> {
+        [(2, self.mss), (3, self.window_scale), (4, self.sack)]
+            .into_iter()
+            .filter(|(_, offered)| !offered)
+            .map(|(kind, _)| kind)
+            .collect()
+    }
 }
 
 /// One connection to be made, and what to do with it.
@@ -105,6 +151,7 @@ pub struct Client {
     next: Option<(Instant, Job)>,
     /// Connections whose script goes on.
     active: usize,
+    unoffered: Vec<u8>,
     log: Log,
 }
 
@@ -170,6 +217,7 @@ impl Client {
             workload: None,
             next: None,
             active: 0,
+            unoffered: config.tcp.unoffered(),
             log: Log::default(),
             config,
         }
@@ -243,8 +291,16 @@ impl Client {
     fn begin(&mut self, now: Instant, port: u16, job: Job, out: &mut Outbox) {
         let buffer = |size: usize| tcp::SocketBuffer::new(vec![0; size.max(1)]);
         let mut socket = tcp::Socket::new(buffer(job.receive_buffer), buffer(job.send_buffer));
-        socket.set_congestion_control(tcp::CongestionControl::Reno);
-        if self.config.timestamps {
+        let behaviour = &self.config.tcp;
+        socket.set_congestion_control(if behaviour.congestion_control {
+            tcp::CongestionControl::Reno
+        } else {
+            tcp::CongestionControl::None
+        });
+        socket.set_nagle_enabled(behaviour.nagle);
+        let delay = behaviour.ack_delay.map(|delay| delay.as_micros() as u64);
+        socket.set_ack_delay(delay.map(SmolDuration::from_micros));
+        if behaviour.timestamps {
             socket.set_tsval_generator(Some(timestamp));
         }
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
@@ -282,7 +338,7 @@ impl Client {
         }
         self.converse(now, port, &mut talk);
         let frame = usize::from(self.config.mtu) + ETHERNET_LEN;
-        let mut wire = Wire::new(now, None, out, frame);
+        let mut wire = Wire::new(now, None, out, frame).without_options(&self.unoffered);
         while self
             .interface
             .poll_egress(moment(now), &mut wire, &mut talk.sockets)
@@ -377,7 +433,7 @@ impl Client {
             }
         }
         talk.phase = Phase::Closing;
-        talk.deadline = now + TWO_MSL;
+        talk.deadline = talk.deadline.max(now + TWO_MSL);
         talk.job = None;
     }
 

@@ -64,7 +64,7 @@ mod wire;
 pub use app::{Application, Session, Web};
 pub use builder::{FarmBuilder, FarmError};
 pub use capture::Capture;
-pub use client::{Client, ClientConfig, Job, Workload};
+pub use client::{Client, ClientConfig, ClientTcp, Job, Workload};
 pub use farm::Farm;
 pub use frame::{MIN_FRAME, Outbox};
 pub use impair::{ImpairmentError, ImpairmentStatistics, Impairments};

@@ -6,6 +6,7 @@ use ipos_core::Instant;
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as SmolInstant;
+use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, TcpPacket};
 
 use crate::frame::Outbox;
 use crate::stream::Stream;
@@ -39,6 +40,7 @@ pub(crate) struct Wire<'a> {
     received: Option<&'a [u8]>,
     out: &'a mut Outbox,
     frame: usize,
+    unoffered: &'a [u8],
 }
 
 impl<'a> Wire<'a> {
@@ -54,15 +56,65 @@ impl<'a> Wire<'a> {
             received,
             out,
             frame,
+            unoffered: &[],
         }
     }
+
+    fn sending(&mut self) -> Sending<'_> {
+        Sending {
+            out: self.out,
+            unoffered: self.unoffered,
+        }
+    }
+
+    /// Leaves TCP options of these kinds out of SYNs: smoltcp has no switch for some that it always offers.
+    pub(crate) fn without_options(self, kinds: &'a [u8]) -> Wire<'a> {
+        Wire {
+            unoffered: kinds,
+            ..self
+        }
+    }
+}
+
+/// Replaces the options of these kinds in a SYN by NOPs.
+fn blank_options(frame: &mut [u8], kinds: &[u8]) -> Option<()> {
+    let mut frame = EthernetFrame::new_checked(frame).ok()?;
+    if frame.ethertype() != EthernetProtocol::Ipv4 {
+        return None;
+    }
+    let mut packet = Ipv4Packet::new_checked(frame.payload_mut()).ok()?;
+    if packet.next_header() != IpProtocol::Tcp {
+        return None;
+    }
+    let (source, destination) = (packet.src_addr().into(), packet.dst_addr().into());
+    let mut segment = TcpPacket::new_checked(packet.payload_mut()).ok()?;
+    if !segment.syn() {
+        return None;
+    }
+    let mut rest = segment.options_mut();
+    while let [kind, more @ ..] = &*rest {
+        let len = match kind {
+            0 => break,
+            1 => 1,
+            _ => usize::from(*more.first()?),
+        };
+        if kinds.contains(kind) {
+            rest.get_mut(..len)?.fill(1);
+        }
+        rest = rest.get_mut(len.max(1)..)?;
+    }
+    segment.fill_checksum(&source, &destination);
+    Some(())
 }
 
 /// A received frame.
 pub(crate) struct Received<'a>(&'a [u8]);
 
 /// The right to send a frame.
-pub(crate) struct Sending<'a>(&'a mut Outbox);
+pub(crate) struct Sending<'a> {
+    out: &'a mut Outbox,
+    unoffered: &'a [u8],
+}
 
 impl RxToken for Received<'_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
@@ -74,10 +126,13 @@ impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let mut fill = Some(f);
         let mut result = None;
-        self.0.build(PORT, |buffer| {
+        self.out.build(PORT, |buffer| {
             let room = buffer.get_mut(..len)?;
             room.fill(0);
             result = fill.take().map(|fill| fill(room));
+            if !self.unoffered.is_empty() {
+                blank_options(room, self.unoffered);
+            }
             Some(len)
         });
         match (result, fill) {
@@ -100,13 +155,12 @@ impl Device for Wire<'_> {
         Self: 'b;
 
     fn receive(&mut self, _: SmolInstant) -> Option<(Received<'_>, Sending<'_>)> {
-        self.received
-            .take()
-            .map(|frame| (Received(frame), Sending(self.out)))
+        let frame = self.received.take()?;
+        Some((Received(frame), self.sending()))
     }
 
     fn transmit(&mut self, _: SmolInstant) -> Option<Sending<'_>> {
-        Some(Sending(self.out))
+        Some(self.sending())
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

@@ -7,8 +7,9 @@ use std::net::Ipv4Addr;
 use ipos_balance::PolicyKind;
 use ipos_core::config::Limits;
 
-use super::{
-    BalanceSection, Fault, LimitsSection, ListenSection, PortASection, PortBSection, Sections,
+use super::Fault;
+use super::sections::{
+    BalanceSection, LimitsSection, ListenSection, PortASection, PortBSection, Sections,
     SynchSection,
 };
 

@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use ipos_balance::PolicyKind;
+use ipos_core::config::Limits;
 
 use super::*;
 

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The example that was built with this test: `<target>/<profile>/examples/<name>`.
+/// The example beside this test: `<target>/<profile>/examples/<name>`. A plain `cargo test` builds both; with `--test`,
+/// `cargo build --examples` comes first.
 pub fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
     let profile = test

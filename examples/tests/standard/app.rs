@@ -200,7 +200,7 @@ fn serve(mut stream: TcpStream, server: &'static str, registry: &Registry) {
 
 /// Reads the request, and not a byte more; session and steps.
 fn head(stream: &mut TcpStream) -> io::Result<Option<(u64, String)>> {
-    let socket = SockRef::from(stream);
+    let socket = SockRef::from(&*stream);
     // RFC 6093 §6: urgent data belongs into the stream.
     socket.set_out_of_band_inline(true)?;
     stream.set_nodelay(true)?;
@@ -236,7 +236,7 @@ fn perform(stream: &mut TcpStream, session: u64, step: &str, registry: &Registry
             registry.wait(session, PATIENCE, take).ok_or_else(|| io::ErrorKind::TimedOut.into())
         }
         "h" => stream.shutdown(Shutdown::Write),
-        "x" => SockRef::from(stream).set_linger(Some(Duration::ZERO)),
+        "x" => SockRef::from(&*stream).set_linger(Some(Duration::ZERO)),
         _ => Ok(()),
     }
 }

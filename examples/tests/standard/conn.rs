@@ -1,7 +1,11 @@
 //! A client's end of a connection: sends what the case says, and watches what every segment of the server must keep to.
 
+mod offer;
+mod watch;
+
 use std::collections::VecDeque;
 use std::net::SocketAddrV4;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use etherparse::{Ethernet2Slice, EtherType};
@@ -11,69 +15,18 @@ use crate::cx::{Cx, Outcome, SOON, ensure};
 use crate::segment::{ACK, FIN, PSH, RST, SYN, Seen, Segment, after, describe};
 use crate::wire::Host;
 
+use offer::DEFAULT_MSS;
+pub use offer::{Offer, sack, timestamp};
+
 /// The first port of a case.
 const FIRST_PORT: u16 = 40_000;
 /// The first TSval, in ms.
 const FIRST_TSVAL: u32 = 1_000_000;
-/// RFC 9293 §3.7.1.
-const DEFAULT_MSS: u16 = 536;
-
-/// The options of a SYN.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offer {
-    pub mss: Option<u16>,
-    pub scale: Option<u8>,
-    pub sack: bool,
-    pub timestamps: bool,
-}
-
-impl Offer {
-    pub const NONE: Offer = Offer { mss: None, scale: None, sack: false, timestamps: false };
-    pub const MSS: Offer = Offer { mss: Some(1460), ..Offer::NONE };
-    pub const SACK: Offer = Offer { sack: true, ..Offer::MSS };
-    pub const TIMESTAMPS: Offer = Offer { timestamps: true, ..Offer::MSS };
-    pub const ALL: Offer = Offer { scale: Some(7), sack: true, timestamps: true, ..Offer::MSS };
-
-    /// As they go into a SYN.
-    fn to_wire(self, tsval: u32) -> Vec<u8> {
-        let mut options = Vec::new();
-        if let Some(mss) = self.mss {
-            options.extend([2, 4]);
-            options.extend(mss.to_be_bytes());
-        }
-        if let Some(scale) = self.scale {
-            options.extend([1, 3, 3, scale]);
-        }
-        if self.sack {
-            options.extend([1, 1, 4, 2]);
-        }
-        if self.timestamps {
-            options.extend([1, 1]);
-            options.extend(timestamp(tsval, 0));
-        }
-        options
-    }
-}
-
-/// RFC 7323 §3.2.
-pub fn timestamp(value: u32, echo: u32) -> Vec<u8> {
-    [&[8, 10][..], &value.to_be_bytes(), &echo.to_be_bytes()].concat()
-}
-
-/// RFC 2018 §3.
-pub fn sack(blocks: &[(u32, u32)]) -> Vec<u8> {
-    let mut option = vec![1, 1, 5, 2 + 8 * blocks.len() as u8];
-    for (left, right) in blocks {
-        option.extend(left.to_be_bytes());
-        option.extend(right.to_be_bytes());
-    }
-    option
-}
 
 /// One connection, seen by its client.
 pub struct Conn<'a> {
     cx: &'a Cx<'a>,
-    pub host: Host,
+    pub host: Rc<Host>,
     pub port: u16,
     pub to: SocketAddrV4,
     pub offer: Offer,
@@ -96,6 +49,8 @@ pub struct Conn<'a> {
     pub senders: Vec<[u8; 6]>,
     /// The server's FIN has been read.
     pub finished: bool,
+    /// The most bytes of options and data that a segment had; a case may set it back.
+    pub largest: usize,
     /// One past the last sequence number that we may have sent.
     sent: u32,
     /// The right edge that we have allowed the server.
@@ -110,10 +65,10 @@ pub struct Conn<'a> {
 
 impl<'a> Conn<'a> {
     pub fn new(cx: &'a Cx<'a>, offer: Offer) -> Conn<'a> {
-        Conn::on(cx, cx.bed.wire.host(), FIRST_PORT, offer)
+        Conn::on(cx, Rc::new(cx.bed.wire.host()), FIRST_PORT, offer)
     }
 
-    fn on(cx: &'a Cx<'a>, host: Host, port: u16, offer: Offer) -> Conn<'a> {
+    fn on(cx: &'a Cx<'a>, host: Rc<Host>, port: u16, offer: Offer) -> Conn<'a> {
         // Different for every connection, and about to wrap for some.
         let iss = u32::from_be_bytes(host.address.octets()).wrapping_mul(0x9e37_79b1).wrapping_add(port.into());
         Conn {
@@ -133,6 +88,7 @@ impl<'a> Conn<'a> {
             edge: iss,
             senders: Vec::new(),
             finished: false,
+            largest: 0,
             sent: iss,
             allowed: 0,
             tsval: None,
@@ -154,9 +110,7 @@ impl<'a> Conn<'a> {
             self.reset();
         }
         self.syn_ack = None;
-        let spare = self.cx.bed.wire.host();
-        let host = std::mem::replace(&mut self.host, spare);
-        let mut conn = Conn::on(self.cx, host, port, self.offer);
+        let mut conn = Conn::on(self.cx, Rc::clone(&self.host), port, self.offer);
         conn.born = self.born;
         if let Some(iss) = iss {
             (conn.iss, conn.nxt, conn.acked, conn.edge, conn.sent) = (iss, iss, iss, iss, iss);
@@ -382,6 +336,13 @@ impl<'a> Conn<'a> {
         }
     }
 
+    /// What has come and was not read is lost: it must come again.
+    pub fn forget(&mut self) {
+        let at = self.offset(self.rcv);
+        self.bytes.truncate(at);
+        self.backlog.clear();
+    }
+
     /// Reads `n` more bytes, and acknowledges every segment.
     pub fn read(&mut self, n: usize) -> Outcome<Vec<u8>> {
         let start = self.rcv;
@@ -467,142 +428,6 @@ impl<'a> Conn<'a> {
             text.push_str(&format!(" {options:?}"));
         }
         text
-    }
-
-    /// What every segment of a server must keep to.
-    fn note(&mut self, seen: &Seen) {
-        let line = format!("<- {} from {:02x?}", self.describe(seen), seen.from[5]);
-        self.cx.log(&line);
-        let broken = |what: String| self.cx.violation(what);
-        if seen.to != self.host.hardware {
-            broken(format!("a segment for {:02x?} is sent to {:02x?}", self.host.hardware, seen.to));
-        }
-        if seen.source != self.to {
-            broken(format!("a segment comes from {}", seen.source));
-        }
-        if !self.cx.bed.senders.contains(&seen.from) {
-            broken(format!("a segment comes from the hardware address {:02x?}", seen.from));
-        }
-        if !self.senders.contains(&seen.from) {
-            self.senders.push(seen.from);
-        }
-        if seen.has(RST) {
-            return;
-        }
-        if seen.has(SYN) {
-            return self.note_syn_ack(seen);
-        }
-        if self.syn_ack.is_none() {
-            // Half-open connections answer what the case sends on purpose.
-            return;
-        }
-        self.note_options(seen);
-        self.note_numbers(seen);
-        self.note_data(seen);
-    }
-
-    fn note_syn_ack(&mut self, seen: &Seen) {
-        let Offer { scale, sack, timestamps, .. } = self.offer;
-        let options = &seen.options;
-        for (came, offered, name) in [
-            (options.scale.is_some(), scale.is_some(), "window scale"),
-            (options.sack_permitted, sack, "SACK-permitted"),
-            (options.timestamp.is_some(), timestamps, "timestamps"),
-        ] {
-            if came && !offered {
-                self.cx.violation(format!("the SYN-ACK has the option {name}, which was not offered"));
-            }
-        }
-        if let Some(first) = &self.syn_ack {
-            if first.seq != seen.seq {
-                self.cx.violation("a repeated SYN-ACK has another sequence number".to_owned());
-            }
-            return;
-        }
-        (self.irs, self.rcv) = (seen.seq, seen.seq.wrapping_add(1));
-        (self.acked, self.allowed) = (seen.ack, self.rcv);
-        self.edge = seen.ack.wrapping_add(seen.window.into());
-        self.take_timestamp(seen);
-        self.syn_ack = Some(seen.clone());
-    }
-
-    fn take_timestamp(&mut self, seen: &Seen) {
-        let Some((value, _)) = seen.options.timestamp else { return };
-        if let Some(last) = self.tsval
-            && after(last, value)
-        {
-            self.cx.violation(format!("TSval goes back from {last} to {value}"));
-        }
-        self.tsval = Some(value);
-        self.recent = value;
-    }
-
-    fn note_options(&mut self, seen: &Seen) {
-        let (options, agreed) = (&seen.options, self.agreed());
-        if options.timestamp.is_some() != agreed.timestamp.is_some() {
-            self.cx.violation("the timestamps option is not as agreed".to_owned());
-        }
-        if !options.sack.is_empty() && !agreed.sack_permitted {
-            self.cx.violation("SACK without agreement".to_owned());
-        }
-        if options.mss.is_some() || options.scale.is_some() || options.sack_permitted {
-            self.cx.violation("an option of SYNs in another segment".to_owned());
-        }
-        let largest = usize::from(self.offer.mss.unwrap_or(DEFAULT_MSS));
-        if seen.has_data() && seen.payload.len() + seen.options_len > largest {
-            self.cx.violation(format!(
-                "{} bytes of data with {} bytes of options are above the MSS of {largest}",
-                seen.payload.len(),
-                seen.options_len
-            ));
-        }
-        self.take_timestamp(seen);
-    }
-
-    fn note_numbers(&mut self, seen: &Seen) {
-        if !seen.has(ACK) {
-            return self.cx.violation("a segment without ACK".to_owned());
-        }
-        if after(self.acked, seen.ack) {
-            let back = self.acked.wrapping_sub(seen.ack);
-            self.cx.violation(format!("the acknowledgment number goes back by {back}"));
-        }
-        if after(seen.ack, self.sent) {
-            self.cx.violation("what was never sent is acknowledged".to_owned());
-        }
-        self.acked = seen.ack;
-        let edge = seen.ack.wrapping_add(u32::from(seen.window) << self.server_scale());
-        if after(self.edge, edge) {
-            let back = self.edge.wrapping_sub(edge);
-            self.cx.violation(format!("the right edge of the window goes back by {back}"));
-        }
-        self.edge = edge;
-    }
-
-    fn note_data(&mut self, seen: &Seen) {
-        if seen.has_data() && after(seen.data_end(), self.allowed) {
-            let beyond = seen.data_end().wrapping_sub(self.allowed);
-            self.cx.violation(format!("data {beyond} bytes beyond our window"));
-        }
-        for (at, byte) in (self.offset(seen.seq)..).zip(&seen.payload) {
-            // Below the first byte: no data can be there.
-            if at > 1 << 30 {
-                return self.cx.violation("data before the first sequence number".to_owned());
-            }
-            if self.bytes.len() <= at {
-                self.bytes.resize(at + 1, None);
-            }
-            if self.bytes[at].is_some_and(|before| before != *byte) {
-                return self.cx.violation(format!("byte {at} is another one when it is sent again"));
-            }
-            self.bytes[at] = Some(*byte);
-        }
-        if seen.has(FIN) {
-            if self.fin.is_some_and(|fin| fin != seen.data_end()) {
-                self.cx.violation("the FIN has moved".to_owned());
-            }
-            self.fin = Some(seen.data_end());
-        }
     }
 }
 

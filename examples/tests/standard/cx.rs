@@ -115,19 +115,19 @@ impl<'a> Cx<'a> {
     }
 
     /// A connection that is not opened yet.
-    pub fn conn(&'a self, offer: Offer) -> Conn<'a> {
+    pub fn conn(&self, offer: Offer) -> Conn<'_> {
         Conn::new(self, offer)
     }
 
     /// A connection after its handshake.
-    pub fn open(&'a self, offer: Offer) -> Outcome<Conn<'a>> {
+    pub fn open(&self, offer: Offer) -> Outcome<Conn<'_>> {
         let mut conn = self.conn(offer);
         conn.connect()?;
         Ok(conn)
     }
 
     /// A connection whose request for `steps` the application has got, and the server has acknowledged.
-    pub fn session(&'a self, offer: Offer, steps: &str) -> Outcome<(Conn<'a>, Session)> {
+    pub fn session(&self, offer: Offer, steps: &str) -> Outcome<(Conn<'_>, Session)> {
         let mut conn = self.open(offer)?;
         let session = self.start(&mut conn, steps)?;
         Ok((conn, session))

@@ -208,7 +208,10 @@ impl Bench {
             prefix: 24,
             mtu: 1500,
             concurrency: 2,
-            timestamps: true,
+            tcp: ClientTcp {
+                timestamps: true,
+                ..ClientTcp::default()
+            },
             seed,
         };
         let client = network.add_node(Machine::Client(Box::new(Client::new(config))), &[LAN]);

@@ -20,6 +20,9 @@ use ipos_proto::{MacAddr, Protocol};
 use super::{LOOK, PORT, web};
 use crate::farm::{DeviceReport, FarmError, Plan};
 
+/// The high-priority interval: short, so that a run of a second balances by fresh figures. The silence time stays
+/// the default: devices that share a busy machine are not dead.
+const INTERVAL: Duration = Duration::from_millis(20);
 /// How long a device may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -134,7 +137,8 @@ fn base(server: &Server) -> Config {
     let hardware = |lan| MacAddr(server.hardware_address(lan));
     let port_a = PortA::new(hardware(Lan::A), vec![server.address(Lan::A)], PREFIX);
     let port_b = PortB::new(hardware(Lan::B), server.address(Lan::B));
-    let synch = SynchPort::new(hardware(Lan::Synch), server.address(Lan::Synch));
+    let mut synch = SynchPort::new(hardware(Lan::Synch), server.address(Lan::Synch));
+    synch.high = INTERVAL;
     Config::new(server.name(), port_a, port_b, synch)
 }
 

@@ -1,0 +1,192 @@
+//! The file's sections, as serde reads them.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::Duration;
+
+use ipos_backend::Capabilities;
+use ipos_core::config::{Limits, Listen, SynchPort};
+use ipos_proto::{MacAddr, Protocol};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sections {
+    pub(super) name: String,
+    pub(super) backend: Option<String>,
+    pub(super) stack: Option<String>,
+    pub(super) port_a: PortASection,
+    pub(super) port_b: PortBSection,
+    pub(super) synch: SynchSection,
+    #[serde(default)]
+    pub(super) balance: BalanceSection,
+    pub(super) listen: Vec<ListenSection>,
+    #[serde(default)]
+    pub(super) limits: LimitsSection,
+    pub(super) url_map: Option<IgnoredAny>,
+    pub(super) ssl_map: Option<IgnoredAny>,
+    pub(super) session: Option<IgnoredAny>,
+    pub(super) security: Option<IgnoredAny>,
+    pub(super) admin: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PortASection {
+    pub(super) interface: String,
+    pub(super) addresses: Vec<Ipv4Addr>,
+    pub(super) prefix: u8,
+    pub(super) gateway: Option<Ipv4Addr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PortBSection {
+    pub(super) interface: String,
+    pub(super) address: Ipv4Addr,
+    pub(super) ethertype: Option<u16>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SynchSection {
+    pub(super) interface: String,
+    pub(super) address: Ipv4Addr,
+    pub(super) port: Option<u16>,
+    pub(super) interval_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BalanceSection {
+    pub(super) policy: Option<String>,
+    #[serde(default)]
+    pub(super) activity_threshold: ThresholdSection,
+    pub(super) seed: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ThresholdSection {
+    #[serde(default)]
+    pub(super) connections: u32,
+    #[serde(default)]
+    pub(super) cpu: f32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListenSection {
+    pub(super) address: SocketAddrV4,
+    pub(super) app: SocketAddr,
+    pub(super) protocol: Option<String>,
+    pub(super) service: Option<String>,
+}
+
+/// The fields of [`Limits`]; durations in milliseconds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitsSection {
+    pub(super) temporary: Option<usize>,
+    pub(super) endpoints: Option<usize>,
+    pub(super) forward: Option<usize>,
+    pub(super) servers: Option<usize>,
+    pub(super) neighbours: Option<usize>,
+    pub(super) buffers: Option<usize>,
+    pub(super) outbox: Option<usize>,
+    pub(super) request: Option<usize>,
+    pub(super) request_deadline_ms: Option<u64>,
+    pub(super) early_packets: Option<usize>,
+    pub(super) early_deadline_ms: Option<u64>,
+    pub(super) install_deadline_ms: Option<u64>,
+    pub(super) forward_idle_ms: Option<u64>,
+}
+
+impl LimitsSection {
+    /// The bounds, by their keys.
+    pub(super) fn bounds<'a>(
+        &self,
+        limits: &'a mut Limits,
+    ) -> [(&'static str, Option<usize>, &'a mut usize); 9] {
+        [
+            ("temporary", self.temporary, &mut limits.temporary),
+            ("endpoints", self.endpoints, &mut limits.endpoints),
+            ("forward", self.forward, &mut limits.forward),
+            ("servers", self.servers, &mut limits.servers),
+            ("neighbours", self.neighbours, &mut limits.neighbours),
+            ("buffers", self.buffers, &mut limits.buffers),
+            ("outbox", self.outbox, &mut limits.outbox),
+            ("request", self.request, &mut limits.request),
+            (
+                "early_packets",
+                self.early_packets,
+                &mut limits.early_packets,
+            ),
+        ]
+    }
+
+    /// The deadlines, by their keys.
+    pub(super) fn deadlines<'a>(
+        &self,
+        limits: &'a mut Limits,
+    ) -> [(&'static str, Option<u64>, &'a mut Duration); 4] {
+        [
+            (
+                "request_deadline_ms",
+                self.request_deadline_ms,
+                &mut limits.request_deadline,
+            ),
+            (
+                "early_deadline_ms",
+                self.early_deadline_ms,
+                &mut limits.early_deadline,
+            ),
+            (
+                "install_deadline_ms",
+                self.install_deadline_ms,
+                &mut limits.install_deadline,
+            ),
+            (
+                "forward_idle_ms",
+                self.forward_idle_ms,
+                &mut limits.forward_idle,
+            ),
+        ]
+    }
+
+    /// The defaults, with what the file sets.
+    pub(super) fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        for (_, value, field) in self.bounds(&mut limits) {
+            *field = value.unwrap_or(*field);
+        }
+        for (_, value, field) in self.deadlines(&mut limits) {
+            *field = value.map_or(*field, Duration::from_millis);
+        }
+        limits
+    }
+}
+
+impl ListenSection {
+    /// A service without a name has that of its protocol and port.
+    pub(super) fn listen(&self) -> Listen {
+        let service = self
+            .service
+            .clone()
+            .unwrap_or_else(|| format!("tcp/{}", self.address.port()));
+        Listen {
+            address: self.address,
+            protocol: Protocol::Tcp,
+            service,
+        }
+    }
+}
+
+pub(super) fn synch_port(section: &SynchSection, interface: Capabilities) -> SynchPort {
+    let mut port = SynchPort::new(MacAddr(interface.hardware_address), section.address);
+    port.port = section.port.unwrap_or(port.port);
+    match section.interval_ms {
+        Some(interval) => port.with_interval(Duration::from_millis(interval)),
+        None => port,
+    }
+}

@@ -1,0 +1,60 @@
+//! The cases.
+
+mod close;
+mod handshake;
+mod malformed;
+mod network;
+mod options;
+mod reassembly;
+mod reset;
+mod retransmit;
+mod timestamps;
+mod validation;
+mod window;
+
+use crate::cx::{Cx, Outcome};
+
+/// Where a case runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Against every server.
+    Everywhere,
+    /// Not on migrated connections: the case ends before a request, or has none.
+    Unmigrated,
+    /// Against every server, while no other case runs there.
+    Alone,
+}
+
+/// One case.
+#[derive(Clone, Copy)]
+pub struct Case {
+    pub name: &'static str,
+    pub scope: Scope,
+    pub run: fn(&Cx<'_>) -> Outcome,
+}
+
+const fn everywhere(name: &'static str, run: fn(&Cx<'_>) -> Outcome) -> Case {
+    Case { name, scope: Scope::Everywhere, run }
+}
+
+const fn unmigrated(name: &'static str, run: fn(&Cx<'_>) -> Outcome) -> Case {
+    Case { name, scope: Scope::Unmigrated, run }
+}
+
+/// All of them.
+pub fn all() -> impl Iterator<Item = Case> {
+    [
+        handshake::CASES,
+        options::CASES,
+        reset::CASES,
+        validation::CASES,
+        reassembly::CASES,
+        close::CASES,
+        window::CASES,
+        retransmit::CASES,
+        timestamps::CASES,
+        malformed::CASES,
+        network::CASES,
+    ]
+    .into_iter().flatten().copied()
+}

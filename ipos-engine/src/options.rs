@@ -1,0 +1,52 @@
+//! What an engine is told, and what it tells.
+
+use std::time::Duration;
+
+use crate::port::Refused;
+
+/// How an engine runs. [`Options::default`] gives the defaults.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Frames taken from one port before the next port's turn.
+    pub burst: usize,
+    /// Name of Port A's interface: its link speed is the upper bound of the free bandwidth that the server tells.
+    pub interface: Option<String>,
+    /// Link speed in bits per second where the kernel knows none (virtual interfaces).
+    pub assumed_speed: u64,
+    /// How long a client may leave its half of a connection open once the application has closed.
+    pub half_close: Duration,
+}
+
+impl Default for Options {
+    /// Bursts of 64 frames, 10 Gbit/s, 60 s.
+    fn default() -> Options {
+        Options {
+            burst: 64,
+            interface: None,
+            assumed_speed: 10_000_000_000,
+            half_close: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What an engine did beside what its device counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Packets for another server that were lost because the transmit queue was full.
+    pub forward_full: u64,
+    /// Packets for another server that were larger than its port carries.
+    pub forward_oversize: u64,
+    /// Endpoints that were reset because their application could not be reached.
+    pub refused: u64,
+    /// Endpoints that are joined to an application now.
+    pub bridges: usize,
+}
+
+impl Statistics {
+    pub(crate) fn lose(&mut self, why: Refused) {
+        match why {
+            Refused::Full => self.forward_full += 1,
+            Refused::Oversize => self.forward_oversize += 1,
+        }
+    }
+}
