@@ -350,6 +350,14 @@ impl Config {
                 "must be 0 to 14",
             ),
             (
+                tcp.receive_buffer
+                    .checked_shr(tcp.window_scale.into())
+                    .unwrap_or(0)
+                    >= crate::stack::LEAST_UNITS,
+                "tcp.window_scale",
+                "must leave the receive buffer at least four units",
+            ),
+            (
                 (1024..=1 << 30).contains(&tcp.receive_buffer),
                 "tcp.receive_buffer",
                 "must be 1 kB to 1 GB",

@@ -132,17 +132,18 @@ impl Neighbours {
         self.next
     }
 
-    /// Addresses to ask for again. One that does not answer is forgotten; who waits asks anew with the next segment.
-    pub(crate) fn due(&mut self, now: Instant) -> Vec<Ipv4Addr> {
+    /// Addresses to ask for again, and those who waited for one that does not answer and is forgotten.
+    pub(crate) fn due(&mut self, now: Instant) -> (Vec<Ipv4Addr>, Vec<u32>) {
         if self.next.is_none_or(|next| next > now) {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
-        let mut due = Vec::new();
+        let (mut due, mut given_up) = (Vec::new(), Vec::new());
         self.table.retain(|address, n| {
             if n.hardware.is_some() || n.retry > now {
                 return true;
             }
             if n.tries >= TRIES || n.waiting.is_empty() {
+                given_up.append(&mut n.waiting);
                 return false;
             }
             n.tries += 1;
@@ -153,7 +154,8 @@ impl Neighbours {
         let pending = self.table.values().filter(|n| n.hardware.is_none());
         self.next = pending.map(|n| n.retry).min();
         due.sort_unstable();
-        due
+        given_up.sort_unstable();
+        (due, given_up)
     }
 
     fn make_room(&mut self) {
@@ -174,6 +176,7 @@ impl Neighbours {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
     const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
@@ -199,8 +202,8 @@ mod tests {
                 ask: false
             }
         );
-        assert!(table.due(at(100)).is_empty());
-        assert_eq!(table.due(at(250)), [HOST]);
+        assert!(table.due(at(100)).0.is_empty());
+        assert_eq!(table.due(at(250)), (vec![HOST], vec![]));
         assert_eq!(table.confirm(at(260), HOST, MAC, false), [7, 8]);
         assert_eq!(
             table.lookup(at(300), HOST, 7),
@@ -209,7 +212,7 @@ mod tests {
                 ask: false
             }
         );
-        assert!(table.due(at(10_000)).is_empty());
+        assert!(table.due(at(10_000)).0.is_empty());
         assert_eq!(table.timeout(), None);
         assert_eq!(
             table.lookup(at(61_000), HOST, 7),
@@ -224,11 +227,14 @@ mod tests {
     fn an_address_that_never_answers_is_forgotten() {
         let mut table = Neighbours::new(4, 1);
         table.lookup(at(0), HOST, 7);
-        let mut asked = 0;
+        let (mut asked, mut given_up) = (0, vec![]);
         while let Some(next) = table.timeout() {
-            asked += table.due(next).len();
+            let (again, given) = table.due(next);
+            asked += again.len();
+            given_up.extend(given);
         }
         assert_eq!((asked, table.len()), (usize::from(TRIES) - 1, 0));
+        assert_eq!(given_up, [7]);
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub(crate) struct Stack {
 
 /// How many more places than endpoints the queue of those in TIME-WAIT may have, besides twice as many.
 const WAITING_SLACK: usize = 64;
+/// Units of the window scale that a receive buffer has at least.
+pub(crate) const LEAST_UNITS: usize = 4;
 /// RFC 6528: one tick every 4 µs.
 const ISN_TICK_MICROS: u64 = 4;
 
@@ -88,7 +90,8 @@ impl Stack {
                 send: tcp.send_buffer,
             };
         }
-        let least = Limits::LEAST_BUFFER;
+        // A window of less than a few units of its scale would never open.
+        let least = Limits::LEAST_BUFFER.max(LEAST_UNITS << tcp.window_scale);
         BufferLimits {
             receive: tcp.receive_buffer.min(least),
             send: tcp.send_buffer.min(least),

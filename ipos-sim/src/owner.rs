@@ -215,7 +215,9 @@ impl OneOwner {
                 for (_, ownership) in
                     flows_of(&mut self.flows, frame.header.client, frame.header.port)
                 {
-                    ownership.ended |= ownership.owner == Some(server);
+                    // It may have been the owner without a word to the client.
+                    ownership.ended |=
+                        ownership.owner == Some(server) || ownership.granted.remove(&server);
                 }
             }
             _ => {}

@@ -271,8 +271,8 @@ impl Device {
         if requested {
             self.decide(now, key);
         } else if ended {
-            // The client asked for nothing.
-            self.with_endpoint(now, endpoint, |slot, tcp| slot.tcp.close(now, tcp));
+            // The client asks for nothing: its application says what that gets.
+            self.bind_local(now, key);
         }
         Ok(Verdict::Consumed)
     }

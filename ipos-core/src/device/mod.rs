@@ -156,8 +156,12 @@ impl Device {
         while let Some(key) = self.flows.expired(now) {
             self.flow_deadline(now, key);
         }
-        for address in self.neighbours.due(now) {
+        let (due, given_up) = self.neighbours.due(now);
+        for address in due {
             self.ask_for(address);
+        }
+        for index in given_up {
+            self.lose_output(now, index);
         }
         for _ in 0..self.early.expire(now) {
             self.counters.drop(DropReason::NoEndpoint);
@@ -541,6 +545,17 @@ impl Device {
             }
         }
         None
+    }
+
+    /// What the endpoint has to say is lost: nobody knows where its client is. Its retransmission timer asks again.
+    fn lose_output(&mut self, now: Instant, index: u32) {
+        if let Some(slot) = self.stack.get_mut(index)
+            && !slot.muted
+        {
+            while slot.tcp.poll(now, &self.config.tcp).is_some() {}
+        }
+        self.stack.reschedule(index);
+        self.sweep(now, index);
     }
 
     /// An event that tells the host something it can do without.

@@ -17,7 +17,7 @@ use crate::time::Instant;
 /// How often 0x01 is sent before another server is taken.
 const OFFER_TRIES: u8 = 5;
 /// How often kept packets are sent before the new owner counts as gone.
-const REPLAY_TRIES: u8 = 10;
+const REPLAY_TRIES: u8 = 12;
 
 impl Device {
     /// A request has come: which server is it for? Nothing happens while a hand-over is under way.
@@ -52,6 +52,11 @@ impl Device {
                 if let Some((_, Record::Temporary(pending))) = self.flows.get_mut(key) {
                     pending.migration = Some(migration);
                 }
+                // The control block is this server's last word, unless nobody takes it.
+                if let Some(slot) = self.stack.get_mut(endpoint) {
+                    slot.muted = true;
+                }
+                self.stack.reschedule(endpoint);
                 if let Some(member) = self.members.by_port_b_mut(to.address) {
                     member.sent = member.sent.saturating_add(1);
                 }
@@ -61,11 +66,12 @@ impl Device {
     }
 
     /// Temporary to local (FIG. 10A).
-    fn bind_local(&mut self, now: Instant, key: u32) {
+    pub(super) fn bind_local(&mut self, now: Instant, key: u32) {
         let Some((_, Record::Temporary(pending))) = self.flows.get(key) else {
             return;
         };
         let (listener, endpoint) = (pending.listener, pending.endpoint);
+        self.with_endpoint(now, endpoint, |slot, _| slot.muted = false);
         if self.established() >= self.config.limits.endpoints {
             self.counters.drop(DropReason::TableFull);
             self.with_endpoint(now, endpoint, |slot, _| slot.tcp.abort());

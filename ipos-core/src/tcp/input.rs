@@ -95,8 +95,16 @@ impl Endpoint {
         if segment.flags.rst {
             // RFC 5961 §3.2: only the exact number resets.
             if segment.seq == self.rx.nxt {
+                // Where both streams are whole nobody loses anything (RFC 9293 §3.10.7.4).
+                let whole = match self.state {
+                    State::TimeWait => true,
+                    State::Closing | State::LastAck => self.tx.drained(),
+                    _ => false,
+                };
+                if !whole {
+                    outcome.failed = Some(Failure::Reset);
+                }
                 self.state = State::Closed;
-                outcome.failed = Some(Failure::Reset);
             } else {
                 self.challenge(now);
             }
@@ -168,10 +176,11 @@ impl Endpoint {
         }
         let window = u32::from(segment.window) << self.scale.map_or(0, |scale| scale.send);
         self.follow_clock(now, segment);
+        let advances = ack.gt(self.tx.una);
         if ack.ge(self.tx.una) {
             self.take_delivery(now, tcp, segment, window, outcome);
         }
-        self.take_window(now, segment, window);
+        self.take_window(now, segment, window, advances);
         true
     }
 
@@ -203,8 +212,10 @@ impl Endpoint {
     }
 
     /// RFC 9293 §3.10.7.4: the window, unless the segment is older than the one that set it.
-    fn take_window(&mut self, now: Instant, segment: &Segment<'_>, window: u32) {
-        let newer = self.tx.wl1.lt(segment.seq)
+    fn take_window(&mut self, now: Instant, segment: &Segment<'_>, window: u32, advances: bool) {
+        // A new acknowledgment is never of an older window, even where a retransmission brings it.
+        let newer = advances
+            || self.tx.wl1.lt(segment.seq)
             || (self.tx.wl1 == segment.seq && self.tx.wl2.le(segment.ack));
         if !newer {
             return;

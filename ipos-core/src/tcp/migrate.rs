@@ -167,7 +167,7 @@ impl Endpoint {
         tx.wl2 = block.snd_wl2;
         tx.max_wnd = block.max_sndwnd;
         let snd_mss = block.snd_mss.min(tcp.mss);
-        Some(Endpoint {
+        let mut endpoint = Endpoint {
             state,
             rx: Receive::resume(
                 block.irs,
@@ -223,9 +223,11 @@ impl Endpoint {
             retries: 0,
             keep_alives: 0,
             challenges: Challenges::new(now),
-            replayed,
+            replayed: replayed.filter(|until| until.gt(block.rcv_nxt)),
             heard: now - Duration::from_millis(block.idle.into()),
             released: false,
-        })
+        };
+        endpoint.arm_keep_alive(tcp);
+        Some(endpoint)
     }
 }

@@ -25,6 +25,10 @@ impl Endpoint {
             self.state = State::Closed;
             return Some(self.bare(self.tx.nxt, Flags::RST_ACK));
         }
+        if self.replayed.is_some() {
+            // The first server may have acknowledged more than has come here yet: silence until it has.
+            return None;
+        }
         match self.state {
             State::Closed => None,
             State::SynReceived => self.poll_syn_ack(now, tcp),

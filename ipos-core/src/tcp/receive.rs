@@ -107,7 +107,9 @@ impl Receive {
     /// The application has read so much that the client should know (RFC 9293 §3.8.6.2.2).
     pub(crate) fn window_update_due(&self, mss: u32) -> bool {
         let gain = self.window() - self.announced();
-        self.fin.is_none() && gain >= (self.limit / 4).min(self.announced().max(2 * mss))
+        let step = mss.min(self.limit / 2);
+        let worth = step.max((self.limit / 4).min(self.announced().max(2 * mss)));
+        self.fin.is_none() && gain >= worth
     }
 
     /// Takes a segment's data, `seq` being that of its first byte.

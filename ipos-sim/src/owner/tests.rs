@@ -264,6 +264,17 @@ fn after_release_there_is_nothing_but_rst() {
 }
 
 #[test]
+fn an_owner_that_never_spoke_may_release_too() {
+    let mut bench = Bench::new();
+    bench.syn(1);
+    bench.hand_over(0, 1);
+    let release = Message::Release { trailer: None };
+    bench.passes(1, 0, FrameType::Release, release);
+    bench.sends(0, TcpControl::Rst);
+    assert_eq!(bench.speaks(1), 1);
+}
+
+#[test]
 fn a_crash_and_a_new_connection_free_the_flow() {
     let mut bench = Bench::new();
     bench.syn(2);

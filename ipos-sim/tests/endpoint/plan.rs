@@ -23,6 +23,8 @@ pub struct Plan {
     pub calm: Duration,
     /// The client's cable is out from then on, and for so long; for ever where it is `None`.
     pub unplugged: Option<(Duration, Option<Duration>)>,
+    /// LAN B is cut between the first server and the others from then on, and for so long.
+    pub parted: Option<(Duration, Duration)>,
     /// The servers' TCP.
     pub tcp: Tcp,
     /// What a server keeps of a request that it may hand over, in bytes.
@@ -48,6 +50,9 @@ const ROUNDS: u64 = 600;
 /// Bytes of the longest stream.
 const LONGEST: u64 = 200_000;
 
+/// Retransmissions that make up for anything but a cable that is out.
+pub const PERSEVERING: u8 = 40;
+
 impl Plan {
     /// Two hosts that have nothing to say to each other, over perfect LANs.
     pub fn quiet(case: u64) -> Plan {
@@ -58,6 +63,7 @@ impl Plan {
             lan_b: LanConfig::default(),
             calm: Duration::ZERO,
             unplugged: None,
+            parted: None,
             tcp: Tcp::default(),
             request: 16 * 1024,
             request_deadline: Duration::from_secs(3),
@@ -90,6 +96,7 @@ impl Plan {
             plan.client_mtu = dice.magnitude(104..=1_500) as u16;
         }
         plan.draw_lans(dice);
+        plan.draw_cuts(dice);
         plan.draw_parties(dice);
         plan
     }
@@ -108,13 +115,17 @@ impl Plan {
         };
         self.lan_b.impairments = impairments(dice, most, self.lan_b.latency);
         self.calm = dice.one_of(&[1_000, 10_000, 300_000]).millis();
-        // Nothing but so many losses in a row makes a connection fail, and then both sides must see it.
-        self.tcp.retries = dice.one_of(&[4, 12, 40, 40, 40, 40]);
-        self.tcp.syn_retries = self.tcp.retries;
-        if dice.chance(8) {
-            let begin = Duration::from_micros(dice.magnitude(1_000..=5_000_000));
-            let end = dice.chance(60).then(|| dice.time(Duration::from_secs(20)));
-            self.unplugged = Some((begin, end));
+    }
+
+    fn draw_cuts(&mut self, dice: &mut Dice) {
+        let begin = |dice: &mut Dice| Duration::from_micros(dice.magnitude(1_000..=5_000_000));
+        let time = |dice: &mut Dice| Duration::from_micros(dice.magnitude(1_000..=20_000_000));
+        if dice.chance(3) {
+            let end = dice.chance(60).then(|| time(dice));
+            self.unplugged = Some((begin(dice), end));
+        }
+        if dice.chance(6) {
+            self.parted = Some((begin(dice), time(dice)));
         }
     }
 
@@ -147,13 +158,10 @@ impl Plan {
 
     /// When the client gives up.
     pub fn patience(&self) -> Duration {
-        let unplugged = match self.unplugged {
-            Some((begin, Some(time))) => begin + time,
-            Some((begin, None)) => begin,
-            None => Duration::ZERO,
-        };
+        let unplugged = self.unplugged.map(|(begin, time)| begin + time.unwrap_or_default());
+        let parted = self.parted.map(|(begin, time)| begin + time);
         let trip = 2 * (self.lan_a.latency + self.lan_b.latency);
-        self.calm.max(unplugged)
+        unplugged.into_iter().chain(parted).fold(self.calm, Duration::max)
             + 4 * ROUNDS as u32 * trip
             + self.client.pauses()
             + self.server.pauses()
@@ -270,6 +278,9 @@ fn server_tcp(dice: &mut Dice) -> Tcp {
         time_wait: dice.one_of(&[1_000, 10_000, 60_000]).millis(),
         fin_wait_2: Duration::from_secs(60),
         congestion: dice.one_of(&[CongestionControl::Cubic, CongestionControl::Reno]),
+        // So many losses in a row make a connection fail, and then both sides must see it.
+        retries: dice.one_of(&[4, 12, PERSEVERING, PERSEVERING, PERSEVERING, PERSEVERING]),
+        syn_retries: PERSEVERING,
         ..Tcp::default()
     }
 }

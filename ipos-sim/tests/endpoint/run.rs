@@ -11,7 +11,7 @@ use ipos_sim::addresses::{self, ServerAddresses};
 use ipos_sim::{Capture, ExchangeError, Farm, FarmBuilder, Impairments, Job, NodeId};
 
 use crate::party::{ClientEnd, End, Ending, Report, ServerEnds, Shared, look};
-use crate::plan::Plan;
+use crate::plan::{PERSEVERING, Plan};
 use crate::watch::Watch;
 
 /// Frames and deadlines of one case: more are a storm.
@@ -66,11 +66,16 @@ struct Case<'a> {
     violations: Vec<String>,
 }
 
-/// What happens to LAN A.
+/// What happens to the LANs.
 enum Turn {
+    /// No impairments any more.
     Calm,
+    /// The client is cut off.
     Unplug,
-    Plug,
+    /// The first server is cut off from the others.
+    Part,
+    /// Nobody is cut off on this port's LAN any more.
+    Plug(Port),
 }
 
 impl<'a> Case<'a> {
@@ -118,7 +123,11 @@ impl<'a> Case<'a> {
         let mut turns: Vec<(Duration, Turn)> = vec![(self.plan.calm, Turn::Calm)];
         if let Some((begin, time)) = self.plan.unplugged {
             turns.push((begin, Turn::Unplug));
-            turns.extend(time.map(|time| (begin + time, Turn::Plug)));
+            turns.extend(time.map(|time| (begin + time, Turn::Plug(Port::A))));
+        }
+        if let Some((begin, time)) = self.plan.parted {
+            turns.push((begin, Turn::Part));
+            turns.push((begin + time, Turn::Plug(Port::B)));
         }
         turns.sort_by_key(|(at, _)| *at);
         for (at, turn) in turns {
@@ -145,14 +154,23 @@ impl<'a> Case<'a> {
                     }
                 }
             }
-            Turn::Unplug | Turn::Plug => {
+            Turn::Unplug => {
                 for server in 0..self.plan.servers {
                     if let Some(lan) = self.farm.lan_mut(Port::A) {
-                        match turn {
-                            Turn::Unplug => lan.partition(client, NodeId(server)),
-                            _ => lan.heal(client, NodeId(server)),
-                        }
+                        lan.partition(client, NodeId(server));
                     }
+                }
+            }
+            Turn::Part => {
+                for server in 1..self.plan.servers {
+                    if let Some(lan) = self.farm.lan_mut(Port::B) {
+                        lan.partition(NodeId(0), NodeId(server));
+                    }
+                }
+            }
+            Turn::Plug(port) => {
+                if let Some(lan) = self.farm.lan_mut(*port) {
+                    lan.heal_all();
                 }
             }
         }
@@ -243,12 +261,16 @@ impl<'a> Case<'a> {
         self.violations.extend(watch.violations().iter().cloned());
         let client = look(&self.client);
         let mut ends: Vec<_> = self.servers.bound().iter().map(|bound| (bound.origin, look(&bound.report))).collect();
-        // An offer that was given up leaves an application whose client never came.
-        ends.retain(|(_, report)| !is_never_owned(report));
-        if ends.len() > 1 {
-            self.violations.push(format!("{} applications had the connection", ends.len()));
+        let last = ends.pop_if(|(_, report)| !is_never_owned(report));
+        if ends.iter().any(|(_, report)| !is_given_up(report)) {
+            self.violations.push("more than one application had the connection".into());
         }
-        let server = ends.first().map(|(_, report)| report.clone());
+        ends.extend(last.clone());
+        let server = last.map(|(_, report)| report);
+        if let Some((at, End::ServerFailed(Failure::TimedOut))) = server.as_ref().and_then(|server| server.ended.as_ref()) {
+            let closed = client.closed_behind.is_some();
+            self.client_at_fault |= watch.client_stopped(*at, client.sent, closed);
+        }
         let verdict = judge(self.plan, &client, server.as_ref(), self.client_at_fault, &mut self.violations);
         if self.violations.is_empty() {
             Ok(Outcome {
@@ -297,8 +319,14 @@ fn builder(plan: &Plan, servers: &ServerEnds) -> FarmBuilder {
         })
 }
 
+/// Its client never came.
 fn is_never_owned(report: &Report) -> bool {
     matches!(report.ended, Some((_, End::ServerFailed(Failure::NeverOwned)))) && report.received == 0
+}
+
+/// An offer that was not answered in time leaves an application whose client never comes; it may have left before.
+fn is_given_up(report: &Report) -> bool {
+    is_never_owned(report) || (matches!(report.ended, Some((_, End::Aborted))) && report.received == 0)
 }
 
 /// The rules for both ends.
@@ -333,7 +361,7 @@ fn judge(plan: &Plan, client: &Report, server: Option<&Report>, client_at_fault:
         // Both have planned it.
         (End::Aborted, End::Aborted) => Verdict::AsPlanned,
         (End::ClientFailed(_), End::Closed) if let_go => Verdict::AsPlanned,
-        (End::ClientFailed(_), End::Closed | End::ServerFailed(_)) if client_at_fault => Verdict::ClientAtFault,
+        (_, End::Closed | End::ServerFailed(_)) if client_at_fault => Verdict::ClientAtFault,
         // The client had everything, and had said that it has: its TIME-WAIT ended before our FIN was known to have come.
         (End::Closed, End::ServerFailed(Failure::Reset)) if server.ended.as_ref().is_some_and(|(at, _)| *at >= *client_at + CLIENT_TIME_WAIT) => {
             Verdict::Failed
@@ -359,9 +387,8 @@ fn unbound(plan: &Plan, client: &Report, client_at_fault: bool, violations: &mut
     }
 }
 
-/// The network was out for good, or lost more than so few repetitions can make up for.
+/// The client was cut off for good, or more was lost than so few repetitions can make up for.
 fn may_fail(plan: &Plan) -> bool {
-    let out = matches!(plan.unplugged, Some((_, None)));
-    let lossy = plan.calm > Duration::ZERO || plan.unplugged.is_some();
-    out || (lossy && plan.tcp.retries < 40)
+    let lossy = plan.calm > Duration::ZERO || plan.unplugged.is_some() || plan.parted.is_some();
+    matches!(plan.unplugged, Some((_, None))) || (lossy && plan.tcp.retries < PERSEVERING)
 }

@@ -11,7 +11,7 @@ use smoltcp::wire::{
 /// RFC 9293 §3.7.1: the MSS of a client that announces none.
 const DEFAULT_MSS: usize = 536;
 /// Longer than any retransmission timeout or probe interval of the client, which doubles up to 60 s.
-const SILENT: Duration = Duration::from_secs(130);
+const SILENT: Duration = Duration::from_secs(70);
 /// Violations that are kept.
 const KEPT: usize = 8;
 

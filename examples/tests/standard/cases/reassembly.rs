@@ -135,14 +135,14 @@ fn duplicate_sack(cx: &Cx<'_>) -> Outcome {
         let (mut conn, _session) = cx.session(offer, "R")?;
         conn.drain(BRIEF);
         let base = conn.nxt;
-        expect_sack(&mut conn, base, (1_000, 3_000), 0, &[(1_000, 3_000)])?;
-        expect_sack(&mut conn, base, (5_000, 6_000), 0, &[(5_000, 6_000), (1_000, 3_000)])?;
-        expect_sack(&mut conn, base, (1_000, 2_000), 0, &[(1_000, 2_000), (1_000, 3_000), (5_000, 6_000)])?;
-        expect_sack(&mut conn, base, (0, 1_000), 3_000, &[(5_000, 6_000)])?;
-        expect_sack(&mut conn, base, (500, 1_500), 3_000, &[(500, 1_500), (5_000, 6_000)])?;
-        expect_sack(&mut conn, base, (3_000, 5_000), 6_000, &[])?;
-        expect_sack(&mut conn, base, (4_000, 6_000), 6_000, &[(4_000, 6_000)])?;
-        conn.nxt = base.wrapping_add(6_000);
+        expect_sack(&mut conn, base, (1_000, 2_000), 0, &[(1_000, 2_000)])?;
+        expect_sack(&mut conn, base, (3_000, 4_000), 0, &[(3_000, 4_000), (1_000, 2_000)])?;
+        expect_sack(&mut conn, base, (1_000, 1_500), 0, &[(1_000, 1_500), (1_000, 2_000), (3_000, 4_000)])?;
+        expect_sack(&mut conn, base, (0, 1_000), 2_000, &[(3_000, 4_000)])?;
+        expect_sack(&mut conn, base, (500, 1_500), 2_000, &[(500, 1_500), (3_000, 4_000)])?;
+        expect_sack(&mut conn, base, (2_000, 3_000), 4_000, &[])?;
+        expect_sack(&mut conn, base, (3_000, 4_000), 4_000, &[(3_000, 4_000)])?;
+        conn.nxt = base.wrapping_add(4_000);
     }
     Ok(())
 }
