@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -160,18 +160,21 @@ impl App {
         let (stop, registry) = (Arc::new(AtomicBool::new(false)), Arc::clone(registry));
         let stopped = Arc::clone(&stop);
         let serve = move || {
-            let mut open: Vec<(TcpStream, JoinHandle<()>)> = Vec::new();
+            let mut open: Vec<(Weak<TcpStream>, JoinHandle<()>)> = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 // The socket's receive timeout holds for accept too.
                 let Ok((socket, _)) = listener.accept() else { continue };
-                let stream = TcpStream::from(socket);
-                let (Ok(kept), registry) = (stream.try_clone(), Arc::clone(&registry)) else { continue };
+                let stream = Arc::new(TcpStream::from(socket));
+                // The session closes it when it ends.
+                let (weak, registry) = (Arc::downgrade(&stream), Arc::clone(&registry));
                 let session = std::thread::spawn(move || serve(stream, server, &registry));
-                open.push((kept, session));
+                open.push((weak, session));
                 open.retain(|(_, session)| !session.is_finished());
             }
             for (stream, session) in open {
-                let _ = stream.shutdown(Shutdown::Both);
+                if let Some(stream) = stream.upgrade() {
+                    let _ = stream.shutdown(Shutdown::Both);
+                }
                 session.join().expect("a session does not panic");
             }
         };
@@ -190,17 +193,17 @@ impl Drop for App {
 }
 
 /// One connection.
-fn serve(mut stream: TcpStream, server: &'static str, registry: &Registry) {
-    let Ok(Some((session, steps))) = head(&mut stream) else { return };
+fn serve(stream: Arc<TcpStream>, server: &'static str, registry: &Registry) {
+    let Ok(Some((session, steps))) = head(&stream) else { return };
     registry.change(session, |state| state.server = Some(server));
-    let end = steps.split(',').try_for_each(|step| perform(&mut stream, session, step, registry));
+    let end = steps.split(',').try_for_each(|step| perform(&stream, session, step, registry));
     drop(stream);
     registry.change(session, |state| state.end = Some(end.map_err(|error| error.kind())));
 }
 
 /// Reads the request, and not a byte more; session and steps.
-fn head(stream: &mut TcpStream) -> io::Result<Option<(u64, String)>> {
-    let socket = SockRef::from(&*stream);
+fn head(mut stream: &TcpStream) -> io::Result<Option<(u64, String)>> {
+    let socket = SockRef::from(stream);
     // RFC 6093 §6: urgent data belongs into the stream.
     socket.set_out_of_band_inline(true)?;
     stream.set_nodelay(true)?;
@@ -218,11 +221,11 @@ fn head(stream: &mut TcpStream) -> io::Result<Option<(u64, String)>> {
     Ok(session.parse().ok().map(|session| (session, steps.to_owned())))
 }
 
-fn perform(stream: &mut TcpStream, session: u64, step: &str, registry: &Registry) -> io::Result<()> {
+fn perform(mut stream: &TcpStream, session: u64, step: &str, registry: &Registry) -> io::Result<()> {
     let (kind, count) = step.split_at(step.len().min(1));
     let count = count.parse().unwrap_or(usize::MAX);
     match kind {
-        "e" => read(stream, count, |stream, bytes| stream.write_all(bytes)),
+        "e" => read(stream, count, |mut stream, bytes| stream.write_all(bytes)),
         "r" | "R" => read(stream, count, |_, bytes| {
             registry.change(session, |state| state.received.extend(bytes));
             Ok(())
@@ -236,13 +239,13 @@ fn perform(stream: &mut TcpStream, session: u64, step: &str, registry: &Registry
             registry.wait(session, PATIENCE, take).ok_or_else(|| io::ErrorKind::TimedOut.into())
         }
         "h" => stream.shutdown(Shutdown::Write),
-        "x" => SockRef::from(&*stream).set_linger(Some(Duration::ZERO)),
+        "x" => SockRef::from(stream).set_linger(Some(Duration::ZERO)),
         _ => Ok(()),
     }
 }
 
 /// Reads `left` bytes, or until the client's end.
-fn read(stream: &mut TcpStream, mut left: usize, mut take: impl FnMut(&mut TcpStream, &[u8]) -> io::Result<()>) -> io::Result<()> {
+fn read(mut stream: &TcpStream, mut left: usize, mut take: impl FnMut(&TcpStream, &[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     while left > 0 {
         let room = buffer.len().min(left);

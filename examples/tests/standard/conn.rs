@@ -47,7 +47,11 @@ pub struct Conn<'a> {
     pub edge: u32,
     /// Hardware addresses of the server's segments, in the order of their first one.
     pub senders: Vec<[u8; 6]>,
-    /// The server's FIN has been read.
+    /// Bytes of the server's stream that the case has read.
+    read: usize,
+    /// The highest acknowledgment number that we have sent.
+    told: u32,
+    /// The server's FIN has come in its place.
     pub finished: bool,
     /// The most bytes of options and data that a segment had; a case may set it back.
     pub largest: usize,
@@ -87,6 +91,8 @@ impl<'a> Conn<'a> {
             acked: iss,
             edge: iss,
             senders: Vec::new(),
+            read: 0,
+            told: 0,
             finished: false,
             largest: 0,
             sent: iss,
@@ -186,6 +192,7 @@ impl<'a> Conn<'a> {
             if after(edge, self.allowed) {
                 self.allowed = edge;
             }
+            self.told = ack;
         }
         self.host.send(self.cx.bed.hardware, &segment.packet(self.from(), self.to));
     }
@@ -193,6 +200,11 @@ impl<'a> Conn<'a> {
     /// Sends an IP packet that no segment describes.
     pub fn send_packet(&mut self, what: &str, packet: &[u8]) {
         self.cx.log(&format!("-> {what}: packet of {} bytes", packet.len()));
+        // Whatever it carries.
+        let end = self.nxt.wrapping_add(packet.len() as u32);
+        if after(end, self.sent) {
+            self.sent = end;
+        }
         self.host.send(self.cx.bed.hardware, packet);
     }
 
@@ -229,11 +241,17 @@ impl<'a> Conn<'a> {
         }
     }
 
-    /// The handshake.
+    /// The handshake. As every client, we send our SYN again after a second.
     pub fn connect(&mut self) -> Outcome<Seen> {
         let syn = self.syn();
-        self.send(&syn);
-        let syn_ack = self.answer_syn()?;
+        for _ in 0..SOON.as_secs() {
+            self.send(&syn);
+            if self.expect_within(Duration::from_secs(1), "SYN-ACK", |seen| seen.flags == SYN | ACK).is_ok() {
+                break;
+            }
+        }
+        let syn_ack = self.syn_ack.clone().ok_or("no SYN is answered")?;
+        self.nxt = self.iss.wrapping_add(1);
         self.acknowledge();
         Ok(syn_ack)
     }
@@ -343,30 +361,39 @@ impl<'a> Conn<'a> {
         self.backlog.clear();
     }
 
-    /// Reads `n` more bytes, and acknowledges every segment.
-    pub fn read(&mut self, n: usize) -> Outcome<Vec<u8>> {
-        let start = self.rcv;
-        let goal = start.wrapping_add(n as u32);
+    /// Moves on over what has come, and acknowledges it.
+    fn take(&mut self) {
         self.advance();
-        while after(goal, self.rcv) {
-            let left = goal.wrapping_sub(self.rcv);
-            self.expect(&format!("data: {left} of {n} bytes are missing, none came"), Seen::has_data)?;
-            self.advance();
+        if self.told != self.rcv {
             self.acknowledge();
         }
+    }
+
+    /// Reads the next `n` bytes, and acknowledges every segment.
+    pub fn read(&mut self, n: usize) -> Outcome<Vec<u8>> {
+        let (start, end) = (self.read, self.read + n);
+        self.take();
+        while self.offset(self.rcv) < end {
+            let left = end - self.offset(self.rcv);
+            self.expect(&format!("data, of which {left} bytes of {n} are missing,"), Seen::has_data)?;
+            self.take();
+        }
+        self.read = end;
         self.copy(start, n)
     }
 
-    /// Reads and acknowledges until the server's FIN, which comes after `n` more bytes.
+    /// Reads and acknowledges until the server's FIN, which comes after the next `n` bytes.
     pub fn read_to_end(&mut self, n: usize) -> Outcome<Vec<u8>> {
-        let start = self.rcv;
-        self.advance();
+        let start = self.read;
+        self.take();
         while !self.finished {
-            self.expect("data or FIN", |seen| seen.has_data() || seen.has(FIN))?;
-            self.advance();
-            self.acknowledge();
+            let got = self.offset(self.rcv) - start;
+            self.expect(&format!("data or FIN after {got} of {n} bytes"), |seen| seen.has_data() || seen.has(FIN))?;
+            self.take();
         }
-        let came = self.rcv.wrapping_sub(start) as usize - 1;
+        // The FIN has a number too.
+        self.read = self.offset(self.rcv) - 1;
+        let came = self.read - start;
         ensure!(came == n, "FIN after {came} bytes, not {n}");
         self.copy(start, n)
     }
@@ -403,10 +430,9 @@ impl<'a> Conn<'a> {
         self.echo(b"still here").map_err(|error| format!("the connection does not work any more: {error}"))
     }
 
-    /// Bytes that came, from sequence number `start` on.
-    pub fn copy(&self, start: u32, n: usize) -> Outcome<Vec<u8>> {
-        let at = self.offset(start);
-        let bytes = self.bytes.get(at..at + n).unwrap_or_default();
+    /// `n` bytes that came, from `start` of the server's stream on.
+    fn copy(&self, start: usize, n: usize) -> Outcome<Vec<u8>> {
+        let bytes = self.bytes.get(start..start + n).unwrap_or_default();
         let bytes: Option<Vec<u8>> = bytes.iter().copied().collect();
         bytes.filter(|bytes| bytes.len() == n).ok_or_else(|| "bytes are missing".to_owned())
     }

@@ -267,19 +267,25 @@ fn client_tcp(dice: &mut Dice) -> ClientTcp {
 
 fn server_tcp(dice: &mut Dice) -> Tcp {
     let receive_buffer = buffer(dice, 1_024);
+    let min_rto = dice.one_of(&[10, 200, 1_000]);
     Tcp {
         // Not coarser than the buffer is large.
         window_scale: dice.uniform(0..=receive_buffer.ilog2().min(14).into()) as u8,
         receive_buffer,
         send_buffer: buffer(dice, 1_024),
         delayed_ack: dice.one_of(&[0, 10, 40, 200]).millis(),
-        min_rto: dice.one_of(&[10, 200, 1_000]).millis(),
+        min_rto: min_rto.millis(),
         max_rto: dice.one_of(&[2_000, 10_000, 60_000]).millis(),
         time_wait: dice.one_of(&[1_000, 10_000, 60_000]).millis(),
         fin_wait_2: Duration::from_secs(60),
         congestion: dice.one_of(&[CongestionControl::Cubic, CongestionControl::Reno]),
-        // So many losses in a row make a connection fail, and then both sides must see it.
-        retries: dice.one_of(&[4, 12, PERSEVERING, PERSEVERING, PERSEVERING, PERSEVERING]),
+        // So many losses in a row make a connection fail, and then both sides must see it. smoltcp answers one probe of
+        // its window a second.
+        retries: if min_rto >= 200 && dice.chance(30) {
+            dice.one_of(&[4, 12])
+        } else {
+            PERSEVERING
+        },
         syn_retries: PERSEVERING,
         ..Tcp::default()
     }

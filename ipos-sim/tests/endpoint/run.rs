@@ -63,6 +63,8 @@ struct Case<'a> {
     done: Instant,
     steps: u64,
     client_at_fault: bool,
+    /// The client lost patience although it owed something, and had said so.
+    unheard: bool,
     violations: Vec<String>,
 }
 
@@ -114,6 +116,7 @@ impl<'a> Case<'a> {
             done: Instant::ZERO,
             steps: 0,
             client_at_fault: false,
+            unheard: false,
             violations: Vec::new(),
         }
     }
@@ -212,7 +215,9 @@ impl<'a> Case<'a> {
         let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         self.client_at_fault = match report.ended {
             Some((at, End::ClientFailed(ExchangeError::TimedOut))) => {
-                watch.client_stopped(at, report.sent, report.closed_behind.is_some())
+                let owes = watch.client_owes(report.sent, report.closed_behind.is_some());
+                self.unheard = owes && !watch.client_is_silent(at);
+                owes && !self.unheard
             }
             Some((_, End::ClientFailed(ExchangeError::Reset))) => watch.client_had_everything(),
             _ => false,
@@ -268,8 +273,11 @@ impl<'a> Case<'a> {
         ends.extend(last.clone());
         let server = last.map(|(_, report)| report);
         if let Some((at, End::ServerFailed(Failure::TimedOut))) = server.as_ref().and_then(|server| server.ended.as_ref()) {
-            let closed = client.closed_behind.is_some();
-            self.client_at_fault |= watch.client_stopped(*at, client.sent, closed);
+            let owes = watch.client_owes(client.sent, client.closed_behind.is_some());
+            self.client_at_fault |= owes && watch.client_is_silent(*at);
+        }
+        if self.unheard && !matches!(self.plan.unplugged, Some((_, None))) {
+            self.violations.push("the client speaks, and nobody answers".into());
         }
         let verdict = judge(self.plan, &client, server.as_ref(), self.client_at_fault, &mut self.violations);
         if self.violations.is_empty() {
@@ -326,7 +334,8 @@ fn is_never_owned(report: &Report) -> bool {
 
 /// An offer that was not answered in time leaves an application whose client never comes; it may have left before.
 fn is_given_up(report: &Report) -> bool {
-    is_never_owned(report) || (matches!(report.ended, Some((_, End::Aborted))) && report.received == 0)
+    let left = matches!(report.ended, Some((_, End::Aborted | End::Closed)));
+    is_never_owned(report) || (left && report.received == 0)
 }
 
 /// The rules for both ends.

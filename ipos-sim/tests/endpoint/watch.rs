@@ -111,14 +111,17 @@ impl Watch {
         &self.violations
     }
 
-    /// Whether the client owes something that it does not send: of the `sent` bytes (and the FIN, where `closed`) that its
-    /// TCP has taken, some are not acknowledged, and it has made no effort for longer than any timeout. smoltcp does not
+    /// Whether something of the `sent` bytes (and the FIN, where `closed`) that the client's TCP has taken is not acknowledged.
+    pub fn client_owes(&self, sent: u64, closed: bool) -> bool {
+        let first = self.syn.as_ref().map(|syn| syn.isn.wrapping_add(1));
+        let covered = first.zip(self.acknowledged).map_or(0, |(first, ack)| ack.wrapping_sub(first));
+        u64::from(covered) < sent + u64::from(closed)
+    }
+
+    /// Whether the client has made no effort for longer than any timeout. One that owes something must: smoltcp does not
     /// repeat a FIN once duplicate acknowledgments came, nor probe a window that closed while its timer ran.
-    pub fn client_stopped(&self, now: Instant, sent: u64, closed: bool) -> bool {
-        let Some(syn) = &self.syn else { return false };
-        let owed = sent + u64::from(closed);
-        let covered = self.acknowledged.map_or(0, |ack| ack.wrapping_sub(syn.isn.wrapping_add(1)));
-        u64::from(covered) < owed && now.saturating_since(self.effort) > SILENT
+    pub fn client_is_silent(&self, now: Instant) -> bool {
+        now.saturating_since(self.effort) > SILENT
     }
 
     /// Whether the client has acknowledged everything that the servers had to say, their FIN too. What its application has
