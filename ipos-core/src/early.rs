@@ -68,19 +68,11 @@ impl Early {
         taken
     }
 
-    /// Drops what has waited too long; how many packets.
-    pub(crate) fn expire(&mut self, now: Instant) -> usize {
-        let mut expired = 0;
+    /// Drops a packet that has waited too long: its flow, and who sent it.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<(Flow, MacAddr)> {
         // All wait equally long, so the oldest is in front.
-        while self
-            .packets
-            .front()
-            .is_some_and(|packet| packet.until <= now)
-        {
-            self.packets.pop_front();
-            expired += 1;
-        }
-        expired
+        let packet = self.packets.pop_front_if(|packet| packet.until <= now)?;
+        Some((packet.flow, packet.from))
     }
 
     /// When [`Early::expire`] must be called.

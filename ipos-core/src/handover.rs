@@ -89,6 +89,8 @@ pub(crate) struct Retry {
 
 /// behaviour: "start 2 ms, double".
 const FIRST_INTERVAL: Duration = Duration::from_millis(2);
+/// Kept packets are sent no more rarely than this.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Retry {
     /// After the first sending.
@@ -102,6 +104,11 @@ impl Retry {
     /// When it is due again.
     pub(crate) fn next(&self, now: Instant) -> Instant {
         now + self.interval
+    }
+
+    /// The next interval is twice as long, up to [`LONGEST_INTERVAL`].
+    pub(crate) fn slower(&mut self) {
+        self.interval = self.interval.saturating_mul(2).min(LONGEST_INTERVAL);
     }
 
     /// Counts a sending; `false` when `tries` are used up.

@@ -243,6 +243,10 @@ impl Device {
                 Err(DropReason::NoEndpoint)
             };
         };
+        if let Some((_, Record::Tombstone(_))) = self.flows.get(key) {
+            // The RELEASE was lost.
+            self.disown(&flow, from.hardware);
+        }
         let Some((_, Record::ForwardConnect(installed))) = self.flows.get_mut(key) else {
             return Err(DropReason::Stale);
         };

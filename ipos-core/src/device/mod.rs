@@ -163,8 +163,9 @@ impl Device {
         for index in given_up {
             self.lose_output(now, index);
         }
-        for _ in 0..self.early.expire(now) {
+        while let Some((flow, from)) = self.early.expire(now) {
             self.counters.drop(DropReason::NoEndpoint);
+            self.disown(&flow, from);
         }
         self.evict(now);
         self.advertise(now);
@@ -402,6 +403,21 @@ impl Device {
         while let Some(index) = self.stack.evicted(self.config.limits.time_wait) {
             self.sweep(now, index);
         }
+    }
+
+    /// Tells a server that the connection whose packets it sends is not, or no more, here.
+    fn disown(&mut self, flow: &Flow, from: ipos_proto::MacAddr) {
+        let Some(address) = self.members.by_hardware(from).map(|member| member.port_b) else {
+            return;
+        };
+        let port = flow.endpoint.port();
+        let to = Target {
+            address,
+            hardware: from,
+            port,
+        };
+        let message = Message::Release { trailer: None };
+        self.send(to, flow.client, port, flow.protocol, message);
     }
 
     /// The next trailer of this device.

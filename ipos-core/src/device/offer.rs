@@ -16,8 +16,6 @@ use crate::time::Instant;
 
 /// How often 0x01 is sent before another server is taken.
 const OFFER_TRIES: u8 = 5;
-/// How often kept packets are sent before the new owner counts as gone.
-const REPLAY_TRIES: u8 = 12;
 
 impl Device {
     /// A request has come: which server is it for? Nothing happens while a hand-over is under way.
@@ -281,16 +279,17 @@ impl Device {
         };
         if let Some(mut replay) = forwarding.replay.take() {
             let headers = forwarding.headers;
-            let deadline = if replay.retry.again(REPLAY_TRIES) {
-                self.send_packets(&headers, &replay);
-                let next = replay.retry.next(now);
-                if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) {
-                    forwarding.replay = Some(replay);
-                }
-                next
-            } else {
-                now + self.config.limits.forward_idle
-            };
+            // What they carry is in nobody else's hands: only the cover, RELEASE or idleness ends it.
+            if forwarding.used + self.config.limits.forward_idle <= now {
+                self.flows.remove(key);
+                return;
+            }
+            replay.retry.slower();
+            self.send_packets(&headers, &replay);
+            let deadline = replay.retry.next(now);
+            if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) {
+                forwarding.replay = Some(replay);
+            }
             self.flows.schedule(key, Some(deadline));
             return;
         }

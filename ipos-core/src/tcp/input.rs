@@ -176,11 +176,11 @@ impl Endpoint {
         }
         let window = u32::from(segment.window) << self.scale.map_or(0, |scale| scale.send);
         self.follow_clock(now, segment);
-        let advances = ack.gt(self.tx.una);
         if ack.ge(self.tx.una) {
+            let advances = ack.gt(self.tx.una);
             self.take_delivery(now, tcp, segment, window, outcome);
+            self.take_window(now, segment, window, advances);
         }
-        self.take_window(now, segment, window, advances);
         true
     }
 

@@ -19,6 +19,9 @@ const STEPS: u64 = 20_000_000;
 /// smoltcp's TIME-WAIT: a server's FIN that is sent again after it is answered with RST.
 const CLIENT_TIME_WAIT: Duration = Duration::from_secs(10);
 
+/// So long a server keeps an endpoint whose client's packets do not come.
+const INSTALLED: Duration = Duration::from_millis(1_900);
+
 /// How a case ended that broke no rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -28,8 +31,10 @@ pub enum Verdict {
     AsPlanned,
     /// The connection failed, and both ends have seen it.
     Failed,
+    /// The client's TCP has thrown away what its application had not read yet.
+    ClientForgot,
     /// The client's TCP has stopped although it owed something.
-    ClientAtFault,
+    ClientStopped,
 }
 
 /// What came of a case.
@@ -62,7 +67,8 @@ struct Case<'a> {
     /// When both ends were done.
     done: Instant,
     steps: u64,
-    client_at_fault: bool,
+    /// What the client's TCP did wrong.
+    fault: Option<Verdict>,
     /// The client lost patience although it owed something, and had said so.
     unheard: bool,
     violations: Vec<String>,
@@ -115,7 +121,7 @@ impl<'a> Case<'a> {
             watch,
             done: Instant::ZERO,
             steps: 0,
-            client_at_fault: false,
+            fault: None,
             unheard: false,
             violations: Vec::new(),
         }
@@ -213,14 +219,16 @@ impl<'a> Case<'a> {
     fn look_at_client(&mut self) {
         let report = look(&self.client);
         let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        self.client_at_fault = match report.ended {
+        self.fault = match report.ended {
             Some((at, End::ClientFailed(ExchangeError::TimedOut))) => {
                 let owes = watch.client_owes(report.sent, report.closed_behind.is_some());
                 self.unheard = owes && !watch.client_is_silent(at);
-                owes && !self.unheard
+                (owes && !self.unheard).then_some(Verdict::ClientStopped)
             }
-            Some((_, End::ClientFailed(ExchangeError::Reset))) => watch.client_had_everything(),
-            _ => false,
+            Some((_, End::ClientFailed(ExchangeError::Reset))) => {
+                watch.client_had_everything().then_some(Verdict::ClientForgot)
+            }
+            _ => None,
         };
     }
 
@@ -274,12 +282,14 @@ impl<'a> Case<'a> {
         let server = last.map(|(_, report)| report);
         if let Some((at, End::ServerFailed(Failure::TimedOut))) = server.as_ref().and_then(|server| server.ended.as_ref()) {
             let owes = watch.client_owes(client.sent, client.closed_behind.is_some());
-            self.client_at_fault |= owes && watch.client_is_silent(*at);
+            if owes && watch.client_is_silent(*at) {
+                self.fault = Some(Verdict::ClientStopped);
+            }
         }
         if self.unheard && !matches!(self.plan.unplugged, Some((_, None))) {
             self.violations.push("the client speaks, and nobody answers".into());
         }
-        let verdict = judge(self.plan, &client, server.as_ref(), self.client_at_fault, &mut self.violations);
+        let verdict = judge(self.plan, &client, server.as_ref(), self.fault, &mut self.violations);
         if self.violations.is_empty() {
             Ok(Outcome {
                 verdict,
@@ -339,7 +349,7 @@ fn is_given_up(report: &Report) -> bool {
 }
 
 /// The rules for both ends.
-fn judge(plan: &Plan, client: &Report, server: Option<&Report>, client_at_fault: bool, violations: &mut Vec<String>) -> Verdict {
+fn judge(plan: &Plan, client: &Report, server: Option<&Report>, fault: Option<Verdict>, violations: &mut Vec<String>) -> Verdict {
     let nobody = Report::default();
     let bound = server.is_some();
     let server = server.unwrap_or(&nobody);
@@ -359,8 +369,11 @@ fn judge(plan: &Plan, client: &Report, server: Option<&Report>, client_at_fault:
         if bound || client.ended.is_none() {
             violations.push("an end is not done".into());
         }
-        return unbound(plan, client, client_at_fault, violations);
+        return unbound(plan, client, fault, violations);
     };
+    if let Some(fault) = fault && !matches!(server_end, End::Aborted) {
+        return fault;
+    }
     let let_go = matches!(plan.server.ending, Ending::LetGo(_));
     match (client_end, server_end) {
         (End::Closed, End::Closed) if server.received == client.sent => Verdict::Whole,
@@ -370,7 +383,6 @@ fn judge(plan: &Plan, client: &Report, server: Option<&Report>, client_at_fault:
         // Both have planned it.
         (End::Aborted, End::Aborted) => Verdict::AsPlanned,
         (End::ClientFailed(_), End::Closed) if let_go => Verdict::AsPlanned,
-        (_, End::Closed | End::ServerFailed(_)) if client_at_fault => Verdict::ClientAtFault,
         // The client had everything, and had said that it has: its TIME-WAIT ended before our FIN was known to have come.
         (End::Closed, End::ServerFailed(Failure::Reset)) if server.ended.as_ref().is_some_and(|(at, _)| *at >= *client_at + CLIENT_TIME_WAIT) => {
             Verdict::Failed
@@ -384,10 +396,15 @@ fn judge(plan: &Plan, client: &Report, server: Option<&Report>, client_at_fault:
 }
 
 /// No application was given the connection.
-fn unbound(plan: &Plan, client: &Report, client_at_fault: bool, violations: &mut Vec<String>) -> Verdict {
+fn unbound(plan: &Plan, client: &Report, fault: Option<Verdict>, violations: &mut Vec<String>) -> Verdict {
+    if let Some(fault) = fault {
+        return fault;
+    }
+    // LAN B was out while the connection was between two servers.
+    let between = plan.parted.is_some_and(|(_, time)| time >= INSTALLED);
     match &client.ended {
         Some((_, End::Aborted)) => Verdict::AsPlanned,
-        _ if client_at_fault => Verdict::ClientAtFault,
+        Some((_, End::ClientFailed(ExchangeError::Reset))) if between => Verdict::Failed,
         _ if may_fail(plan) => Verdict::Failed,
         _ => {
             violations.push("no application was given the connection".into());

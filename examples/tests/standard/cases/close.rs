@@ -1,11 +1,11 @@
 //! Closing, from either side and both (RFC 9293 §3.6, §3.10.7.4).
 
-use super::{Case, everywhere, unmigrated};
+use super::{Case, everywhere, gone, unmigrated};
 use super::reassembly::letters;
 use crate::app::Session;
 use crate::conn::{Conn, Offer};
 use crate::cx::{BRIEF, Cx, Outcome, SOON, ensure};
-use crate::segment::{ACK, FIN, PSH, RST, SYN};
+use crate::segment::{ACK, FIN, PSH, SYN};
 
 pub const CASES: &[Case] = &[
     unmigrated("FIN before any request", without_request),
@@ -29,15 +29,6 @@ fn without_request(cx: &Cx<'_>) -> Outcome {
     conn.read_to_end(0)?;
     conn.wait_acknowledged()?;
     gone(&mut conn)
-}
-
-/// The connection is closed at the server.
-fn gone(conn: &mut Conn<'_>) -> Outcome {
-    // A server that it had moved to tells the first one.
-    std::thread::sleep(BRIEF);
-    conn.acknowledge();
-    let rcv = conn.rcv;
-    conn.expect("RST: the connection is gone", |seen| seen.flags == RST && seen.seq == rcv).map(drop)
 }
 
 fn request_with_fin(cx: &Cx<'_>) -> Outcome {

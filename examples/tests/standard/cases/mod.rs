@@ -12,7 +12,9 @@ mod timestamps;
 mod validation;
 mod window;
 
-use crate::cx::{Cx, Outcome};
+use crate::conn::Conn;
+use crate::cx::{BRIEF, Cx, Outcome};
+use crate::segment::RST;
 
 /// Where a case runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,15 @@ const fn everywhere(name: &'static str, run: fn(&Cx<'_>) -> Outcome) -> Case {
 
 const fn unmigrated(name: &'static str, run: fn(&Cx<'_>) -> Outcome) -> Case {
     Case { name, scope: Scope::Unmigrated, run }
+}
+
+/// The connection is closed at the server: a segment finds nothing.
+fn gone(conn: &mut Conn<'_>) -> Outcome {
+    // A server that it had moved to tells the first one.
+    std::thread::sleep(BRIEF);
+    conn.acknowledge();
+    let rcv = conn.rcv;
+    conn.expect("RST: the connection is gone", |seen| seen.flags == RST && seen.seq == rcv).map(drop)
 }
 
 /// All of them.

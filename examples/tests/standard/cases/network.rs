@@ -196,6 +196,7 @@ fn flood(cx: &Cx<'_>) -> Outcome {
     let options = &conn.syn_ack.as_ref().ok_or("no SYN-ACK")?.options;
     let kept = options.scale.is_some() && options.sack_permitted && options.timestamp.is_some();
     ensure!(kept, "options are lost although the client does timestamps: {options:?}");
+    conn.may_shrink = cx.is_kernel();
     // 10 << 7 bytes.
     conn.window = 10;
     let session = cx.bed.registry.session();
@@ -203,6 +204,10 @@ fn flood(cx: &Cx<'_>) -> Outcome {
     turn.settle(&session)?;
     conn.wait_acknowledged()?;
     conn.read_pattern_to_end(0, 20_000)?;
+    let edge = if conn.shrunk { Err("the right edge of the window goes back".to_owned()) } else { Ok(()) };
+    let why = "RFC 9293 §3.8.6: 'A TCP receiver SHOULD NOT shrink the window'; a cookie does not hold the window of its \
+               SYN-ACK, and Linux goes on with another one";
+    cx.differs(why, edge)?;
     drop(conn);
 
     let turn = cx.turn()?;

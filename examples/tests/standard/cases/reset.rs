@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use super::{Case, everywhere, unmigrated};
+use super::{Case, everywhere, gone, unmigrated};
 use crate::bed::CLOSED_PORT;
 use crate::conn::{Conn, Offer};
 use crate::cx::{BRIEF, Cx, Outcome, SOON, ensure};
@@ -79,9 +79,7 @@ fn exact(cx: &Cx<'_>) -> Outcome {
         conn.send(&reset);
         let end = session.end(SOON)?;
         ensure!(end == Err(ErrorKind::ConnectionReset), "the application's session ended with {end:?}");
-        conn.acknowledge();
-        let rcv = conn.rcv;
-        conn.expect("RST that answers the ACK", |seen| seen.flags == RST && seen.seq == rcv)?;
+        gone(&mut conn)?;
     }
     Ok(())
 }
@@ -149,8 +147,7 @@ fn expect_reset(conn: &mut Conn<'_>) -> Outcome {
     conn.advance();
     let rcv = conn.rcv;
     ensure!(ended.seq == rcv, "the RST's number is off by {}", ended.seq.wrapping_sub(rcv).cast_signed());
-    conn.acknowledge();
-    conn.expect("RST: the connection is gone", |seen| seen.flags == RST && seen.seq == rcv).map(drop)
+    gone(conn)
 }
 
 /// RFC 2525 §2.17, RFC 9293 §3.6.1.

@@ -114,7 +114,10 @@ impl Conn<'_> {
         let edge = seen.ack.wrapping_add(u32::from(seen.window) << self.server_scale());
         if after(self.edge, edge) {
             let back = self.edge.wrapping_sub(edge);
-            self.cx.violation(format!("the right edge of the window goes back by {back}"));
+            self.shrunk = true;
+            if !self.may_shrink {
+                self.cx.violation(format!("the right edge of the window goes back by {back}"));
+            }
         }
         self.edge = edge;
     }
