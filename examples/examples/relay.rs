@@ -66,7 +66,14 @@ struct Direction {
 impl Direction {
     fn new(seed: u64) -> Direction {
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        Direction { held: VecDeque::new(), rng, lost: 0, late: 0, passed: 0, full: 0 }
+        Direction {
+            held: VecDeque::new(),
+            rng,
+            lost: 0,
+            late: 0,
+            passed: 0,
+            full: 0,
+        }
     }
 
     fn chance(&mut self, probability: f64) -> bool {
@@ -117,7 +124,10 @@ fn main() -> ExitCode {
         Err(status) => return status,
     };
     program::init_logging("info");
-    let options = PnetOptions { frames: Frames::Arriving, receive_buffer: 16 << 20 };
+    let options = PnetOptions {
+        frames: Frames::Arriving,
+        receive_buffer: 16 << 20,
+    };
     let open = |name: &String| PnetBackend::open(name, options);
     let (one, other) = match (open(&arguments.between[0]), open(&arguments.between[1])) {
         (Ok(one), Ok(other)) => (one, other),
@@ -142,17 +152,30 @@ fn run(arguments: &Arguments, mut one: PnetBackend, mut other: PnetBackend) -> s
         }
         let held = there.held.front().into_iter().chain(back.held.front());
         // Whole milliseconds are all that poll knows; a held frame is looked after at once.
-        let timeout = if held.count() > 0 { PollTimeout::ZERO } else { PollTimeout::from(100u16) };
+        let timeout = if held.count() > 0 {
+            PollTimeout::ZERO
+        } else {
+            PollTimeout::from(100u16)
+        };
         let ports = [&one, &other].map(|port| port.readiness());
-        let mut wanted: Vec<PollFd<'_>> =
-            ports.iter().flatten().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
+        let mut wanted: Vec<PollFd<'_>> = ports
+            .iter()
+            .flatten()
+            .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
+            .collect();
         match poll(&mut wanted, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
     for (name, way) in [("there", &there), ("back", &back)] {
-        let Direction { lost, late, passed, full, .. } = way;
+        let Direction {
+            lost,
+            late,
+            passed,
+            full,
+            ..
+        } = way;
         eprintln!("{name}: {passed} passed, {lost} lost, {late} late, {full} for want of room");
     }
     Ok(())
