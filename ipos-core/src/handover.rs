@@ -90,7 +90,7 @@ pub(crate) struct Retry {
 /// behaviour: "start 2 ms, double".
 const FIRST_INTERVAL: Duration = Duration::from_millis(2);
 /// Kept packets are sent no more rarely than this.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
+const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Retry {
     /// After the first sending.
