@@ -84,7 +84,12 @@ pub(crate) fn tcp(
         rst,
         psh,
     } = *flags;
-    let mut header = TcpHeader::new(flow.endpoint.port(), flow.client.port(), seq.raw(), *window);
+    let mut header = TcpHeader::new(
+        flow.endpoint.port(),
+        flow.client.port(),
+        seq.raw(),
+        window.raw(),
+    );
     header.acknowledgment_number = ack.raw();
     (header.syn, header.ack, header.fin, header.rst, header.psh) = (syn, has_ack, fin, rst, psh);
     header.set_options_raw(options.to_wire().as_slice()).ok()?;

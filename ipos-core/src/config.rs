@@ -345,7 +345,7 @@ impl Config {
                 "must leave 56 bytes of Port B's MTU",
             ),
             (
-                tcp.window_scale <= crate::tcp::MAX_WINDOW_SCALE,
+                tcp.window_scale <= crate::tcp::WindowScale::MAX,
                 "tcp.window_scale",
                 "must be 0 to 14",
             ),

@@ -12,7 +12,7 @@ use ipos_proto::SeqNum;
 use siphasher::sip::SipHasher13;
 
 use crate::flow::Flow;
-use crate::tcp::{Options, Segment, Timestamp};
+use crate::tcp::{Options, Segment, Timestamp, WindowScale};
 use crate::time::{Duration, Instant};
 
 /// How long a period lasts; a cookie is good in its own and in the next one.
@@ -75,7 +75,7 @@ impl Cookies {
         let scale = syn
             .options
             .window_scale
-            .map_or(NO_SCALE, |scale| u32::from(scale.min(14)));
+            .map_or(NO_SCALE, |scale| u32::from(WindowScale::new(scale).raw()));
         let bits = scale
             | if syn.options.sack_permitted {
                 SACK_BIT
@@ -142,7 +142,7 @@ mod tests {
             seq: SeqNum::new(seq),
             ack: SeqNum::new(ack),
             flags,
-            window: 0,
+            window: Default::default(),
             options,
             payload: &[],
         }

@@ -12,7 +12,9 @@ use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{Kept, Pending};
 use crate::packet::{ARP, IPV4, Ipv4Packet};
-use crate::tcp::{Endpoint, Open, Options, Outgoing, Segment, State, reset_for, timestamp_clock};
+use crate::tcp::{
+    Endpoint, Open, Options, Outgoing, Segment, State, Window, reset_for, timestamp_clock,
+};
 use crate::time::Instant;
 
 impl Device {
@@ -158,7 +160,7 @@ impl Device {
         irs: SeqNum,
         iss: SeqNum,
         timestamp_offset: u32,
-        window: u16,
+        window: Window,
         options: &'a Options,
     ) -> Open<'a> {
         let receive_limit = self.config.limits.request as u32;

@@ -10,6 +10,7 @@ use super::segment::Options;
 use super::state::State;
 use super::timers::{Timer, Timers};
 use super::transmit::Transmit;
+use super::window::{Window, WindowScale};
 use crate::config::Tcp;
 use crate::time::{Duration, Instant};
 
@@ -21,8 +22,6 @@ const MIN_MSS: u16 = 64;
 const IP_TCP: u16 = 40;
 /// ICMP cannot make segments smaller than for a path MTU of 552: below that it would be an attack (RFC 5927 §7).
 const MIN_PATH_MSS: u16 = 512;
-/// RFC 7323 §2.3.
-pub(crate) const MAX_WINDOW_SCALE: u8 = 14;
 
 /// When an acknowledgment is owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,9 +140,9 @@ impl Challenges {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Scale {
     /// Of the windows that the client announces.
-    pub(super) send: u8,
+    pub(super) send: WindowScale,
     /// Of the windows that we announce.
-    pub(super) receive: u8,
+    pub(super) receive: WindowScale,
 }
 
 /// Bytes that an endpoint's buffers may hold.
@@ -159,7 +158,7 @@ pub(crate) struct Open<'a> {
     /// The SYN's sequence number.
     pub(crate) irs: SeqNum,
     /// Its window, which is never scaled.
-    pub(crate) window: u16,
+    pub(crate) window: Window,
     /// Its options.
     pub(crate) options: &'a Options,
     /// Our initial sequence number (RFC 6528).
@@ -183,7 +182,7 @@ impl Endpoint {
         } = open;
         let snd_mss = options.mss.unwrap_or(DEFAULT_MSS).max(MIN_MSS).min(tcp.mss);
         let mut tx = Transmit::new(iss);
-        tx.wnd = u32::from(window);
+        tx.wnd = window.bytes(WindowScale::NONE);
         tx.max_wnd = tx.wnd;
         tx.wl1 = irs;
         tx.wl2 = iss;
@@ -199,8 +198,8 @@ impl Endpoint {
             rcv_mss: tcp.mss,
             snd_limit: 0,
             scale: options.window_scale.map(|shift| Scale {
-                send: shift.min(MAX_WINDOW_SCALE),
-                receive: tcp.window_scale,
+                send: WindowScale::new(shift),
+                receive: WindowScale::new(tcp.window_scale),
             }),
             sack: options.sack_permitted,
             timestamps: options.timestamp.map(|ts| Timestamps {

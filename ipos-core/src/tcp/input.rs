@@ -6,6 +6,7 @@ use super::endpoint::{AckDue, Endpoint};
 use super::segment::{Flags, Options, Outgoing, Segment, Timestamp};
 use super::state::State;
 use super::timers::Timer;
+use super::window::{Window, WindowScale};
 use crate::config::Tcp;
 use crate::event::Failure;
 use crate::time::{Duration, Instant};
@@ -52,7 +53,7 @@ pub(crate) fn reset_for(segment: &Segment<'_>) -> Option<Outgoing> {
         seq,
         ack,
         flags,
-        window: 0,
+        window: Window::default(),
         options: Options::default(),
         payload: (0, 0),
     })
@@ -174,7 +175,9 @@ impl Endpoint {
             self.challenge(now);
             return false;
         }
-        let window = u32::from(segment.window) << self.scale.map_or(0, |scale| scale.send);
+        let window = segment
+            .window
+            .bytes(self.scale.map_or(WindowScale::NONE, |scale| scale.send));
         self.follow_clock(now, segment);
         if ack.ge(self.tx.una) {
             let advances = ack.gt(self.tx.una);

@@ -10,6 +10,7 @@ use super::rtt::Rtt;
 use super::state::State;
 use super::timers::Timers;
 use super::transmit::Transmit;
+use super::window::WindowScale;
 use crate::config::Tcp;
 use crate::time::{Duration, Instant, micros};
 
@@ -97,8 +98,8 @@ impl Endpoint {
             },
             flags,
             epoch,
-            snd_wscale: scale.map_or(0, |scale| scale.send),
-            rcv_wscale: scale.map_or(0, |scale| scale.receive),
+            snd_wscale: scale.map_or(0, |scale| scale.send.raw()),
+            rcv_wscale: scale.map_or(0, |scale| scale.receive.raw()),
             dupacks: u8::try_from(recovery.dupacks).unwrap_or(u8::MAX),
             rxtshift: shift,
             snd_mss: *snd_mss,
@@ -200,8 +201,8 @@ impl Endpoint {
                 .flags
                 .contains(ControlFlags::WINDOW_SCALE)
                 .then_some(Scale {
-                    send: block.snd_wscale,
-                    receive: block.rcv_wscale,
+                    send: WindowScale::new(block.snd_wscale),
+                    receive: WindowScale::new(block.rcv_wscale),
                 }),
             sack: block.flags.contains(ControlFlags::SACK_PERMITTED),
             timestamps: block

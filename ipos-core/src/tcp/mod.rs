@@ -27,9 +27,11 @@ mod state;
 mod timeout;
 mod timers;
 mod transmit;
+mod window;
 
-pub(crate) use endpoint::{BufferLimits, Endpoint, MAX_WINDOW_SCALE, Open, timestamp_clock};
+pub(crate) use endpoint::{BufferLimits, Endpoint, Open, timestamp_clock};
 pub(crate) use input::{Outcome, reset_for};
 pub(crate) use migrate::Replay;
 pub(crate) use segment::{Flags, Options, Outgoing, Segment, Timestamp};
 pub(crate) use state::State;
+pub(crate) use window::{Window, WindowScale};

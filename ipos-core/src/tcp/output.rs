@@ -6,6 +6,7 @@ use super::segment::{Flags, Options, Outgoing, Timestamp};
 use super::state::State;
 use super::timers::Timer;
 use super::transmit::Piece;
+use super::window::WindowScale;
 use crate::config::Tcp;
 use crate::time::Instant;
 use ipos_proto::SeqNum;
@@ -53,10 +54,10 @@ impl Endpoint {
             self.arm_retransmission(now, tcp);
         }
         // RFC 7323 §2.2: the window of a SYN-ACK is not scaled.
-        let window = self.rx.announce(0, 0);
+        let window = self.rx.announce(WindowScale::NONE, 0);
         let options = Options {
             mss: Some(self.rcv_mss),
-            window_scale: self.scale.map(|scale| scale.receive),
+            window_scale: self.scale.map(|scale| scale.receive.raw()),
             sack_permitted: self.sack,
             timestamp: self.timestamp(now),
             ..Options::default()
@@ -204,8 +205,8 @@ impl Endpoint {
         self.ack_due = AckDue::No;
         self.timers.stop(Timer::DelayedAck);
         self.last_ack_sent = self.rx.nxt;
-        let shift = self.scale.map_or(0, |scale| scale.receive);
-        let window = self.rx.announce(shift, u32::from(self.rcv_mss));
+        let scale = self.scale.map_or(WindowScale::NONE, |scale| scale.receive);
+        let window = self.rx.announce(scale, u32::from(self.rcv_mss));
         Outgoing {
             seq,
             ack: self.rx.nxt,

@@ -5,6 +5,7 @@ use ipos_proto::SeqNum;
 
 use super::ring::Ring;
 use super::segment::{SACK_BLOCKS, SackBlock};
+use super::window::{Window, WindowScale};
 
 /// Blocks that may wait behind a gap. Full: a segment that would begin another one is dropped, and
 /// comes again.
@@ -84,7 +85,7 @@ impl Receive {
 
     /// The window field for a segment, and the edge that it announces (RFC 9293 §3.8.6.2.2: it moves in steps that are
     /// worth a segment).
-    pub(crate) fn announce(&mut self, shift: u8, mss: u32) -> u16 {
+    pub(crate) fn announce(&mut self, scale: WindowScale, mss: u32) -> Window {
         let announced = self.announced();
         let window = self.window();
         let step = mss.min(self.limit / 2);
@@ -93,7 +94,7 @@ impl Receive {
         } else {
             announced
         };
-        let unit = 1u32 << shift;
+        let unit = scale.unit();
         // Rounding down must not take back what was announced.
         let mut field = wanted / unit;
         if field * unit < announced {
@@ -101,7 +102,7 @@ impl Receive {
         }
         let field = field.min(u32::from(u16::MAX));
         self.adv = self.adv.max(self.nxt + field * unit);
-        field as u16
+        Window::new(field as u16)
     }
 
     /// The application has read so much that the client should know (RFC 9293 §3.8.6.2.2).
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn the_latest_block_is_reported_first() {
         let mut rx = Receive::new(SeqNum::new(99), 10_000);
-        rx.announce(0, 1000);
+        rx.announce(WindowScale::NONE, 1000);
         let s = SeqNum::new;
         rx.accept(s(200), &[0; 50], false);
         rx.accept(s(400), &[0; 50], false);
@@ -288,10 +289,10 @@ mod tests {
     #[test]
     fn bytes_beyond_the_announced_edge_are_cut() {
         let mut rx = Receive::new(SeqNum::new(0), 100);
-        assert_eq!(rx.announce(0, 50), 100);
+        assert_eq!(rx.announce(WindowScale::NONE, 50).raw(), 100);
         rx.accept(SeqNum::new(1), &[7; 150], true);
         assert_eq!((rx.unread(), rx.finished()), (100, false));
-        assert_eq!(rx.announce(0, 50), 0);
+        assert_eq!(rx.announce(WindowScale::NONE, 50).raw(), 0);
     }
 
     #[test]
@@ -299,7 +300,7 @@ mod tests {
         let mut rx = Receive::new(SeqNum::new(0), 1000);
         let mut edge = SeqNum::new(1);
         for shift in [7, 3, 7, 0, 7] {
-            rx.announce(shift, 100);
+            rx.announce(WindowScale::new(shift), 100);
             assert!(rx.adv.ge(edge));
             edge = rx.adv;
             rx.accept(rx.nxt, &[1; 93], false);
@@ -321,7 +322,7 @@ mod tests {
             let mut got = vec![];
             let whole = (0..len).step_by(1000).map(|at| (at, 1000));
             for (i, (at, n)) in pieces.into_iter().chain(whole).enumerate() {
-                rx.announce(0, 1000);
+                rx.announce(WindowScale::NONE, 1000);
                 let at = at.min(len);
                 let to = (at + n).min(len);
                 rx.accept(start + at as u32, &data[at..to], to == len);

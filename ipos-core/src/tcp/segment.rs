@@ -4,6 +4,8 @@ use arrayvec::ArrayVec;
 use etherparse::{TcpOptionElement, TcpOptions, TcpOptionsIterator, TcpSlice};
 use ipos_proto::SeqNum;
 
+use super::window::Window;
+
 /// The control bits that the endpoint looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
@@ -170,7 +172,7 @@ pub struct Segment<'a> {
     /// Control bits.
     pub flags: Flags,
     /// Window, not scaled.
-    pub window: u16,
+    pub window: Window,
     /// Options.
     pub options: Options,
     /// Data.
@@ -190,7 +192,7 @@ impl<'a> Segment<'a> {
                 rst: slice.rst(),
                 psh: slice.psh(),
             },
-            window: slice.window_size(),
+            window: Window::new(slice.window_size()),
             options: Options::read(slice.options()),
             payload: slice.payload(),
         }
@@ -213,7 +215,7 @@ pub struct Outgoing {
     /// Control bits.
     pub flags: Flags,
     /// Window, as it goes on the wire.
-    pub window: u16,
+    pub window: Window,
     /// Options.
     pub options: Options,
     /// Where the payload begins in the send buffer, and how many bytes it has.
