@@ -129,7 +129,7 @@ pub enum Unmatched {
 /// Bounds of all tables, and deadlines.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Records in the temporary table. Full: new SYNs are dropped.
+    /// Records in the temporary table. Full: SYNs are answered with cookies.
     pub temporary: usize,
     /// Established connections: local and forward-connect together, without those in TIME-WAIT. Full: new connections are refused.
     pub endpoints: usize,
@@ -150,7 +150,7 @@ pub struct Limits {
     pub buffers: usize,
     /// Frames waiting to be transmitted that are not built from endpoints. Full: new ones are dropped.
     pub outbox: usize,
-    /// Bytes of packets kept for one request.
+    /// Bytes of one request that are taken in before its server is settled; its packets may take twice as many.
     pub request: usize,
     /// How long a request may take to be complete.
     pub request_deadline: Duration,
@@ -191,7 +191,7 @@ pub struct Tcp {
     pub fin_wait_2: Duration,
     /// The congestion controller.
     pub congestion: CongestionControl,
-    /// Keep-alive probes to silent clients (RFC 9293 §3.8.4); none by default.
+    /// Keep-alive probes to silent clients (RFC 9293 §3.8.4); by default after two hours, as hosts do.
     pub keep_alive: Option<KeepAlive>,
     /// A connection that has been silent for so long is reset; never by default.
     pub idle: Option<Duration>,
@@ -491,7 +491,11 @@ impl Default for Tcp {
             time_wait: Duration::from_secs(60),
             fin_wait_2: Duration::from_secs(60),
             congestion: CongestionControl::default(),
-            keep_alive: None,
+            keep_alive: Some(KeepAlive {
+                idle: Duration::from_secs(7200),
+                interval: Duration::from_secs(75),
+                probes: 9,
+            }),
             idle: None,
         }
     }

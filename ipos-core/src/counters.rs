@@ -30,6 +30,8 @@ drop_reasons! {
     TransportChecksum = "transport-checksum",
     /// The destination is not one of the device's addresses.
     NotOurs = "not-ours",
+    /// A source that is no client's: unspecified, broadcast, multicast, or the device's own.
+    Source = "source",
     /// A protocol that the device does not serve.
     Protocol = "protocol",
     /// A fragment of an IP packet.

@@ -8,6 +8,7 @@ use core::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
+use ipos_proto::MacAddr;
 use slab::Slab;
 
 use crate::flow::Flow;
@@ -47,6 +48,18 @@ impl Record {
             Record::ForwardConnect(_) => 2,
             Record::Forward(_) => 3,
             Record::Tombstone(_) => 4,
+        }
+    }
+
+    /// Whether the flow is offered to, or forwarded to, the Port B with this hardware address.
+    pub(crate) fn concerns(&self, hardware: MacAddr) -> bool {
+        match self {
+            Record::Temporary(pending) => pending
+                .migration
+                .is_some_and(|migration| migration.to.hardware == hardware),
+            // Its frames begin with their destination.
+            Record::Forward(forwarding) => forwarding.headers.starts_with(&hardware.0),
+            Record::Local(_) | Record::ForwardConnect(_) | Record::Tombstone(_) => false,
         }
     }
 

@@ -330,6 +330,13 @@ impl Stack {
         taken
     }
 
+    /// The host is told when there is room to write.
+    pub(crate) fn want_writable(&mut self, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.told_writable = false;
+        }
+    }
+
     pub(crate) fn push_event(&mut self, event: Event) {
         self.events.push_back(event);
     }

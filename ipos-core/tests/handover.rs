@@ -6,7 +6,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use common::{Client, Farm, Pass, mac};
-use ipos_core::{Duration, Event, Origin};
+use ipos_core::config::Listen;
+use ipos_core::{Duration, Event, ListenerId, Origin, Port};
 use ipos_proto::{ConnectionInfo, FrameType, Message};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -237,13 +238,13 @@ fn packets_that_overtake_their_endpoint_are_kept() {
         panic!("{}", frames.len())
     };
     let mut other = Farm::pair();
-    other.deliver(1, ipos_core::Port::B, packet);
+    other.deliver(1, Port::B, packet);
     assert_eq!(other.table(1, "early-packets"), 1);
-    other.deliver(1, ipos_core::Port::B, offer);
+    other.deliver(1, Port::B, offer);
     let bound = other.bound();
     assert_eq!(other.read(bound), REQUEST);
     assert_eq!(other.table(1, "early-packets"), 0);
-    other.deliver(1, ipos_core::Port::B, &packet[..packet.len() - 1]);
+    other.deliver(1, Port::B, &packet[..packet.len() - 1]);
     assert_eq!(
         other.devices[1]
             .counters()
@@ -317,7 +318,7 @@ fn a_control_block_that_does_not_hold_is_refused() {
     let mut other = Farm::pair();
     let state = 14 + 16 + 6 + 1;
     offer[state] = 99;
-    other.deliver(1, ipos_core::Port::B, &offer);
+    other.deliver(1, Port::B, &offer);
     other.pump();
     assert_eq!(other.types(), [0x11]);
     assert_eq!(other.table(1, "forward-connect"), 0);
@@ -332,11 +333,11 @@ fn strangers_and_forgeries_are_dropped() {
     let mut other = Farm::pair();
     let mut stranger = offer.clone();
     stranger[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
-    other.deliver(1, ipos_core::Port::B, &stranger);
+    other.deliver(1, Port::B, &stranger);
     let mut corrupt = offer.clone();
     corrupt[20] ^= 1;
-    other.deliver(1, ipos_core::Port::B, &corrupt);
-    other.deliver(1, ipos_core::Port::B, &offer[..40]);
+    other.deliver(1, Port::B, &corrupt);
+    other.deliver(1, Port::B, &offer[..40]);
     let counters = other.devices[1].counters();
     assert_eq!(counters.dropped(ipos_core::DropReason::Stranger), 1);
     assert_eq!(counters.dropped(ipos_core::DropReason::Encapsulation), 2);
@@ -370,4 +371,136 @@ fn the_control_block_carries_what_the_syn_ack_said() {
     );
     assert_eq!(trailer.unwrap().epoch.raw(), 1);
     assert_eq!(control.epoch.raw(), 1);
+}
+
+/// The first server understands why its offer was not taken.
+#[test]
+fn a_refusal_of_an_unreadable_offer_fits_the_offer() {
+    let mut farm = Farm::pair();
+    let client = migrated(&mut farm);
+    farm.dead[1] = true;
+    farm.send(&client, "PA", REQUEST);
+    farm.dead[1] = false;
+    let (_, mut offer) = farm.lan_b[0].clone();
+    let state = 14 + 16 + 6 + 1;
+    offer[state] = 99;
+    farm.deliver(1, Port::B, &offer);
+    farm.pump();
+    assert_eq!(farm.devices[0].counters().refused, 1);
+    assert_eq!(farm.bound().0, 0);
+}
+
+/// What the Synch LAN says decides about new connections, not about those that have moved already.
+#[test]
+fn migrated_connections_outlive_the_membership_of_their_servers() {
+    for leaves in [true, false] {
+        let mut farm = Farm::with(2, |server, config| {
+            if server == 0 && !leaves {
+                let never = Duration::from_secs(300);
+                (config.synch.high, config.synch.medium, config.synch.low) = (never, never, never);
+            }
+        });
+        let mut client = migrated(&mut farm);
+        farm.send(&client, "PA", REQUEST);
+        client.seq += REQUEST.len() as u32;
+        let bound = farm.bound();
+        assert_eq!((bound.0, farm.read(bound)), (1, REQUEST.to_vec()));
+        if leaves {
+            farm.devices[0].leave();
+            farm.pump();
+        } else {
+            farm.run(Duration::from_secs(31));
+            assert_eq!(farm.devices[1].servers(farm.now).len(), 1, "forgotten");
+        }
+        farm.send(&client, "PA", b"more");
+        assert_eq!(farm.read(bound), b"more");
+        client.seq += 4;
+        farm.send(&client, "R", &[]);
+        assert_eq!(farm.table(0, "forward"), 0, "RELEASE is believed too");
+    }
+}
+
+#[test]
+fn a_migrated_connection_comes_to_the_service_that_was_asked_for() {
+    let second = "10.77.0.60".parse().unwrap();
+    let mut farm = Farm::with(2, |server, config| {
+        if server == 0 {
+            config.listen[0].service = "shop".into();
+        } else {
+            config.listen[0].service = "mail".into();
+            config.port_a.addresses.push(second);
+            let address = std::net::SocketAddrV4::new(second, 80);
+            let shop = Listen {
+                address,
+                service: "shop".into(),
+                ..config.listen[0].clone()
+            };
+            config.listen.push(shop);
+        }
+    });
+    let client = migrated(&mut farm);
+    farm.send(&client, "PA", REQUEST);
+    let bound = farm
+        .events
+        .iter()
+        .rev()
+        .find_map(|(at, event)| match event {
+            Event::Bound { listener, .. } => Some((*at, *listener)),
+            _ => None,
+        });
+    assert_eq!(bound, Some((1, ListenerId(1))));
+}
+
+/// One client port towards two addresses of the first server: an answer is for the flow that was offered.
+#[test]
+fn an_acknowledgement_is_for_the_flow_that_was_offered() {
+    let second: std::net::Ipv4Addr = "10.77.0.11".parse().unwrap();
+    let mut farm = Farm::with(2, |server, config| {
+        if server == 0 {
+            config
+                .port_a
+                .addresses
+                .insert(0, "10.77.0.50".parse().unwrap());
+            let address = std::net::SocketAddrV4::new("10.77.0.50".parse().unwrap(), 80);
+            config.listen.push(Listen {
+                address,
+                ..config.listen[0].clone()
+            });
+        }
+    });
+    // The flow to the first address stays local, the other one moves.
+    let mut other = Client {
+        server: "10.77.0.50:80".parse().unwrap(),
+        port: 4001,
+        seq: 5.into_seq(),
+        ack: 0.into_seq(),
+    };
+    let frame = |farm: &mut Farm, client: &Client, flags: &str, payload: &[u8]| {
+        let mut frame = client.frame(flags, &[], payload);
+        frame[..6].copy_from_slice(&mac(0xa, 0).0);
+        farm.deliver(0, Port::A, &frame);
+        farm.pump();
+    };
+    frame(&mut farm, &other, "S", &[]);
+    let syn_ack = farm.take(&other).remove(0);
+    other.seq += 1;
+    other.ack = (syn_ack.header.sequence_number + 1).into_seq();
+    frame(&mut farm, &other, "PA", b"stays");
+    assert_eq!(farm.bound().0, 0);
+    let client = farm.connect(0, 4001);
+    assert_eq!(*client.server.ip(), second);
+    farm.send(&client, "PA", REQUEST);
+    let bound = farm.bound();
+    assert_eq!((bound.0, farm.read(bound)), (1, REQUEST.to_vec()));
+    assert_eq!((farm.table(0, "local"), farm.table(0, "forward")), (1, 1));
+}
+
+trait IntoSeq {
+    fn into_seq(self) -> ipos_proto::SeqNum;
+}
+
+impl IntoSeq for u32 {
+    fn into_seq(self) -> ipos_proto::SeqNum {
+        ipos_proto::SeqNum::new(self)
+    }
 }

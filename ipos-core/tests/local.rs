@@ -564,3 +564,24 @@ proptest! {
         farm.run(ms(5_000));
     }
 }
+
+/// What the host was told that there is no room for is not taken.
+#[test]
+fn asking_for_room_writes_nothing() {
+    let mut farm = alone();
+    let mut client = farm.connect(0, 4000);
+    farm.send(&client, "PA", b"ping");
+    client.seq += 4;
+    let bound = farm.bound();
+    farm.read(bound);
+    let written = farm.write(bound, &[7; 1 << 20]);
+    let device = &mut farm.devices[0];
+    let mut endpoint = device.endpoint(farm.now, bound.1).unwrap();
+    assert_eq!(endpoint.writable(), 0);
+    endpoint.want_writable();
+    client.ack += 14_440;
+    farm.events.clear();
+    farm.send(&client, "A", &[]);
+    assert!(farm.events.contains(&(0, Event::Writable(bound.1))));
+    assert!(written < 1 << 20);
+}

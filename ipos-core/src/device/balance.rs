@@ -38,6 +38,11 @@ impl Device {
         if !self.config.port_a.addresses.contains(&packet.destination()) {
             return Err(DropReason::NotOurs);
         }
+        let source = packet.source();
+        let nobody = source.is_unspecified() || source.is_broadcast() || source.is_multicast();
+        if nobody || self.config.port_a.addresses.contains(&source) {
+            return Err(DropReason::Source);
+        }
         match packet.protocol() {
             IpNumber::TCP => self.balance_segment(now, ethernet, &packet),
             IpNumber::ICMP => self.control_message(now, ethernet, &packet),

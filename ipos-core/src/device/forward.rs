@@ -3,8 +3,8 @@
 use core::net::SocketAddrV4;
 
 use ipos_proto::{
-    ConnectionInfo, Frame, HEADER_LEN, Header, Layer, MacAddr, Message, Protocol, Trailer,
-    TrailerFlags,
+    CONTROL_BLOCK_LEN, ConnectionInfo, Epoch, Frame, HEADER_LEN, Header, Layer, MacAddr, Message,
+    Protocol, Trailer, TrailerFlags,
 };
 
 use super::Device;
@@ -21,6 +21,8 @@ use crate::time::Instant;
 
 /// In a 0x01: the port that the client connected to.
 const FIRST_PORT_AT: usize = HEADER_LEN + 4;
+/// In a 0x01 for TCP: the trailer.
+const TRAILER_AT: usize = HEADER_LEN + 6 + CONTROL_BLOCK_LEN;
 
 impl Device {
     /// FIG. 9B.
@@ -33,17 +35,12 @@ impl Device {
         if header.destination != self.config.port_b.address {
             return Err(DropReason::NotOurs);
         }
-        let from = self.sender(ethernet.source, &header)?;
+        let hardware = ethernet.source;
         let message = match Frame::parse(rest) {
             Ok(frame) => frame.message,
             Err(error) => {
-                if error.layer() == Layer::ControlBlock
-                    && let Some(first_port) = rest
-                        .get(FIRST_PORT_AT..)
-                        .and_then(|port| port.first_chunk())
-                {
-                    let port = u16::from_be_bytes(*first_port);
-                    self.refuse(from, header.client, port, TrailerFlags::INVALID, None);
+                if error.layer() == Layer::ControlBlock {
+                    self.refuse_unreadable(hardware, &header, rest)?;
                 }
                 return Err(DropReason::Encapsulation);
             }
@@ -52,19 +49,22 @@ impl Device {
             Message::Endpoint {
                 connection,
                 trailer,
-            } => self.install(now, &header, from, connection, trailer),
-            Message::Packet(packet) => self.owned_packet(now, from, packet),
+            } => {
+                let from = self.sender(hardware, &header)?;
+                self.install(now, &header, from, connection, trailer)
+            }
+            Message::Packet(packet) => self.owned_packet(now, hardware, packet),
             Message::Acknowledgement { trailer } => {
-                let key = self.find_first(&header)?;
-                self.acknowledged(now, key, from, trailer)
+                let key = self.find_first(&header, hardware)?;
+                self.acknowledged(now, key, trailer)
             }
             Message::Release { trailer } => {
-                let key = self.find_first(&header)?;
-                self.released(key, from, trailer)
+                let key = self.find_first(&header, hardware)?;
+                self.released(key, trailer)
             }
             Message::Refuse { trailer } => {
-                let key = self.find_first(&header)?;
-                self.refused(now, key, from, trailer)
+                let key = self.find_first(&header, hardware)?;
+                self.refused(now, key, trailer)
             }
             Message::Move { .. } | Message::Moved { .. } => Err(DropReason::Unsupported),
         }
@@ -85,21 +85,43 @@ impl Device {
     }
 
     /// The flow that a frame back to the first server speaks of: it names the client and the port that the client
-    /// connected to; the address is one of this server's.
-    fn find_first(&self, header: &Header) -> Result<u32, DropReason> {
+    /// connected to; the address is the one of this server's whose flow concerns the sender. A connection goes on when
+    /// its servers do not hear each other on the Synch LAN, so that the record alone vouches for the sender.
+    fn find_first(&self, header: &Header, hardware: MacAddr) -> Result<u32, DropReason> {
         let endpoint = |address| SocketAddrV4::new(address, header.port);
         let flow = |address| Flow {
             client: header.client,
             endpoint: endpoint(address),
             protocol: header.protocol,
         };
-        let mut found = self
-            .config
-            .port_a
-            .addresses
-            .iter()
-            .filter_map(|&address| self.flows.find(&flow(address)));
-        found.next().ok_or(DropReason::Stale)
+        let addresses = self.config.port_a.addresses.iter();
+        let mut found = addresses.filter_map(|&address| self.flows.find(&flow(address)));
+        let fits = |key: &u32| {
+            self.flows
+                .get(*key)
+                .is_some_and(|(_, record)| record.concerns(hardware))
+        };
+        found
+            .find(fits)
+            .ok_or(match self.members.by_hardware(hardware) {
+                Some(_) => DropReason::Stale,
+                None => DropReason::Stranger,
+            })
+    }
+
+    /// The listening socket for a connection that its client opened at `first` of server `from`: that of the same
+    /// service, where the sender has told which it is, and else of the same port.
+    fn listener_for(&self, from: Target, first: SocketAddrV4, port: u16) -> Option<usize> {
+        let told = self.members.by_port_b(from.address).and_then(|member| {
+            let listen = member.listen.iter();
+            listen
+                .clone()
+                .find(|l| l.address == first && l.protocol == Protocol::Tcp)
+                .map(|l| &l.service)
+        });
+        let serves = |l: &Listen| l.protocol == Protocol::Tcp && l.address.port() == port;
+        let same = |l: &Listen| told.is_none_or(|service| *service == l.service);
+        self.config.listen.iter().position(|l| serves(l) && same(l))
     }
 
     /// 0x01 (FIG. 10C): builds the endpoint, binds it, answers 0x03. Repeated, it is only answered again.
@@ -149,14 +171,13 @@ impl Device {
                 _ => return Err(DropReason::Stale),
             }
         }
-        let serves = |l: &Listen| l.protocol == Protocol::Tcp && l.address.port() == header.port;
-        let Some(listener) = self.config.listen.iter().position(serves) else {
+        let Some(listener) = self.listener_for(from, first, header.port) else {
             self.refuse(
                 from,
                 header.client,
                 first.port(),
                 TrailerFlags::NO_APPLICATION,
-                trailer,
+                control.epoch,
             );
             return Ok(Verdict::Consumed);
         };
@@ -166,7 +187,7 @@ impl Device {
                 header.client,
                 first.port(),
                 TrailerFlags::DRAINING,
-                trailer,
+                control.epoch,
             );
             return Ok(Verdict::Consumed);
         }
@@ -176,7 +197,7 @@ impl Device {
                 header.client,
                 first.port(),
                 TrailerFlags::FULL,
-                trailer,
+                control.epoch,
             );
             return Err(DropReason::TableFull);
         }
@@ -187,7 +208,7 @@ impl Device {
                 header.client,
                 first.port(),
                 TrailerFlags::INVALID,
-                trailer,
+                control.epoch,
             );
             return Err(DropReason::Encapsulation);
         };
@@ -209,7 +230,7 @@ impl Device {
         self.acknowledge(key, None);
         for packet in self.early.take(&flow, from.hardware) {
             // What is wrong with it was counted.
-            if let Err(reason) = self.owned_packet(now, from, &packet) {
+            if let Err(reason) = self.owned_packet(now, from.hardware, &packet) {
                 self.counters.drop(reason);
             }
         }
@@ -220,7 +241,7 @@ impl Device {
     fn owned_packet(
         &mut self,
         now: Instant,
-        from: Target,
+        hardware: MacAddr,
         bytes: &[u8],
     ) -> Result<Verdict, DropReason> {
         let packet = Ipv4Packet::read(bytes)?;
@@ -236,7 +257,10 @@ impl Device {
         let slice = packet.tcp()?;
         let flow = packet.tcp_flow(&slice);
         let Some(key) = self.flows.find(&flow) else {
-            let kept = self.early.push(now, flow, from.hardware, packet.bytes());
+            self.members
+                .by_hardware(hardware)
+                .ok_or(DropReason::Stranger)?;
+            let kept = self.early.push(now, flow, hardware, packet.bytes());
             return if kept {
                 Ok(Verdict::Consumed)
             } else {
@@ -245,12 +269,12 @@ impl Device {
         };
         if let Some((_, Record::Tombstone(_))) = self.flows.get(key) {
             // The RELEASE was lost.
-            self.disown(&flow, from.hardware);
+            self.disown(&flow, hardware);
         }
         let Some((_, Record::ForwardConnect(installed))) = self.flows.get_mut(key) else {
             return Err(DropReason::Stale);
         };
-        if installed.from.hardware != from.hardware {
+        if installed.from.hardware != hardware {
             return Err(DropReason::Stranger);
         }
         let endpoint = installed.endpoint;
@@ -326,6 +350,28 @@ impl Device {
         self.with_endpoint(now, endpoint, |slot, _| slot.tcp.abort());
     }
 
+    /// 0x11 for a 0x01 whose control block does not hold: what lies around it is read by its place.
+    fn refuse_unreadable(
+        &mut self,
+        hardware: MacAddr,
+        header: &Header,
+        bytes: &[u8],
+    ) -> Result<(), DropReason> {
+        let from = self.sender(hardware, header)?;
+        let first_port = bytes
+            .get(FIRST_PORT_AT..)
+            .and_then(|port| port.first_chunk());
+        let trailer = bytes
+            .get(TRAILER_AT..)
+            .and_then(|bytes| Trailer::parse(bytes).ok().flatten());
+        if let Some(&port) = first_port {
+            let epoch = trailer.map_or(Epoch::default(), |trailer| trailer.epoch);
+            let port = u16::from_be_bytes(port);
+            self.refuse(from, header.client, port, TrailerFlags::INVALID, epoch);
+        }
+        Ok(())
+    }
+
     /// 0x11.
     fn refuse(
         &mut self,
@@ -333,19 +379,13 @@ impl Device {
         client: SocketAddrV4,
         first_port: u16,
         reason: TrailerFlags,
-        offered: Option<Trailer>,
+        epoch: Epoch,
     ) {
-        let epoch = offered.map(|trailer| trailer.epoch).unwrap_or_default();
         let mut trailer = self.trailer(epoch, None);
         trailer.flags |= reason;
-        self.send(
-            to,
-            client,
-            first_port,
-            Protocol::Tcp,
-            Message::Refuse {
-                trailer: Some(trailer),
-            },
-        );
+        let message = Message::Refuse {
+            trailer: Some(trailer),
+        };
+        self.send(to, client, first_port, Protocol::Tcp, message);
     }
 }

@@ -71,6 +71,11 @@ impl Endpoint<'_> {
         stack.write(self.now, &config.tcp, self.id.index, data)
     }
 
+    /// [`Event::Writable`](crate::Event::Writable) shall come once there is room, without a write.
+    pub fn want_writable(&mut self) {
+        self.device.stack.want_writable(self.id.index);
+    }
+
     /// No more writes: the client sees the end of the stream behind what was written. Reading goes on.
     pub fn shutdown(&mut self) {
         self.device

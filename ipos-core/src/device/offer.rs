@@ -9,7 +9,7 @@ use super::select::Choice;
 use crate::counters::DropReason;
 use crate::event::{Event, ListenerId, Origin, Port, Verdict};
 use crate::flow_table::Record;
-use crate::handover::{Forwarding, Migration, Replaying, Retry, Target};
+use crate::handover::{Forwarding, Migration, Replaying, Retry};
 use crate::stack::Slot;
 use crate::tcp::Replay;
 use crate::time::Instant;
@@ -186,20 +186,18 @@ impl Device {
         &mut self,
         now: Instant,
         key: u32,
-        from: Target,
         trailer: Option<Trailer>,
     ) -> Result<Verdict, DropReason> {
         match self.flows.get_mut(key) {
             Some((_, Record::Temporary(pending))) => {
-                let migration = pending.migration.filter(|m| {
-                    m.to.address == from.address
-                        && trailer.is_none_or(|trailer| trailer.epoch == m.epoch)
-                });
+                let migration = pending
+                    .migration
+                    .filter(|m| trailer.is_none_or(|trailer| trailer.epoch == m.epoch));
                 let migration = migration.ok_or(DropReason::Stale)?;
                 self.hand_over(now, key, migration);
                 Ok(Verdict::Consumed)
             }
-            Some((_, Record::Forward(forwarding))) if forwarding.to == from.address => {
+            Some((_, Record::Forward(forwarding))) => {
                 let received = trailer.as_ref().and_then(Trailer::acknowledged);
                 if let (Some(replay), Some(received)) = (&forwarding.replay, received)
                     && received.ge(replay.until)
@@ -279,8 +277,8 @@ impl Device {
         };
         if let Some(mut replay) = forwarding.replay.take() {
             let headers = forwarding.headers;
-            // What they carry is in nobody else's hands: only the cover, RELEASE or idleness ends it.
-            if forwarding.used + self.config.limits.forward_idle <= now {
+            // What they carry is in nobody else's hands: only the cover, RELEASE or the owner's end ends it.
+            if self.members.by_port_b(forwarding.to).is_none() {
                 self.flows.remove(key);
                 return;
             }
@@ -306,14 +304,14 @@ impl Device {
         &mut self,
         now: Instant,
         key: u32,
-        from: Target,
         trailer: Option<Trailer>,
     ) -> Result<Verdict, DropReason> {
         let Some((_, Record::Temporary(pending))) = self.flows.get(key) else {
             return Err(DropReason::Stale);
         };
+        // Epoch 0: of a frame that could not be read as a whole.
         let fits = pending.migration.is_some_and(|m| {
-            m.to.address == from.address && trailer.is_none_or(|trailer| trailer.epoch == m.epoch)
+            trailer.is_none_or(|t| t.epoch == m.epoch || t.epoch == Epoch::default())
         });
         if !fits {
             return Err(DropReason::Stale);
@@ -327,13 +325,11 @@ impl Device {
     pub(super) fn released(
         &mut self,
         key: u32,
-        from: Target,
         trailer: Option<Trailer>,
     ) -> Result<Verdict, DropReason> {
         match self.flows.get(key) {
             Some((_, Record::Forward(forwarding)))
-                if forwarding.to == from.address
-                    && trailer.is_none_or(|trailer| trailer.epoch >= forwarding.epoch) =>
+                if trailer.is_none_or(|trailer| trailer.epoch >= forwarding.epoch) =>
             {
                 self.flows.remove(key);
                 Ok(Verdict::Consumed)

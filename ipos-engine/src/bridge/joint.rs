@@ -173,8 +173,7 @@ impl Bridge {
         while self.readable && !self.application_done {
             let room = endpoint.writable();
             if room == 0 {
-                // A write that takes less than all asks for the event that tells of new room.
-                endpoint.write(&[0]);
+                endpoint.want_writable();
                 break;
             }
             if turn == 0 {
