@@ -20,7 +20,7 @@ const REASONS: usize = 5;
 
 /// Runs a whole ipOS farm on this machine, sends requests to it, and says which server answered how many.
 #[derive(Debug, Parser)]
-#[command(name = "farm", version)]
+#[command(name = "farm", allow_negative_numbers = true, version)]
 struct Arguments {
     /// What the network is made of: `netns`, network namespaces and the kernel's TCP as client; `sim`, one process in
     /// virtual time; `auto`, `netns` where that is permitted.

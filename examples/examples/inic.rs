@@ -129,6 +129,7 @@ fn moment() -> Result<Start, Box<dyn std::error::Error>> {
 fn run(engine: &mut Engine) -> Result<(), Box<dyn std::error::Error>> {
     let stop = engine.stop_handle();
     program::on_interrupt(move || stop.stop())
+        .and_then(|()| program::refuse_reload())
         .map_err(|error| format!("cannot catch signals: {error}"))?;
     let config = engine.device().config();
     tracing::info!(name = config.name, addresses = ?config.port_a.addresses, "device up");

@@ -21,7 +21,7 @@ use rand_core::{Rng, SeedableRng};
 
 /// Carries frames between two interfaces, both ways, and loses or delays some of them.
 #[derive(Debug, Parser)]
-#[command(name = "relay", version)]
+#[command(name = "relay", allow_negative_numbers = true, version)]
 struct Arguments {
     /// The two interfaces.
     #[arg(long, num_args = 2, value_names = ["ONE", "OTHER"], required = true)]

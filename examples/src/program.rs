@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
@@ -71,6 +71,25 @@ pub fn on_interrupt(end: impl FnOnce() + Send + 'static) -> io::Result<()> {
     };
     thread::Builder::new()
         .name("signals".into())
+        .spawn(wait)
+        .map(drop)
+}
+
+/// SIGHUP asks a device to read its configuration again, which it does not do yet: it must not end it either.
+///
+/// # Errors
+/// The signal cannot be caught, or there is no thread.
+pub fn refuse_reload() -> io::Result<()> {
+    let mut signals = Signals::new([SIGHUP])?;
+    let wait = move || {
+        for _ in signals.forever() {
+            tracing::warn!(
+                "SIGHUP: reading the configuration again is not supported yet; nothing changes"
+            );
+        }
+    };
+    thread::Builder::new()
+        .name("reload".into())
         .spawn(wait)
         .map(drop)
 }

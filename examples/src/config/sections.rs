@@ -92,6 +92,8 @@ pub(super) struct LimitsSection {
     pub(super) forward: Option<usize>,
     pub(super) servers: Option<usize>,
     pub(super) neighbours: Option<usize>,
+    pub(super) time_wait: Option<usize>,
+    pub(super) tombstones: Option<usize>,
     pub(super) buffers: Option<usize>,
     pub(super) outbox: Option<usize>,
     pub(super) request: Option<usize>,
@@ -100,6 +102,7 @@ pub(super) struct LimitsSection {
     pub(super) early_deadline_ms: Option<u64>,
     pub(super) install_deadline_ms: Option<u64>,
     pub(super) forward_idle_ms: Option<u64>,
+    pub(super) tombstone_ms: Option<u64>,
 }
 
 impl LimitsSection {
@@ -107,13 +110,15 @@ impl LimitsSection {
     pub(super) fn bounds<'a>(
         &self,
         limits: &'a mut Limits,
-    ) -> [(&'static str, Option<usize>, &'a mut usize); 9] {
+    ) -> [(&'static str, Option<usize>, &'a mut usize); 11] {
         [
             ("temporary", self.temporary, &mut limits.temporary),
             ("endpoints", self.endpoints, &mut limits.endpoints),
             ("forward", self.forward, &mut limits.forward),
             ("servers", self.servers, &mut limits.servers),
             ("neighbours", self.neighbours, &mut limits.neighbours),
+            ("time_wait", self.time_wait, &mut limits.time_wait),
+            ("tombstones", self.tombstones, &mut limits.tombstones),
             ("buffers", self.buffers, &mut limits.buffers),
             ("outbox", self.outbox, &mut limits.outbox),
             ("request", self.request, &mut limits.request),
@@ -129,7 +134,7 @@ impl LimitsSection {
     pub(super) fn deadlines<'a>(
         &self,
         limits: &'a mut Limits,
-    ) -> [(&'static str, Option<u64>, &'a mut Duration); 4] {
+    ) -> [(&'static str, Option<u64>, &'a mut Duration); 5] {
         [
             (
                 "request_deadline_ms",
@@ -151,6 +156,7 @@ impl LimitsSection {
                 self.forward_idle_ms,
                 &mut limits.forward_idle,
             ),
+            ("tombstone_ms", self.tombstone_ms, &mut limits.tombstone),
         ]
     }
 
