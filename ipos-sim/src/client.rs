@@ -127,6 +127,9 @@ impl Job {
     }
 }
 
+/// How long a RST may wait for an ARP reply.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
 /// A client's jobs, in order.
 pub type Workload = Box<dyn Iterator<Item = Job> + Send>;
 
@@ -330,9 +333,7 @@ impl Client {
             self.due.remove(&(due, port));
         }
         let was_active = talk.job.is_some();
-        if now >= talk.deadline {
-            self.expire(now, port, &mut talk);
-        }
+        let given_up = now >= talk.deadline && self.expire(now, port, &mut talk);
         if let Phase::Resolving(_) = talk.phase {
             self.connect(now, port, &mut talk, out);
         }
@@ -345,8 +346,10 @@ impl Client {
             != PollResult::None
         {}
 
-        let closed = talk.sockets.get::<tcp::Socket>(talk.handle).state() == tcp::State::Closed;
-        if talk.phase == Phase::Closing && closed {
+        // One that was aborted keeps its peer's address until its RST is sent, which may wait for an ARP reply.
+        let socket = talk.sockets.get::<tcp::Socket>(talk.handle);
+        let closed = socket.state() == tcp::State::Closed && socket.remote_endpoint().is_none();
+        if given_up || (talk.phase == Phase::Closing && closed) {
             self.ports.release(now, port);
         } else {
             let due = self.when(now, &mut talk);
@@ -364,16 +367,21 @@ impl Client {
         }
     }
 
-    /// The deadline has passed.
-    fn expire(&mut self, now: Instant, port: u16, talk: &mut Talk) {
+    /// The deadline has passed. Whether there is nothing left to do: not even the RST could be sent.
+    fn expire(&mut self, now: Instant, port: u16, talk: &mut Talk) -> bool {
         talk.fail(
             now,
             ExchangeError::TimedOut,
             self.log
                 .on(talk.connection(self.config.address, port), talk.opened),
         );
-        talk.sockets.get_mut::<tcp::Socket>(talk.handle).abort();
+        let socket = talk.sockets.get_mut::<tcp::Socket>(talk.handle);
+        let closed = socket.state() == tcp::State::Closed;
+        socket.abort();
+        let again = talk.phase == Phase::Closing;
         talk.phase = Phase::Closing;
+        talk.deadline = now + LAST_WORD;
+        again && closed
     }
 
     /// Sends the SYN once the server's hardware address is known.
@@ -421,8 +429,8 @@ impl Client {
             Next::Close => socket.close(),
             Next::Abort => socket.abort(),
             Next::Wait | Next::Until(_) => {
-                let mut stream = Socket(&mut *socket);
-                let over = stream.readable().is_empty() && !stream.is_finished();
+                // The script has seen what there was, and does not know that nothing will come or go any more.
+                let over = Socket(&mut *socket).readable().is_empty();
                 if socket.state() == tcp::State::Closed && over {
                     talk.fail(now, ExchangeError::Reset, log);
                     talk.phase = Phase::Closing;

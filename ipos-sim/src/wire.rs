@@ -197,3 +197,87 @@ impl Stream for Socket<'_> {
         self.0.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use smoltcp::phy::ChecksumCapabilities;
+    use smoltcp::wire::{
+        EthernetAddress, EthernetRepr, IpAddress, Ipv4Repr, TcpControl, TcpRepr, TcpSeqNumber,
+    };
+
+    use super::*;
+
+    const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const DESTINATION: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+    /// A segment with every option, as it goes out when the options of these kinds are not offered.
+    fn sent(control: TcpControl, unoffered: &[u8]) -> Vec<u8> {
+        let tcp = TcpRepr {
+            src_port: 1,
+            dst_port: 2,
+            control,
+            seq_number: TcpSeqNumber(7),
+            ack_number: None,
+            window_len: 1000,
+            window_scale: Some(3),
+            max_seg_size: Some(1400),
+            sack_permitted: true,
+            sack_ranges: [None; 3],
+            timestamp: None,
+            payload: &[],
+        };
+        let ip = Ipv4Repr {
+            src_addr: SOURCE,
+            dst_addr: DESTINATION,
+            next_header: IpProtocol::Tcp,
+            payload_len: tcp.buffer_len(),
+            hop_limit: 64,
+        };
+        let ethernet = EthernetRepr {
+            src_addr: EthernetAddress([2; 6]),
+            dst_addr: EthernetAddress([4; 6]),
+            ethertype: EthernetProtocol::Ipv4,
+        };
+        let len = ethernet.buffer_len() + ip.buffer_len() + tcp.buffer_len();
+        let checksums = ChecksumCapabilities::default();
+        let mut out = Outbox::new(200);
+        let mut wire = Wire::new(Instant::ZERO, None, &mut out, 200).without_options(unoffered);
+        wire.sending().consume(len, |buffer| {
+            let mut frame = EthernetFrame::new_unchecked(buffer);
+            ethernet.emit(&mut frame);
+            let mut packet = Ipv4Packet::new_unchecked(frame.payload_mut());
+            ip.emit(&mut packet, &checksums);
+            let mut segment = TcpPacket::new_unchecked(packet.payload_mut());
+            tcp.emit(
+                &mut segment,
+                &SOURCE.into(),
+                &DESTINATION.into(),
+                &checksums,
+            );
+        });
+        let (_, frame) = out.waiting().next().unwrap();
+        frame[ethernet.buffer_len() + ip.buffer_len()..].to_vec()
+    }
+
+    fn read(segment: &[u8]) -> TcpRepr<'_> {
+        let segment = TcpPacket::new_checked(segment).unwrap();
+        let (source, destination): (IpAddress, IpAddress) = (SOURCE.into(), DESTINATION.into());
+        let checksums = ChecksumCapabilities::default();
+        TcpRepr::parse(&segment, &source, &destination, &checksums).unwrap()
+    }
+
+    #[test]
+    fn options_that_are_not_offered_are_not_in_the_syn() {
+        for kinds in [&[][..], &[2], &[3], &[4], &[3, 4], &[2, 3, 4]] {
+            let bytes = sent(TcpControl::Syn, kinds);
+            let syn = read(&bytes);
+            assert_eq!(syn.max_seg_size.is_none(), kinds.contains(&2), "{kinds:?}");
+            assert_eq!(syn.window_scale.is_none(), kinds.contains(&3), "{kinds:?}");
+            assert_eq!(!syn.sack_permitted, kinds.contains(&4), "{kinds:?}");
+        }
+        let other = sent(TcpControl::None, &[2, 3, 4]);
+        assert_eq!(read(&other).max_seg_size, Some(1400), "only SYNs offer");
+    }
+}
