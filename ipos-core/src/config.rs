@@ -129,7 +129,8 @@ pub enum Unmatched {
 /// Bounds of all tables, and deadlines.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Records in the temporary table. Full: SYNs are answered with cookies.
+    /// Records in the temporary table. Three quarters full: SYNs are answered with cookies; the rest is for
+    /// clients that answer them.
     pub temporary: usize,
     /// Established connections: local and forward-connect together, without those in TIME-WAIT. Full: new connections are refused.
     pub endpoints: usize,

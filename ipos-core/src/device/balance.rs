@@ -108,10 +108,13 @@ impl Device {
         let flags = segment.flags;
         let serves = |l: &Listen| l.address == flow.endpoint && l.protocol == flow.protocol;
         let listener = self.config.listen.iter().position(serves);
-        let full = self.flows.temporary() >= self.config.limits.temporary;
+        let bound = self.config.limits.temporary;
+        let full = self.flows.temporary() >= bound;
+        // A part of the table is kept for clients that answer a cookie: a flood must not take it from them.
+        let crowded = self.flows.temporary() >= bound - bound / 4;
         if let Some(listener) = listener {
             if flags.syn && !flags.ack && !flags.rst && !flags.fin {
-                if full {
+                if crowded {
                     self.answer_with_cookie(now, ethernet, flow, segment);
                     return Err(DropReason::TableFull);
                 }
@@ -151,7 +154,10 @@ impl Device {
                 return self.gather(now, key, ethernet, packet, segment);
             }
         }
+        // RFC 9293 §3.10.7.2: a listening socket ignores what neither opens nor acknowledges.
+        let ignored = listener.is_some() && !flags.syn && !flags.ack;
         if self.config.unmatched == Unmatched::Reset
+            && !ignored
             && let Some(reset) = reset_for(segment)
         {
             self.counters.resets += 1;

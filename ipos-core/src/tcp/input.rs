@@ -78,6 +78,10 @@ impl Endpoint {
             outcome.reopen = true;
             return outcome;
         }
+        if self.timestamps.is_some() && segment.options.timestamp.is_none() && !segment.flags.rst {
+            // RFC 7323 §3.2: dropped silently.
+            return outcome;
+        }
         if !self.is_acceptable(now, segment) {
             if !segment.flags.rst {
                 if segment.payload.is_empty() {

@@ -39,8 +39,8 @@ pub(crate) struct Receive {
     ring: Ring,
     /// What waits behind gaps: ascending, apart from each other.
     blocks: ArrayVec<SackBlock, BLOCKS>,
-    /// The block that changed last.
-    latest: SeqNum,
+    /// Where the latest segments lie that wait behind gaps, the last one first.
+    recent: ArrayVec<SeqNum, SACK_BLOCKS>,
     /// Bytes that have come twice, to be reported once (RFC 2883).
     duplicate: Option<SackBlock>,
 }
@@ -67,7 +67,7 @@ impl Receive {
             fin: finished.then(|| nxt - 1),
             ring: Ring::default(),
             blocks: ArrayVec::new(),
-            latest: nxt,
+            recent: ArrayVec::new(),
             duplicate: None,
         }
     }
@@ -170,7 +170,8 @@ impl Receive {
             }
         } else if self.insert(from, to) {
             self.ring.write_at(offset, data);
-            self.latest = from;
+            self.recent.truncate(SACK_BLOCKS - 1);
+            self.recent.insert(0, from);
         }
     }
 
@@ -203,13 +204,18 @@ impl Receive {
         true
     }
 
-    /// SACK blocks to report: bytes that came twice (RFC 2883 §4), then the latest block, then the others (RFC 2018 §4).
+    /// SACK blocks to report: bytes that came twice (RFC 2883 §4), then the blocks in the order in which they last
+    /// grew, the latest first (RFC 2018 §4).
     pub(crate) fn sack(&self) -> ArrayVec<SackBlock, SACK_BLOCKS> {
-        let is_latest = |b: &&SackBlock| b.0.le(self.latest) && self.latest.lt(b.1);
-        let latest = self.blocks.iter().find(is_latest);
-        let rest = self.blocks.iter().filter(|b| !is_latest(b));
-        let blocks = self.duplicate.iter().chain(latest).chain(rest);
-        blocks.take(SACK_BLOCKS).copied().collect()
+        let mut report: ArrayVec<SackBlock, SACK_BLOCKS> = self.duplicate.into_iter().collect();
+        let holds = |seq: &SeqNum| self.blocks.iter().find(|b| b.0.le(*seq) && seq.lt(b.1));
+        for block in self.recent.iter().filter_map(holds).chain(&self.blocks) {
+            let told = report.iter().skip(usize::from(self.duplicate.is_some()));
+            if !told.clone().any(|b| b == block) && report.try_push(*block).is_err() {
+                break;
+            }
+        }
+        report
     }
 
     /// The blocks were reported: a duplicate is told once.
@@ -270,7 +276,7 @@ mod tests {
         rx.accept(s(300), &[0; 50], false);
         assert_eq!(
             &rx.sack()[..],
-            &[(s(300), s(350)), (s(200), s(250)), (s(400), s(450))]
+            &[(s(300), s(350)), (s(400), s(450)), (s(200), s(250))]
         );
         rx.accept(s(250), &[0; 50], false);
         assert_eq!(&rx.sack()[..], &[(s(200), s(350)), (s(400), s(450))]);

@@ -22,6 +22,8 @@ pub(super) struct Bridge {
     client_done: bool,
     /// The application's end of stream was passed on.
     pub(super) application_done: bool,
+    /// The socket has told of an error that was not looked at.
+    error: bool,
     /// When bytes last came from the client, or the application closed.
     pub(super) last: Instant,
     pub(super) queued: bool,
@@ -59,6 +61,7 @@ impl Bridge {
             writable: false,
             client_done: false,
             application_done: false,
+            error: false,
             last: now,
             queued: false,
         }
@@ -68,6 +71,7 @@ impl Bridge {
     pub(super) fn ready(&mut self, event: &mio::event::Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+        self.error |= event.is_error();
     }
 
     /// Moves what can be moved, both ways.
@@ -95,12 +99,20 @@ impl Bridge {
             Progress::Failed => Progress::Failed,
             _ => self.feed_client(&mut endpoint, now, scratch, allowance),
         };
+        // Nothing is read any more that would bring it to light: the application has gone, and the client still sends.
+        if self.application_done && std::mem::take(&mut self.error) && self.is_broken() {
+            return Progress::Failed;
+        }
         match (up, down) {
             (Progress::Failed, _) | (_, Progress::Failed) => Progress::Failed,
             (Progress::More, _) | (_, Progress::More) => Progress::More,
             _ if self.client_done && self.application_done => Progress::Finished,
             _ => Progress::Waiting,
         }
+    }
+
+    fn is_broken(&self) -> bool {
+        !matches!(self.socket.take_error(), Ok(None))
     }
 
     /// Asks what became of the connect: `None` when the connection is made.
