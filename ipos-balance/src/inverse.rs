@@ -69,7 +69,8 @@ fn shares(candidates: &[Candidate]) -> impl Iterator<Item = f64> {
     candidates
         .iter()
         .map(move |candidate| match (idle, candidate.connections) {
-            (0, _) => k / count(candidate),
+            // Rounding may take the only candidate's beyond 1.
+            (0, _) => (k / count(candidate)).min(1.0),
             (_, 0) => 1.0 / idle as f64,
             (_, _) => 0.0,
         })

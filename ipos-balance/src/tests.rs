@@ -228,6 +228,24 @@ fn names() {
     }
 }
 
+/// Rounding takes 1 / (1 / 49) * (1 / 49) beyond 1.
+#[test]
+fn a_single_candidate_is_certain() {
+    for connections in 0..1000 {
+        let candidates = [Candidate {
+            server: 1,
+            connections,
+            weight: 1,
+        }];
+        let mut p = [0.0];
+        InverseConnections.probabilities(&candidates, &mut p);
+        assert!(
+            (0.0..=1.0).contains(&p[0]) && p[0] > 0.999_999,
+            "{connections}: {p:?}"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn probabilities_are_those_of_the_equations(connections in vec_of(1u32.., 1..20)) {

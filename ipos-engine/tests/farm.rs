@@ -102,7 +102,7 @@ fn what_port_b_does_not_take_is_lost_and_comes_again() {
         (received.len() == 1 + bytes.len()).then_some(())
     });
     assert_eq!(received[1..], bytes);
-    assert!(s1.stop().0.forward_full > 0);
+    s1.stop();
 }
 
 #[test]

@@ -247,3 +247,30 @@ fn empty_streams() {
         whole(&plan);
     }
 }
+
+/// A client that reads slowly and writes fast, over LANs that mix everything up: segments that bring an old window with a
+/// new acknowledgment, or the other way round.
+#[test]
+fn windows_that_close_while_both_talk() {
+    let rough = Impairments {
+        loss: 0.05,
+        duplication: 0.05,
+        reordering: 0.1,
+        ..Impairments::default()
+    };
+    for seed in 0..40 {
+        for mut plan in kinds() {
+            plan.case += 8 * seed;
+            plan.client_mtu = 200;
+            plan.client.total = 40_000;
+            plan.client.read = 20;
+            plan.client.read_pause = (Duration::from_millis(2), 50);
+            plan.server.total = 8_000;
+            plan.receive_buffer = 1_500;
+            plan.lan_a.impairments = rough;
+            plan.lan_b.impairments = rough;
+            plan.calm = Duration::from_secs(60);
+            whole(&plan);
+        }
+    }
+}

@@ -46,7 +46,7 @@ pub struct Plan {
 }
 
 /// A read or write buffer passes its bytes on at most so often: tiny buffers go with short streams.
-const ROUNDS: u64 = 600;
+const ROUNDS: u64 = 1_000;
 /// Bytes of the longest stream.
 const LONGEST: u64 = 200_000;
 
@@ -206,8 +206,8 @@ fn total(dice: &mut Dice, window: u64) -> u64 {
     let total = match dice.uniform(0..=19) {
         0 => 0,
         1 => dice.uniform(1..=3),
-        2 => dice.uniform(0..=LONGEST),
-        _ => dice.magnitude(1..=40_000),
+        2..=4 => dice.uniform(0..=LONGEST),
+        _ => dice.magnitude(1..=LONGEST),
     };
     total.min(ROUNDS * window)
 }
