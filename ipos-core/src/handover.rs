@@ -150,6 +150,8 @@ pub(crate) struct Forwarding {
     pub(crate) epoch: Epoch,
     /// The last packet.
     pub(crate) used: Instant,
+    /// The frame of a SYN among them: the client wants a new connection, which begins here when the old one is released.
+    pub(crate) opening: Option<Box<[u8]>>,
     /// Request packets that the client will not send again.
     pub(crate) replay: Option<Box<Replaying>>,
 }

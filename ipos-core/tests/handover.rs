@@ -275,6 +275,41 @@ fn a_duplicate_syn_after_the_hand_over_goes_to_the_owner() {
 }
 
 #[test]
+fn a_client_that_uses_its_port_again_is_answered_at_once() {
+    let mut farm = Farm::pair();
+    let mut client = migrated(&mut farm);
+    farm.send(&client, "PA", REQUEST);
+    client.seq += REQUEST.len() as u32;
+    let bound = farm.bound();
+    farm.read(bound);
+    farm.write(bound, RESPONSE);
+    farm.close(bound);
+    client.ack += RESPONSE.len() as u32 + 1;
+    farm.send(&client, "FA", &[]);
+    assert_eq!(
+        farm.table(1, "forward-connect"),
+        1,
+        "the owner is in TIME-WAIT"
+    );
+    farm.take(&client);
+    farm.run(ms(2000));
+
+    client.seq += 100_000;
+    farm.send_with(&client, "S", &[2, 4, 5, 0xb4], &[]);
+    let sent = farm.take(&client);
+    let [syn_ack] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    assert_eq!(syn_ack.hardware, mac(0xa, 0));
+    assert!(syn_ack.header.syn && syn_ack.header.ack);
+    assert_eq!(syn_ack.header.acknowledgment_number, (client.seq + 1).raw());
+    assert_eq!(
+        (farm.table(0, "forward"), farm.table(0, "temporary")),
+        (0, 1)
+    );
+}
+
+#[test]
 fn a_refused_connection_is_served_here() {
     let mut farm = Farm::with(2, |server, config| {
         config.limits.endpoints = if server == 1 { 1 } else { 100 }

@@ -54,6 +54,23 @@ fn a_connection_is_served_and_closed() {
 }
 
 #[test]
+fn buffers_of_a_quiet_connection_give_their_memory_back() {
+    let mut farm = alone();
+    let mut client = farm.connect(0, 4000);
+    farm.send(&client, "PA", b"ping");
+    client.seq += 4;
+    let bound = farm.bound();
+    assert!(farm.devices[0].buffered() > 0, "unread bytes wait");
+    farm.run(ms(5000));
+    farm.read(bound);
+    farm.write(bound, b"pong");
+    client.ack += 4;
+    farm.send(&client, "A", &[]);
+    farm.run(ms(2500));
+    assert_eq!(farm.devices[0].buffered(), 0);
+}
+
+#[test]
 fn only_offered_options_are_answered() {
     let mut farm = alone();
     let client = Client {

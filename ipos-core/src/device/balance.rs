@@ -22,7 +22,7 @@ impl Device {
     pub(super) fn balance(&mut self, now: Instant, frame: &[u8]) -> Result<Verdict, DropReason> {
         let (ethernet, rest) = self.link(frame, self.config.port_a.hardware)?;
         match ethernet.ethertype {
-            IPV4 => self.balance_packet(now, &ethernet, rest),
+            IPV4 => self.balance_packet(now, frame, &ethernet, rest),
             ARP => self.resolve(now, rest),
             _ => Err(DropReason::EtherType),
         }
@@ -31,6 +31,7 @@ impl Device {
     fn balance_packet(
         &mut self,
         now: Instant,
+        frame: &[u8],
         ethernet: &Ethernet,
         bytes: &[u8],
     ) -> Result<Verdict, DropReason> {
@@ -44,7 +45,7 @@ impl Device {
             return Err(DropReason::Source);
         }
         match packet.protocol() {
-            IpNumber::TCP => self.balance_segment(now, ethernet, &packet),
+            IpNumber::TCP => self.balance_segment(now, frame, ethernet, &packet),
             IpNumber::ICMP => self.control_message(now, ethernet, &packet),
             _ => Err(DropReason::Protocol),
         }
@@ -53,6 +54,7 @@ impl Device {
     fn balance_segment(
         &mut self,
         now: Instant,
+        frame: &[u8],
         ethernet: &Ethernet,
         packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
@@ -69,6 +71,9 @@ impl Device {
                     return Err(DropReason::TooBig);
                 }
                 forwarding.used = now;
+                if slice.syn() && !slice.ack() && slice.payload().is_empty() {
+                    forwarding.opening = frame.get(..packet.range().end).map(Into::into);
+                }
                 self.counters.forwarded += 1;
                 Ok(Verdict::Forward(Forward {
                     port: Port::B,

@@ -60,7 +60,7 @@ impl Device {
             }
             Message::Release { trailer } => {
                 let key = self.find_first(&header, hardware)?;
-                self.released(key, trailer)
+                self.released(now, key, trailer)
             }
             Message::Refuse { trailer } => {
                 let key = self.find_first(&header, hardware)?;

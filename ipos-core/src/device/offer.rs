@@ -12,10 +12,12 @@ use crate::flow_table::Record;
 use crate::handover::{Forwarding, Migration, Replaying, Retry};
 use crate::stack::Slot;
 use crate::tcp::Replay;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// How often 0x01 is sent before another server is taken.
 const OFFER_TRIES: u8 = 5;
+/// A SYN is answered late within this time: then its client sends it again (RFC 6298 §2.1).
+const SYN_VALID: Duration = Duration::from_secs(1);
 
 impl Device {
     /// A request has come: which server is it for? Nothing happens while a hand-over is under way.
@@ -226,6 +228,7 @@ impl Device {
             to: to.address,
             epoch,
             used: now,
+            opening: None,
             replay: None,
         };
         let Some(Record::Temporary(pending)) = self.flows.replace(key, Record::Forward(forwarding))
@@ -324,17 +327,23 @@ impl Device {
     /// 0x10: the connection has ended at its owner.
     pub(super) fn released(
         &mut self,
+        now: Instant,
         key: u32,
         trailer: Option<Trailer>,
     ) -> Result<Verdict, DropReason> {
-        match self.flows.get(key) {
+        let opening = match self.flows.get_mut(key) {
             Some((_, Record::Forward(forwarding)))
                 if trailer.is_none_or(|trailer| trailer.epoch >= forwarding.epoch) =>
             {
-                self.flows.remove(key);
-                Ok(Verdict::Consumed)
+                let recent = now.saturating_since(forwarding.used) < SYN_VALID;
+                forwarding.opening.take().filter(|_| recent)
             }
-            _ => Err(DropReason::Stale),
+            _ => return Err(DropReason::Stale),
+        };
+        self.flows.remove(key);
+        match opening {
+            Some(frame) => self.balance(now, &frame),
+            None => Ok(Verdict::Consumed),
         }
     }
 

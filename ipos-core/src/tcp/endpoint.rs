@@ -292,7 +292,9 @@ impl Endpoint {
         if idle && !self.tx.outstanding() {
             self.congestion.get_mut().on_idle();
         }
-        self.tx.write(data, self.snd_limit)
+        let taken = self.tx.write(data, self.snd_limit);
+        self.arm_quiet(now);
+        taken
     }
 
     /// No more writes: a FIN follows what was written.
@@ -355,6 +357,7 @@ impl Endpoint {
     pub(super) fn enter_time_wait(&mut self, now: Instant, tcp: &Tcp) {
         self.timers = Timers::default();
         self.timers.set(Timer::Close, now + tcp.time_wait);
+        self.arm_quiet(now);
     }
 
     /// The keep-alive and idle timers run on an open connection, where they are configured.

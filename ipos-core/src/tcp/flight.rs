@@ -36,7 +36,10 @@ impl Sent {
     }
 }
 
-/// The segments in flight, in sequence order. Holds no memory while nothing is.
+/// Segments whose places an empty queue keeps until [`Flight::release`].
+const KEPT_PLACES: usize = 64;
+
+/// The segments in flight, in sequence order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flight {
     queue: VecDeque<Sent>,
@@ -113,7 +116,9 @@ impl Flight {
                 delivered(&sent);
             }
         }
-        self.queue = VecDeque::new();
+        if self.queue.capacity() > KEPT_PLACES {
+            self.release();
+        }
     }
 
     fn forget(&mut self, sent: &Sent) {
@@ -263,6 +268,13 @@ impl Flight {
             sent.end = end;
             self.again += u32::from(rest.again);
             self.queue.insert(index + 1, rest);
+        }
+    }
+
+    /// Gives the memory back while nothing is in flight.
+    pub(crate) fn release(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
         }
     }
 

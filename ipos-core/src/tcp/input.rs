@@ -127,6 +127,7 @@ impl Endpoint {
         self.keep_alives = 0;
         self.take_timestamp(now, segment);
         self.take_data(now, tcp, segment, &mut outcome);
+        self.arm_quiet(now);
         outcome
     }
 

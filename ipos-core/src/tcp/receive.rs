@@ -238,6 +238,13 @@ impl Receive {
         self.ring.consume(n, !self.blocks.is_empty());
     }
 
+    /// Gives the buffer's memory back where it holds nothing.
+    pub(crate) fn release_memory(&mut self) {
+        if self.blocks.is_empty() {
+            self.ring.release();
+        }
+    }
+
     /// Every byte before the client's FIN, and the FIN, has come.
     pub(crate) fn finished(&self) -> bool {
         self.fin.is_some_and(|fin| fin.lt(self.nxt))

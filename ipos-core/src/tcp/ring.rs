@@ -1,12 +1,14 @@
-//! A byte queue that grows with use and gives its memory back when it runs empty.
+//! A byte queue that grows with use, and gives its memory back when it is empty and asked to.
 
 use alloc::boxed::Box;
 use alloc::vec;
 
 /// Smallest allocation, in bytes.
 const MIN_CAPACITY: usize = 2048;
+/// Bytes that an empty queue keeps until [`Ring::release`]: a busy connection would ask for them again at once.
+const KEPT_CAPACITY: usize = 64 * 1024;
 
-/// A bounded ring of bytes. Holds no memory while it is empty.
+/// A bounded ring of bytes.
 ///
 /// Bytes may be written beyond the end ([`Ring::write_at`]) before those in front of them have
 /// come; they count once [`Ring::extend`] says so.
@@ -83,9 +85,19 @@ impl Ring {
         let n = n.min(self.len);
         self.len -= n;
         if self.len == 0 && !keep {
-            *self = Ring::default();
+            self.start = 0;
+            if self.storage.len() > KEPT_CAPACITY {
+                self.release();
+            }
         } else if !self.storage.is_empty() {
             self.start = (self.start + n) % self.storage.len();
+        }
+    }
+
+    /// An empty queue, behind which nothing was written, gives its memory back.
+    pub(crate) fn release(&mut self) {
+        if self.len == 0 {
+            *self = Ring::default();
         }
     }
 

@@ -7,7 +7,10 @@ use super::state::State;
 use super::timers::Timer;
 use crate::config::{KeepAlive, Tcp};
 use crate::event::Failure;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+
+/// Buffers that hold nothing keep their memory while the client was heard of so lately.
+const QUIET: Duration = Duration::from_secs(1);
 
 impl Endpoint {
     /// Serves every timer whose deadline has passed.
@@ -29,6 +32,7 @@ impl Endpoint {
                         self.arm_retransmission(now, tcp);
                     }
                 }
+                Timer::Quiet => self.quiet_timeout(now),
                 Timer::KeepAlive => self.keep_alive_timeout(now, tcp, &mut outcome),
             }
         }
@@ -51,6 +55,21 @@ impl Endpoint {
         }
         self.ask = true;
         self.rtt.back_off();
+    }
+
+    /// While buffers hold memory, they are looked at from time to time.
+    pub(super) fn arm_quiet(&mut self, now: Instant) {
+        if self.memory() > 0 && self.timers.get(Timer::Quiet).is_none() {
+            self.timers.set(Timer::Quiet, now + QUIET);
+        }
+    }
+
+    fn quiet_timeout(&mut self, now: Instant) {
+        if now.saturating_since(self.heard) >= QUIET {
+            self.rx.release_memory();
+            self.tx.release_memory();
+        }
+        self.arm_quiet(now);
     }
 
     /// RFC 9293 §3.8.4; and the end of a connection that has been idle for too long.

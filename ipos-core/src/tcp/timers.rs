@@ -19,10 +19,12 @@ pub(crate) enum Timer {
     KeepAlive,
     /// TIME-WAIT, or FIN-WAIT-2 without an application.
     Close,
+    /// Empty buffers give their memory back.
+    Quiet,
 }
 
 impl Timer {
-    const ALL: [Timer; 7] = [
+    const ALL: [Timer; 8] = [
         Timer::Retransmission,
         Timer::Reordering,
         Timer::Probe,
@@ -30,6 +32,7 @@ impl Timer {
         Timer::DelayedAck,
         Timer::KeepAlive,
         Timer::Close,
+        Timer::Quiet,
     ];
 }
 

@@ -218,6 +218,12 @@ impl Transmit {
         self.ring.read_at(offset, out)
     }
 
+    /// Gives the buffers' memory back where they hold nothing.
+    pub(crate) fn release_memory(&mut self) {
+        self.ring.release();
+        self.flight.release();
+    }
+
     /// Bytes of memory held by the buffer.
     pub(crate) fn memory(&self) -> usize {
         self.ring.capacity() + self.flight.memory()
