@@ -21,6 +21,12 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// For a packet that is sent in no Ethernet frame of its own.
+    pub(crate) const NONE: Link = Link {
+        source: MacAddr([0; 6]),
+        destination: MacAddr([0; 6]),
+    };
+
     fn header(self, ethertype: u16) -> [u8; ETHERNET_LEN] {
         Ethernet {
             destination: self.destination,

@@ -105,6 +105,8 @@ pub struct Balance {
     pub policy: PolicyKind,
     /// Below it the server keeps every request.
     pub activity_threshold: Threshold,
+    /// Later requests of a connection are selected for, too: it moves again, at the quiet points that its application tells.
+    pub per_request: bool,
 }
 
 /// An activity threshold: below *all* set values the server keeps requests.
@@ -163,6 +165,9 @@ pub struct Limits {
     pub install_deadline: Duration,
     /// How long a forward record lives without a packet.
     pub forward_idle: Duration,
+    /// A server that gives no sign of life on the Synch Port and on Port B for so long is dead: its connections are reset. At
+    /// once when it comes back with a later incarnation. `None`: never, they end by themselves.
+    pub owner_lost: Option<Duration>,
 }
 
 /// The TCP endpoint's parameters.
@@ -252,6 +257,7 @@ impl Config {
             balance: Balance {
                 policy: PolicyKind::InverseConnections,
                 activity_threshold: Threshold::default(),
+                per_request: false,
             },
             limits: Limits::default(),
             tcp: Tcp {
@@ -415,6 +421,11 @@ impl PortA {
 }
 
 impl PortB {
+    /// Bytes that a client's packet may have to be forwarded.
+    pub(crate) fn room(&self) -> usize {
+        usize::from(self.mtu).saturating_sub(ipos_proto::HEADER_LEN)
+    }
+
     /// Port B with an MTU of 1500 bytes and the seed's EtherType.
     pub fn new(hardware: MacAddr, address: Ipv4Addr) -> PortB {
         PortB {
@@ -473,6 +484,7 @@ impl Default for Limits {
             early_deadline: Duration::from_millis(100),
             install_deadline: Duration::from_secs(2),
             forward_idle: Duration::from_secs(3600),
+            owner_lost: Some(Duration::from_secs(3)),
         }
     }
 }

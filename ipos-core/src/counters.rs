@@ -83,7 +83,9 @@ pub struct Counters {
     pub refused: u64,
     /// Hand-overs that the other server did not answer.
     pub unanswered: u64,
-    /// RST segments answered to segments of no connection.
+    /// Connections given up here because the server that had them died.
+    pub owners_lost: u64,
+    /// RST segments of no endpoint: answers to segments of no connection, and ends of connections whose server died.
     pub resets: u64,
     /// SYNs answered with a cookie because the temporary table was full.
     pub cookies_sent: u64,
@@ -116,6 +118,7 @@ impl Counters {
             offers_repeated,
             refused,
             unanswered,
+            owners_lost,
             resets,
             cookies_sent,
             cookies_accepted,
@@ -132,6 +135,7 @@ impl Counters {
             ("offers-repeated", *offers_repeated),
             ("refused", *refused),
             ("unanswered", *unanswered),
+            ("owners-lost", *owners_lost),
             ("resets", *resets),
             ("cookies-sent", *cookies_sent),
             ("cookies-accepted", *cookies_accepted),

@@ -109,6 +109,14 @@ pub enum Event {
         /// From the first 0x01 to the 0x03.
         took: Duration,
     },
+    /// A bound endpoint now belongs to another server: its id is invalid from now on, and the application lets go of it
+    /// without a word.
+    Left {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The name of the server that has it.
+        to: String,
+    },
     /// A server joined the farm, or came back.
     ServerUp(String),
     /// A server left, or fell silent.

@@ -29,6 +29,17 @@ impl Flow {
     }
 }
 
+impl Flow {
+    /// The same conversation, as its client's host sees it.
+    pub(crate) const fn reversed(self) -> Flow {
+        Flow {
+            client: self.endpoint,
+            endpoint: self.client,
+            protocol: self.protocol,
+        }
+    }
+}
+
 impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = match self.protocol {

@@ -12,15 +12,15 @@ use ipos_proto::MacAddr;
 use slab::Slab;
 
 use crate::flow::Flow;
-use crate::handover::{Forwarding, Installed, Pending, Tombstone};
+use crate::handover::{Bound, Forwarding, Installed, Migration, Pending, Tombstone};
 use crate::time::Instant;
 use crate::timer_queue::TimerQueue;
 
 /// Where a flow stands.
 #[derive(Debug)]
 pub(crate) enum Record {
-    /// Endpoint not yet bound to an application socket.
-    Temporary(Box<Pending>),
+    /// Endpoint not yet bound to an application socket; or bound, and offered to another server.
+    Pending(Box<Pending>),
     /// Endpoint bound to an application on this server.
     Local(u32),
     /// Endpoint migrated to this server.
@@ -43,30 +43,46 @@ pub(crate) const TABLES: [&str; 5] = [
 impl Record {
     fn table(&self) -> usize {
         match self {
-            Record::Temporary(_) => 0,
+            Record::Pending(pending) => match &pending.bound {
+                None => 0,
+                Some(Bound::Local) => 1,
+                Some(Bound::Installed(installed)) => installed.table(),
+            },
             Record::Local(_) => 1,
-            Record::ForwardConnect(_) => 2,
+            Record::ForwardConnect(installed) => installed.table(),
             Record::Forward(_) => 3,
             Record::Tombstone(_) => 4,
         }
     }
 
-    /// Whether the flow is offered to, or forwarded to, the Port B with this hardware address.
+    /// Places in the forward table that it may come to need: its endpoint is offered, or its forward record is set aside.
+    fn reserved(&self) -> usize {
+        let reserved = match self {
+            Record::Pending(pending) => pending.migration.is_some(),
+            Record::ForwardConnect(installed) => installed.back.is_some(),
+            Record::Local(_) | Record::Forward(_) | Record::Tombstone(_) => false,
+        };
+        usize::from(reserved)
+    }
+
+    /// Whether the flow is offered to, forwarded to, or comes from the Port B with this hardware address.
     pub(crate) fn concerns(&self, hardware: MacAddr) -> bool {
         match self {
-            Record::Temporary(pending) => pending
-                .migration
-                .is_some_and(|migration| migration.to.hardware == hardware),
-            // Its frames begin with their destination.
-            Record::Forward(forwarding) => forwarding.headers.starts_with(&hardware.0),
-            Record::Local(_) | Record::ForwardConnect(_) | Record::Tombstone(_) => false,
+            Record::Pending(pending) => {
+                let offered = |migration: &Migration| migration.to.hardware == hardware;
+                pending.migration.as_ref().is_some_and(offered)
+                    || matches!(&pending.bound, Some(Bound::Installed(i)) if i.comes_from(hardware))
+            }
+            Record::Forward(forwarding) => forwarding.concerns(hardware),
+            Record::ForwardConnect(installed) => installed.comes_from(hardware),
+            Record::Local(_) | Record::Tombstone(_) => false,
         }
     }
 
     /// The endpoint, where the flow has one here.
     pub(crate) fn endpoint(&self) -> Option<u32> {
         match self {
-            Record::Temporary(pending) => Some(pending.endpoint),
+            Record::Pending(pending) => Some(pending.endpoint),
             Record::Local(endpoint) => Some(*endpoint),
             Record::ForwardConnect(installed) => Some(installed.endpoint),
             Record::Forward(_) | Record::Tombstone(_) => None,
@@ -88,6 +104,7 @@ pub(crate) struct FlowTable {
     entries: Slab<Entry>,
     hasher: FixedState,
     counts: [usize; TABLES.len()],
+    reserved: usize,
     timers: TimerQueue,
 }
 
@@ -99,6 +116,7 @@ impl FlowTable {
             entries: Slab::new(),
             hasher: FixedState::with_seed(seed),
             counts: [0; TABLES.len()],
+            reserved: 0,
             timers: TimerQueue::default(),
         }
     }
@@ -117,8 +135,9 @@ impl FlowTable {
         self.counts[1] + self.counts[2]
     }
 
+    /// Places of the forward table that are taken, or may be by what is under way.
     pub(crate) fn forward(&self) -> usize {
-        self.counts[3]
+        self.counts[3] + self.reserved
     }
 
     pub(crate) fn tombstones(&self) -> usize {
@@ -143,6 +162,8 @@ impl FlowTable {
             .map(|entry| (&entry.flow, &entry.record))
     }
 
+    /// The record, to change what neither moves it to another table nor begins or ends an offer: that is
+    /// [`FlowTable::update`]'s.
     pub(crate) fn get_mut(&mut self, key: u32) -> Option<(&Flow, &mut Record)> {
         self.entries
             .get_mut(key as usize)
@@ -153,6 +174,7 @@ impl FlowTable {
     pub(crate) fn insert(&mut self, flow: Flow, record: Record) -> u32 {
         let hash = self.hasher.hash_one(flow);
         self.counts[record.table()] += 1;
+        self.reserved += record.reserved();
         // The tables' bounds are far below 2^32.
         let key = self.entries.insert(Entry {
             flow,
@@ -173,10 +195,22 @@ impl FlowTable {
     pub(crate) fn replace(&mut self, key: u32, record: Record) -> Option<Record> {
         let entry = self.entries.get_mut(key as usize)?;
         self.timers.schedule(key, &mut entry.scheduled, None);
+        self.update(key, |entry| core::mem::replace(entry, record))
+    }
+
+    /// Changes a record in any way.
+    pub(crate) fn update<R>(
+        &mut self,
+        key: u32,
+        change: impl FnOnce(&mut Record) -> R,
+    ) -> Option<R> {
+        let record = &mut self.entries.get_mut(key as usize)?.record;
+        self.counts[record.table()] -= 1;
+        self.reserved -= record.reserved();
+        let result = change(record);
         self.counts[record.table()] += 1;
-        let old = core::mem::replace(&mut entry.record, record);
-        self.counts[old.table()] -= 1;
-        Some(old)
+        self.reserved += record.reserved();
+        Some(result)
     }
 
     /// Removes a flow.
@@ -184,6 +218,7 @@ impl FlowTable {
         let mut entry = self.entries.try_remove(key as usize)?;
         self.timers.schedule(key, &mut entry.scheduled, None);
         self.counts[entry.record.table()] -= 1;
+        self.reserved -= entry.record.reserved();
         let hash = self.hasher.hash_one(entry.flow);
         if let Ok(found) = self.index.find_entry(hash, |&k| k == key) {
             found.remove();
@@ -196,6 +231,21 @@ impl FlowTable {
         if let Some(entry) = self.entries.get_mut(key as usize) {
             self.timers.schedule(key, &mut entry.scheduled, at);
         }
+    }
+
+    /// The next place, from `cursor` on, whose flow is forwarded, among at most `steps` places; `Err` is where to go on,
+    /// `None` there the end.
+    pub(crate) fn next_forward(
+        &self,
+        cursor: usize,
+        steps: usize,
+    ) -> Result<(u32, &Forwarding), Option<usize>> {
+        let end = self.entries.capacity().min(cursor.saturating_add(steps));
+        let found = (cursor..end).find_map(|key| match &self.entries.get(key)?.record {
+            Record::Forward(forwarding) => Some((key as u32, forwarding)),
+            _ => None,
+        });
+        found.ok_or((end < self.entries.capacity()).then_some(end))
     }
 
     /// The earliest deadline.

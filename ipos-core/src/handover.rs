@@ -7,14 +7,27 @@
 //!   Kept packets          -- 0x02 -->    Installed, owner
 //!   Kept dropped          <-- 0x03 --    (rcv_nxt covers them)
 //! ```
+//!
+//! A bound connection that moves on does the same, from its owner to the next one. An owner that is not the first server
+//! passes on what still comes to it for a while; the next one tells the first server:
+//!
+//! ```text
+//!   first server          owner                            next server
+//!                         Pending, bound     -- 0x01 -->   Installed
+//!                         Forwarding         <-- 0x03 --
+//!                         Kept packets       -- 0x02 -->   Installed, owner
+//!   Forwarding <-------------------------------- MOVED --
+//!              -- 0x03 ------------------------------->
+//! ```
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use arrayvec::ArrayVec;
-use ipos_proto::{ENCAPSULATION_LEN, Epoch, MacAddr, SeqNum};
+use ipos_proto::{ENCAPSULATION_LEN, ETHERNET_LEN, Epoch, MacAddr, SeqNum};
 
+use crate::tcp::Replay;
 use crate::time::{Duration, Instant};
 
 /// Packets of a client, as they came.
@@ -55,20 +68,33 @@ pub(crate) struct Target {
 /// Servers that one request may be offered to; then it is served here.
 pub(crate) const OFFERS: usize = 2;
 
-/// A temporary record: the server for its request is not settled.
+/// An endpoint whose server is not settled: a temporary record, or a bound endpoint that moves on.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) endpoint: u32,
     /// Place of its listening socket.
     pub(crate) listener: usize,
-    /// The SYN's TSval: replayed packets must pass PAWS.
-    pub(crate) syn_tsval: u32,
+    /// The record that it had while it was bound; `None`: temporary.
+    pub(crate) bound: Option<Bound>,
+    /// Where the kept packets begin.
+    pub(crate) replay: Replay,
     /// The request's packets.
     pub(crate) kept: Kept,
     /// The hand-over under way.
     pub(crate) migration: Option<Migration>,
+    /// No other server than that of the hand-over is asked.
+    pub(crate) only: bool,
     /// Servers that refused it or did not answer.
     pub(crate) tried: ArrayVec<Ipv4Addr, OFFERS>,
+}
+
+/// The record of a bound endpoint, which it gets back when nobody takes it.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    /// Its client connected here, and it never left.
+    Local,
+    /// It was migrated here.
+    Installed(Box<Installed>),
 }
 
 /// A hand-over under way: 0x01 is sent until 0x03 or REFUSE comes.
@@ -83,56 +109,59 @@ pub(crate) struct Migration {
 /// Repetition at doubling intervals.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retry {
-    pub(crate) sent: u8,
+    sent: u8,
     interval: Duration,
+    /// When it is due again.
+    pub(crate) due: Instant,
 }
 
 /// behaviour: "start 2 ms, double".
 const FIRST_INTERVAL: Duration = Duration::from_millis(2);
-/// Kept packets are sent no more rarely than this.
+/// What is repeated until it is answered is sent no more rarely than this.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Retry {
     /// After the first sending.
-    pub(crate) fn new() -> Retry {
+    pub(crate) fn new(now: Instant) -> Retry {
         Retry {
             sent: 1,
             interval: FIRST_INTERVAL,
+            due: now + FIRST_INTERVAL,
         }
     }
 
-    /// When it is due again.
-    pub(crate) fn next(&self, now: Instant) -> Instant {
-        now + self.interval
-    }
-
-    /// The next interval is twice as long, up to [`LONGEST_INTERVAL`].
-    pub(crate) fn slower(&mut self) {
+    /// Counts a sending: the next interval is twice as long, up to [`LONGEST_INTERVAL`].
+    pub(crate) fn sent(&mut self, now: Instant) {
+        self.sent = self.sent.saturating_add(1);
         self.interval = self.interval.saturating_mul(2).min(LONGEST_INTERVAL);
+        self.due = now + self.interval;
     }
 
-    /// Counts a sending; `false` when `tries` are used up.
-    pub(crate) fn again(&mut self, tries: u8) -> bool {
-        if self.sent >= tries {
-            return false;
-        }
-        self.sent += 1;
-        self.interval = self.interval.saturating_mul(2);
-        true
+    /// Whether it was sent so often.
+    pub(crate) fn is_used_up(&self, tries: u8) -> bool {
+        self.sent >= tries
     }
 }
 
-/// A forward-connect record.
+/// A forward-connect record; of a connection that has come home, a local one.
 #[derive(Debug)]
 pub(crate) struct Installed {
     pub(crate) endpoint: u32,
     /// The first server: where the client's packets come from.
-    pub(crate) from: Target,
+    pub(crate) first: Target,
+    /// The server that handed the endpoint over: it replays what it has kept.
+    pub(crate) giver: Target,
     pub(crate) epoch: Epoch,
-    /// The client's packets have come: this server answers it.
-    pub(crate) owner: bool,
-    /// What the first server has acknowledged to the client, and must be told of.
+    /// The giver's packets have come: this server answers the client.
+    pub(crate) owner: Option<Instant>,
+    /// MOVED is repeated until the first server's record has followed.
+    pub(crate) moved: Option<Retry>,
+    /// What the giver has acknowledged to the client, and must be told of.
     pub(crate) cover: Option<SeqNum>,
+    /// The client connected here: its packets come through Port A.
+    pub(crate) home: bool,
+    /// Where the packets go until this server is the owner, when the flow was given away from here before.
+    pub(crate) back: Option<Forwarding>,
 }
 
 /// What is left of a connection that has ended at its owner: late frames do not bring it back.
@@ -142,19 +171,68 @@ pub(crate) struct Tombstone {
     pub(crate) iss: SeqNum,
 }
 
+impl Installed {
+    /// Place in [`TABLES`](crate::flow_table::TABLES): a connection that has come home is local.
+    pub(crate) fn table(&self) -> usize {
+        if self.home { 1 } else { 2 }
+    }
+
+    /// Whether the client's packets come from the Port B with this hardware address.
+    pub(crate) fn comes_from(&self, hardware: MacAddr) -> bool {
+        self.first.hardware == hardware || self.giver.hardware == hardware
+    }
+}
+
 /// A forward record: 0x02 frames of the flow begin with these headers.
 #[derive(Debug)]
 pub(crate) struct Forwarding {
     pub(crate) headers: [u8; ENCAPSULATION_LEN],
-    pub(crate) to: Ipv4Addr,
     pub(crate) epoch: Epoch,
+    /// The owner's incarnation: a later one knows nothing of the connection. 0: not told.
+    pub(crate) incarnation: u32,
     /// The last packet.
     pub(crate) used: Instant,
-    /// The frame of a SYN among them: the client wants a new connection, which begins here when the old one is released.
+    /// What the client has acknowledged last: where a RST is believed.
+    pub(crate) acknowledged: SeqNum,
+    /// The frame of a SYN: the client wants a new connection, which begins here when the old one is released.
     pub(crate) opening: Option<Box<[u8]>>,
     /// Request packets that the client will not send again.
     pub(crate) replay: Option<Box<Replaying>>,
+    /// The first server, where this is another one: packets come from there until its record has followed.
+    pub(crate) first: Option<Target>,
 }
+
+impl Forwarding {
+    /// The owner's Port B.
+    pub(crate) fn to(&self) -> Target {
+        let [a0, a1, a2, a3, a4, a5, ..] = self.headers;
+        let at = ETHERNET_LEN + DESTINATION_AT;
+        let [b0, b1, b2, b3, p0, p1] = *self.headers[at..].first_chunk().unwrap_or(&[0; 6]);
+        Target {
+            address: Ipv4Addr::new(b0, b1, b2, b3),
+            hardware: MacAddr([a0, a1, a2, a3, a4, a5]),
+            port: u16::from_be_bytes([p0, p1]),
+        }
+    }
+
+    /// Whether packets go to, or come from, the Port B with this hardware address.
+    pub(crate) fn concerns(&self, hardware: MacAddr) -> bool {
+        // Its frames begin with their destination.
+        self.headers.starts_with(&hardware.0)
+            || self.first.is_some_and(|first| first.hardware == hardware)
+    }
+
+    /// When the kept packets are to be repeated, or the record to be dropped, which lives so long without a packet.
+    pub(crate) fn deadline(&self, idle: Duration) -> Instant {
+        let idle = self.used + idle;
+        self.replay
+            .as_ref()
+            .map_or(idle, |replay| replay.retry.due.min(idle))
+    }
+}
+
+/// Where the destination stands in the ipOS header.
+const DESTINATION_AT: usize = 6;
 
 /// Kept packets until the new owner has them.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use ipos_proto::MacAddr;
 
@@ -29,6 +29,10 @@ pub(crate) struct Member {
     pub(crate) partial: Vec<Listen>,
     pub(crate) next_part: u8,
     pub(crate) heard: Instant,
+    /// The last frame from its Port B.
+    pub(crate) heard_on_b: Instant,
+    /// It has been silent for so long that its connections were given up.
+    pub(crate) lost: bool,
     /// It has said that it leaves: kept so that an older message does not bring it back.
     pub(crate) left: bool,
     /// It counts as up: the host was told so.
@@ -45,6 +49,11 @@ impl Member {
     /// Whether it has been heard within the silence time.
     pub(crate) fn is_alive(&self, now: Instant, silence: Duration) -> bool {
         !self.left && self.is_identified() && now.saturating_since(self.heard) <= silence
+    }
+
+    /// The last sign of life, on either port.
+    pub(crate) fn seen(&self) -> Instant {
+        self.heard.max(self.heard_on_b)
     }
 
     /// Whether it has told where its Port B is.
@@ -106,6 +115,32 @@ impl Members {
             .find(|m| m.hardware == hardware && m.is_identified())
     }
 
+    pub(crate) fn by_hardware_mut(&mut self, hardware: MacAddr) -> Option<&mut Member> {
+        self.table
+            .iter_mut()
+            .find(|m| m.hardware == hardware && m.is_identified())
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.table.iter_mut()
+    }
+
+    /// The server that clients reach at this address.
+    pub(crate) fn by_listen(&self, address: SocketAddrV4) -> Option<&Member> {
+        let listens = |m: &&Member| m.listen.iter().any(|l| l.address == address);
+        self.table
+            .iter()
+            .filter(|m| m.is_identified())
+            .find(listens)
+    }
+
+    /// Addresses of other servers that clients reach at `port`.
+    pub(crate) fn listening(&self, port: u16) -> impl Iterator<Item = Ipv4Addr> {
+        let all = self.table.iter().flat_map(|m| &m.listen);
+        all.filter(move |l| l.address.port() == port)
+            .map(|l| *l.address.ip())
+    }
+
     /// The server whose Port B has this address.
     pub(crate) fn by_port_b(&self, address: Ipv4Addr) -> Option<&Member> {
         self.table
@@ -143,6 +178,8 @@ impl Members {
             partial: Vec::new(),
             next_part: 0,
             heard: now,
+            heard_on_b: now,
+            lost: false,
             left: false,
             up: false,
             sent: 0,
@@ -157,6 +194,6 @@ impl Members {
     /// Forgets those that have been silent for so long.
     pub(crate) fn forget(&mut self, now: Instant, after: Duration) {
         self.table
-            .retain(|m| now.saturating_since(m.heard) <= after);
+            .retain(|m| now.saturating_since(m.seen()) <= after);
     }
 }

@@ -97,6 +97,13 @@ impl Neighbours {
         }
     }
 
+    /// The hardware address, where it is known and no request is due for it.
+    pub(crate) fn known(&mut self, now: Instant, address: Ipv4Addr) -> Option<MacAddr> {
+        let neighbour = self.table.get_mut(&address)?;
+        neighbour.used = now;
+        neighbour.hardware
+    }
+
     /// `address` is at `hardware`. Learnt where somebody has asked for it, or where `learn` says that it is of use
     /// (RFC 826: the target of a request). Returns those who waited.
     pub(crate) fn confirm(

@@ -45,6 +45,11 @@ impl Outbox {
         None
     }
 
+    /// Half of the room for a port is taken.
+    pub(crate) fn is_half_full(&self, port: Port) -> bool {
+        self.queues[port as usize].len() >= self.bound / 2
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.queues.iter().map(VecDeque::len).sum()
     }

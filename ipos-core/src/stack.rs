@@ -5,8 +5,9 @@
 //! searched here, and their checksums are verified already.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
-use ipos_proto::SeqNum;
+use ipos_proto::{Epoch, SeqNum};
 use siphasher::sip::SipHasher13;
 use slab::Slab;
 
@@ -15,6 +16,7 @@ use core::hash::{Hash, Hasher};
 use crate::config::{Limits, Tcp};
 use crate::event::{EndpointId, Event, Failure};
 use crate::flow::Flow;
+use crate::handover::Target;
 use crate::tcp::{BufferLimits, Endpoint, Outcome, Segment, State};
 use crate::time::Instant;
 use crate::timer_queue::TimerQueue;
@@ -31,6 +33,14 @@ pub(crate) struct Slot {
     pub(crate) muted: bool,
     /// An application has it.
     pub(crate) attached: bool,
+    /// Place of its listening socket.
+    pub(crate) listener: usize,
+    /// Of the last hand-over, or offer, of the connection.
+    pub(crate) epoch: Epoch,
+    /// The application is between two requests: the endpoint may move.
+    pub(crate) quiet: bool,
+    /// It shall move on.
+    pub(crate) wish: Option<Wish>,
     /// In the queue of those that may have something to send.
     queued: bool,
     told_readable: bool,
@@ -40,6 +50,15 @@ pub(crate) struct Slot {
     held: usize,
     /// In the queue of those in TIME-WAIT.
     waits: bool,
+}
+
+/// Where an endpoint shall move at its next quiet point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// To the server that selection finds.
+    Any,
+    /// To this one.
+    To(Target),
 }
 
 /// All endpoints.
@@ -120,6 +139,10 @@ impl Stack {
             generation: self.generation,
             muted,
             attached: false,
+            listener: 0,
+            epoch: Epoch::default(),
+            quiet: false,
+            wish: None,
             queued: false,
             told_readable: false,
             told_writable: true,
@@ -322,12 +345,41 @@ impl Stack {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return 0;
         };
+        if slot.muted {
+            // It is offered to another server: told when it stays.
+            slot.told_writable = false;
+            return 0;
+        }
         slot.tcp.set_limits(limits);
         let taken = slot.tcp.write(now, data);
         // Told when there is room again.
         slot.told_writable = taken == data.len();
         self.touch(index);
         taken
+    }
+
+    /// The endpoint stays here: it speaks again.
+    pub(crate) fn unmute(&mut self, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.muted = false;
+            let writable = slot.tcp.writable() > 0;
+            self.after(
+                index,
+                Outcome {
+                    writable,
+                    ..Outcome::default()
+                },
+            );
+        }
+    }
+
+    /// Endpoints of applications that are between two requests.
+    pub(crate) fn quiet(&self) -> Vec<u32> {
+        let quiet = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.attached && slot.quiet);
+        quiet.map(|(index, _)| index as u32).collect()
     }
 
     /// The host is told when there is room to write.

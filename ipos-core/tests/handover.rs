@@ -434,6 +434,10 @@ fn migrated_connections_outlive_the_membership_of_their_servers() {
                 let never = Duration::from_secs(300);
                 (config.synch.high, config.synch.medium, config.synch.low) = (never, never, never);
             }
+            if !leaves {
+                // Else Port B is asked whether it lives.
+                config.limits.owner_lost = None;
+            }
         });
         let mut client = migrated(&mut farm);
         farm.send(&client, "PA", REQUEST);
@@ -538,4 +542,127 @@ impl IntoSeq for u32 {
     fn into_seq(self) -> ipos_proto::SeqNum {
         ipos_proto::SeqNum::new(self)
     }
+}
+
+#[test]
+fn offers_under_way_have_their_places_in_the_forward_table() {
+    let mut farm = Farm::with(2, |_, config| config.limits.forward = 1);
+    let first = migrated(&mut farm);
+    // Round robin: this one is for the first server itself.
+    let second = farm.connect(0, 4002);
+    let third = farm.connect(0, 4003);
+    farm.dead[1] = true;
+    farm.send(&first, "PA", REQUEST);
+    farm.send(&second, "PA", REQUEST);
+    farm.send(&third, "PA", REQUEST);
+    assert_eq!(farm.types(), [1], "one offer for one place");
+    farm.dead[1] = false;
+    farm.run(ms(10));
+    assert_eq!((farm.table(0, "forward"), farm.table(0, "local")), (1, 3));
+}
+
+/// What the first server knew of the path goes with the endpoint: a whole lost flight is sent again soon.
+#[test]
+fn a_server_that_takes_over_recovers_from_a_lost_flight_in_less_than_600_ms() {
+    // With SACK and without: by a tail loss probe, and by the retransmission timeout.
+    for options in [&[2, 4, 5, 0xb4, 4, 2, 1, 1][..], &[2, 4, 5, 0xb4]] {
+        let mut farm = Farm::pair();
+        farm.connect(0, 4000);
+        let mut other = farm.connect(0, 4001);
+        farm.send(&other, "PA", REQUEST);
+        other.seq += REQUEST.len() as u32;
+        let mut client = Client {
+            port: 4002,
+            server: other.server,
+            seq: 77_u32.into_seq(),
+            ack: 0_u32.into_seq(),
+        };
+        farm.send_with(&client, "S", options, &[]);
+        farm.run(ms(40));
+        let syn_ack = farm.take(&client).remove(0);
+        client.seq += 1;
+        client.ack = (syn_ack.header.sequence_number.wrapping_add(1)).into_seq();
+        farm.send(&client, "A", &[]);
+        farm.send(&client, "PA", REQUEST);
+        client.seq += REQUEST.len() as u32;
+        let bound = farm.bound();
+        assert_eq!(bound.0, 1);
+        farm.read(bound);
+        farm.write(bound, &[9; 14_440]);
+        let flight = farm.take(&client);
+        assert_eq!(flight.len(), 10, "RFC 6928");
+        // All of it is lost.
+        let before = farm.now;
+        farm.run(ms(599));
+        let again = farm.take(&client);
+        assert!(!again.is_empty(), "{options:?}: silent since {before:?}");
+        // And the importer goes on until all of it has come.
+        let mut acknowledged = client.ack;
+        let end = client.ack + 14_440;
+        for sent in again {
+            let start = sent.header.sequence_number.into_seq();
+            if start == acknowledged {
+                acknowledged = start + sent.payload.len() as u32;
+            }
+        }
+        while acknowledged.lt(end) {
+            client.ack = acknowledged;
+            farm.send(&client, "A", &[]);
+            farm.run(ms(300));
+            let more = farm.take(&client);
+            assert!(!more.is_empty());
+            for sent in more {
+                let start = sent.header.sequence_number.into_seq();
+                if start.le(acknowledged) {
+                    acknowledged = acknowledged.max(start + sent.payload.len() as u32);
+                }
+            }
+        }
+    }
+}
+
+/// The first server may have acknowledged more than has come to the second one: that one is silent until it has.
+#[test]
+fn the_second_server_says_nothing_before_it_has_all_that_was_acknowledged() {
+    let mut farm = Farm::pair();
+    let mut client = migrated(&mut farm);
+    // The offer is not answered at first, and the request goes on meanwhile.
+    lose(&mut farm, FrameType::Acknowledgement, 2);
+    let start = client.clone();
+    let pieces: [&[u8]; 3] = [b"GET / ", b"HTTP/1", b".1\r\n\r\n"];
+    for piece in pieces {
+        farm.send(&client, "PA", piece);
+        client.seq += piece.len() as u32;
+    }
+    assert_eq!(farm.types(), [1, 3]);
+    // The first of the replayed packets is lost, twice.
+    let lost = Rc::new(Cell::new(0));
+    let count = lost.clone();
+    let first = start.frame("PA", &[], pieces[0])[14..].to_vec();
+    farm.tap = Box::new(move |frame| match frame.message {
+        Message::Packet(packet) if packet == first && count.get() < 2 => {
+            count.set(count.get() + 1);
+            Pass::Lose
+        }
+        _ => Pass::Deliver,
+    });
+    while lost.get() < 2 {
+        farm.run(ms(1));
+        if lost.get() < 2 {
+            assert_eq!(
+                farm.take(&client).len(),
+                0,
+                "not a word, nor a duplicate acknowledgment"
+            );
+        }
+    }
+    assert_eq!(farm.take(&client).len(), 0);
+    farm.run(ms(100));
+    let sent = farm.take(&client);
+    assert!(!sent.is_empty());
+    for sent in sent {
+        assert_eq!(sent.header.acknowledgment_number, client.seq.raw());
+    }
+    let bound = farm.bound();
+    assert_eq!(farm.read(bound), pieces.concat());
 }

@@ -168,6 +168,9 @@ impl Server {
                     running.session.failed(now, failure);
                 }
             }
+            Event::Left { endpoint, .. } => {
+                self.forget(endpoint);
+            }
             Event::Migrated { took, .. } => self.journal.migrations.push(took),
             Event::ServerUp(name) => self.journal.members.push((now, name, true)),
             Event::ServerDown(name) => self.journal.members.push((now, name, false)),

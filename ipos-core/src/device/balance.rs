@@ -1,19 +1,20 @@
 //! The balance thread (FIG. 9A): frames from Port A.
 
 use etherparse::{ArpOperation, ArpPacketSlice, IpNumber};
-use ipos_proto::{Ethernet, MacAddr, SeqNum};
+use ipos_proto::{ETHERNET_LEN, Ethernet, MacAddr, SeqNum};
 
 use super::Device;
+use super::forward::pass_on;
 use crate::build::{self, Link};
 use crate::config::{Listen, Unmatched};
 use crate::counters::DropReason;
-use crate::event::{Forward, Port, Verdict};
+use crate::event::{Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{Kept, Pending};
 use crate::packet::{ARP, IPV4, Ipv4Packet};
 use crate::tcp::{
-    Endpoint, Open, Options, Outgoing, Segment, State, Window, reset_for, timestamp_clock,
+    Endpoint, Open, Options, Outgoing, Replay, Segment, State, Window, reset_for, timestamp_clock,
 };
 use crate::time::Instant;
 
@@ -65,40 +66,69 @@ impl Device {
         };
         match self.flows.get_mut(key) {
             Some((_, Record::Forward(forwarding))) => {
-                let room =
-                    usize::from(self.config.port_b.mtu).saturating_sub(ipos_proto::HEADER_LEN);
-                if packet.bytes().len() > room {
-                    return Err(DropReason::TooBig);
+                if packet.bytes().len() > self.config.port_b.room() {
+                    return self.say_too_big(now, ethernet, packet);
                 }
                 forwarding.used = now;
-                if slice.syn() && !slice.ack() && slice.payload().is_empty() {
+                if slice.ack() {
+                    forwarding.acknowledged = SeqNum::new(slice.acknowledgment_number());
+                } else if slice.syn() && slice.payload().is_empty() {
                     forwarding.opening = frame.get(..packet.range().end).map(Into::into);
                 }
                 self.counters.forwarded += 1;
-                Ok(Verdict::Forward(Forward {
-                    port: Port::B,
-                    headers: forwarding.headers,
-                    payload: packet.range(),
-                }))
+                Ok(pass_on(forwarding.headers, ETHERNET_LEN, packet))
             }
-            Some((_, Record::Temporary(_))) => {
-                self.gather(now, key, ethernet, packet, &Segment::read(&slice))
+            Some((_, Record::Pending(_))) => {
+                self.gather(now, key, Some(ethernet), packet, &Segment::read(&slice))
             }
-            Some((_, &mut Record::Local(endpoint))) => {
-                let segment = Segment::read(&slice);
-                let outcome = self.stack.handle(now, &self.config.tcp, endpoint, &segment);
-                if outcome.reopen {
-                    self.discard(key);
-                    return self.open(now, ethernet, &flow, packet, &segment);
+            Some((_, Record::ForwardConnect(installed))) if installed.home => {
+                if installed.owner.is_none() {
+                    return self.pass_back(now, key, ETHERNET_LEN, packet);
                 }
-                self.settle(now, endpoint, outcome);
-                Ok(Verdict::Consumed)
+                let endpoint = installed.endpoint;
+                self.local_segment(
+                    now,
+                    ethernet,
+                    (key, endpoint),
+                    packet,
+                    &Segment::read(&slice),
+                )
             }
+            Some((_, &mut Record::Local(endpoint))) => self.local_segment(
+                now,
+                ethernet,
+                (key, endpoint),
+                packet,
+                &Segment::read(&slice),
+            ),
             // Its packets come through Port B; its address is another server's.
             Some((_, Record::ForwardConnect(_) | Record::Tombstone(_))) | None => {
                 Err(DropReason::NotOurs)
             }
         }
+    }
+
+    /// A segment of a connection that is bound here, and was opened here.
+    fn local_segment(
+        &mut self,
+        now: Instant,
+        ethernet: &Ethernet,
+        (key, endpoint): (u32, u32),
+        packet: &Ipv4Packet<'_>,
+        segment: &Segment<'_>,
+    ) -> Result<Verdict, DropReason> {
+        if let Some(to) = self.server_for_request(now, key, endpoint, segment) {
+            return self.move_with_request(now, key, to, packet, segment);
+        }
+        let outcome = self.stack.handle(now, &self.config.tcp, endpoint, segment);
+        if outcome.reopen {
+            let flow = self.flows.get(key).map(|(flow, _)| *flow);
+            self.discard(key);
+            let flow = flow.ok_or(DropReason::Stale)?;
+            return self.open(now, ethernet, &flow, packet, segment);
+        }
+        self.settle(now, endpoint, outcome);
+        Ok(Verdict::Consumed)
     }
 
     /// A segment of no flow: a SYN to a listening socket opens one.
@@ -156,7 +186,7 @@ impl Device {
                 let tcp = Endpoint::open_by_cookie(now, &self.config.tcp, open);
                 let key = self.add_temporary(flow, listener, tcp, cookie.syn_tsval);
                 self.counters.cookies_accepted += 1;
-                return self.gather(now, key, ethernet, packet, segment);
+                return self.gather(now, key, Some(ethernet), packet, segment);
             }
         }
         // RFC 9293 §3.10.7.2: a listening socket ignores what neither opens nor acknowledges.
@@ -197,16 +227,23 @@ impl Device {
         tcp: Endpoint,
         syn_tsval: u32,
     ) -> u32 {
+        let irs = tcp.irs();
         let endpoint = self.stack.insert(tcp, *flow, false);
         let pending = Pending {
             endpoint,
             listener,
-            syn_tsval,
+            bound: None,
+            // Replayed packets must pass PAWS.
+            replay: Replay {
+                rcv_nxt: irs + 1,
+                ts_recent: syn_tsval,
+            },
             kept: Kept::default(),
             migration: None,
+            only: false,
             tried: Default::default(),
         };
-        let key = self.flows.insert(*flow, Record::Temporary(pending.into()));
+        let key = self.flows.insert(*flow, Record::Pending(pending.into()));
         self.place(endpoint, key);
         self.stack.touch(endpoint);
         key
@@ -242,15 +279,15 @@ impl Device {
 
     /// A segment of a connection whose server is not settled: the stack takes it, and what it carries is kept, to be
     /// replayed to the server that will be selected.
-    fn gather(
+    pub(super) fn gather(
         &mut self,
         now: Instant,
         key: u32,
-        ethernet: &Ethernet,
+        ethernet: Option<&Ethernet>,
         packet: &Ipv4Packet<'_>,
         segment: &Segment<'_>,
     ) -> Result<Verdict, DropReason> {
-        let Some((flow, Record::Temporary(pending))) = self.flows.get_mut(key) else {
+        let Some((flow, Record::Pending(pending))) = self.flows.get_mut(key) else {
             return Err(DropReason::Stale);
         };
         let flow = *flow;
@@ -267,7 +304,7 @@ impl Device {
             .is_some_and(|slot| slot.tcp.state() == State::SynReceived);
         let outcome = self.stack.handle(now, &self.config.tcp, endpoint, segment);
         if outcome.refuse {
-            if let Some(reset) = reset_for(segment) {
+            if let (Some(reset), Some(ethernet)) = (reset_for(segment), ethernet) {
                 self.counters.resets += 1;
                 self.answer(ethernet, &flow, &reset);
             }
@@ -276,6 +313,7 @@ impl Device {
         if carries && outcome.accepted {
             pending.kept.push(packet.bytes());
         }
+        let bound = pending.bound.is_some();
         self.settle(now, endpoint, outcome);
         let Some(slot) = self.stack.get(endpoint) else {
             return Ok(Verdict::Consumed);
@@ -286,11 +324,13 @@ impl Device {
             self.flows
                 .schedule(key, Some(now + self.config.limits.request_deadline));
         }
-        if requested {
+        if bound {
+            // Its server is asked for already.
+        } else if requested {
             self.decide(now, key);
         } else if ended {
             // The client asks for nothing: its application says what that gets.
-            self.bind_local(now, key);
+            self.serve_here(now, key);
         }
         Ok(Verdict::Consumed)
     }

@@ -1,28 +1,21 @@
 //! The forward thread (FIG. 9B): frames from Port B.
 
-use core::net::SocketAddrV4;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use ipos_proto::{
-    CONTROL_BLOCK_LEN, ConnectionInfo, Epoch, Frame, HEADER_LEN, Header, Layer, MacAddr, Message,
-    Protocol, Trailer, TrailerFlags,
+    ENCAPSULATION_LEN, Epoch, Frame, Header, Layer, MacAddr, Message, SeqNum, Trailer,
 };
 
 use super::Device;
 use super::icmp::too_big;
-use crate::config::Listen;
 use crate::counters::DropReason;
-use crate::event::{Origin, Verdict};
+use crate::event::{Forward, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Installed, Target};
+use crate::handover::{Retry, Target};
 use crate::packet::Ipv4Packet;
-use crate::tcp::{Endpoint, Segment};
+use crate::tcp::Segment;
 use crate::time::Instant;
-
-/// In a 0x01: the port that the client connected to.
-const FIRST_PORT_AT: usize = HEADER_LEN + 4;
-/// In a 0x01 for TCP: the trailer.
-const TRAILER_AT: usize = HEADER_LEN + 6 + CONTROL_BLOCK_LEN;
 
 impl Device {
     /// FIG. 9B.
@@ -45,6 +38,7 @@ impl Device {
                 return Err(DropReason::Encapsulation);
             }
         };
+        self.vouch(now, hardware, message.trailer())?;
         match message {
             Message::Endpoint {
                 connection,
@@ -55,23 +49,42 @@ impl Device {
             }
             Message::Packet(packet) => self.owned_packet(now, hardware, packet),
             Message::Acknowledgement { trailer } => {
-                let key = self.find_first(&header, hardware)?;
-                self.acknowledged(now, key, trailer)
+                let key = self.find_told(&header, hardware, trailer.as_ref())?;
+                self.acknowledged(now, key, hardware, trailer)
             }
             Message::Release { trailer } => {
-                let key = self.find_first(&header, hardware)?;
-                self.released(now, key, trailer)
+                let key = self.find_told(&header, hardware, trailer.as_ref())?;
+                self.released(now, key, hardware, trailer)
             }
             Message::Refuse { trailer } => {
-                let key = self.find_first(&header, hardware)?;
-                self.refused(now, key, trailer)
+                let key = self.find_told(&header, hardware, trailer.as_ref())?;
+                self.refused(now, key, hardware, trailer)
             }
-            Message::Move { .. } | Message::Moved { .. } => Err(DropReason::Unsupported),
+            Message::Move { target, .. } => self.asked_to_move(now, &header, hardware, target),
+            Message::Moved { target, trailer } => {
+                self.moved(&header, hardware, target, trailer.as_ref())
+            }
         }
     }
 
+    /// What comes from a known server shows that it lives; what an earlier life of it has sent is late.
+    fn vouch(
+        &mut self,
+        now: Instant,
+        hardware: MacAddr,
+        trailer: Option<&Trailer>,
+    ) -> Result<(), DropReason> {
+        if let Some(member) = self.members.by_hardware_mut(hardware) {
+            if trailer.is_some_and(|t| t.incarnation < member.incarnation) {
+                return Err(DropReason::Stale);
+            }
+            member.heard_on_b = now;
+        }
+        Ok(())
+    }
+
     /// The member of the farm that sent a frame.
-    fn sender(&self, hardware: MacAddr, header: &Header) -> Result<Target, DropReason> {
+    pub(super) fn sender(&self, hardware: MacAddr, header: &Header) -> Result<Target, DropReason> {
         let member = self
             .members
             .by_hardware(hardware)
@@ -84,161 +97,47 @@ impl Device {
         })
     }
 
-    /// The flow that a frame back to the first server speaks of: it names the client and the port that the client
-    /// connected to; the address is the one of this server's whose flow concerns the sender. A connection goes on when
-    /// its servers do not hear each other on the Synch LAN, so that the record alone vouches for the sender.
-    fn find_first(&self, header: &Header, hardware: MacAddr) -> Result<u32, DropReason> {
-        let endpoint = |address| SocketAddrV4::new(address, header.port);
-        let flow = |address| Flow {
-            client: header.client,
-            endpoint: endpoint(address),
-            protocol: header.protocol,
-        };
-        let addresses = self.config.port_a.addresses.iter();
-        let mut found = addresses.filter_map(|&address| self.flows.find(&flow(address)));
-        let fits = |key: &u32| {
-            self.flows
-                .get(*key)
-                .is_some_and(|(_, record)| record.concerns(hardware))
-        };
-        found
-            .find(fits)
-            .ok_or(match self.members.by_hardware(hardware) {
-                Some(_) => DropReason::Stale,
-                None => DropReason::Stranger,
-            })
-    }
-
-    /// The listening socket for a connection that its client opened at `first` of server `from`: that of the same
-    /// service, where the sender has told which it is, and else of the same port.
-    fn listener_for(&self, from: Target, first: SocketAddrV4, port: u16) -> Option<usize> {
-        let told = self.members.by_port_b(from.address).and_then(|member| {
-            let listen = member.listen.iter();
-            listen
-                .clone()
-                .find(|l| l.address == first && l.protocol == Protocol::Tcp)
-                .map(|l| &l.service)
-        });
-        let serves = |l: &Listen| l.protocol == Protocol::Tcp && l.address.port() == port;
-        let same = |l: &Listen| told.is_none_or(|service| *service == l.service);
-        self.config.listen.iter().position(|l| serves(l) && same(l))
-    }
-
-    /// 0x01 (FIG. 10C): builds the endpoint, binds it, answers 0x03. Repeated, it is only answered again.
-    fn install(
-        &mut self,
-        now: Instant,
+    /// The flow that an answer or a note speaks of: it names the client and the port that the client connected to; the
+    /// address is the one whose flow concerns the sender. A connection goes on when its servers do not hear each other on
+    /// the Synch LAN, so that the record alone vouches for the sender; or a later epoch does, of a server that is known.
+    pub(super) fn find_told(
+        &self,
         header: &Header,
-        from: Target,
-        connection: ConnectionInfo,
-        trailer: Option<Trailer>,
-    ) -> Result<Verdict, DropReason> {
-        let ConnectionInfo::Tcp { first, control } = connection else {
-            return Err(DropReason::Unsupported);
+        hardware: MacAddr,
+        trailer: Option<&Trailer>,
+    ) -> Result<u32, DropReason> {
+        let known = self.members.by_hardware(hardware).is_some();
+        let find = |address: Ipv4Addr| {
+            let flow = Flow {
+                client: header.client,
+                endpoint: SocketAddrV4::new(address, header.port),
+                protocol: header.protocol,
+            };
+            let key = self.flows.find(&flow)?;
+            let (_, record) = self.flows.get(key)?;
+            let follows = |epoch: Epoch| matches!(record, Record::Forward(f) if f.first.is_none() && epoch > f.epoch);
+            let later = known && trailer.is_some_and(|trailer| follows(trailer.epoch));
+            (record.concerns(hardware) || later).then_some(key)
         };
-        let flow = Flow {
-            client: header.client,
-            endpoint: first,
-            protocol: Protocol::Tcp,
-        };
-        if let Some(key) = self.flows.find(&flow) {
-            match self.flows.get(key) {
-                Some((_, Record::Tombstone(tombstone))) => {
-                    if tombstone.iss == control.iss {
-                        return Err(DropReason::Stale);
-                    }
-                    // Another connection between the same ports.
-                    self.discard(key);
-                }
-                Some((_, Record::ForwardConnect(installed))) => {
-                    let same = self
-                        .stack
-                        .get(installed.endpoint)
-                        .is_some_and(|s| s.tcp.iss() == control.iss);
-                    let (epoch, owner) = (installed.epoch, installed.owner);
-                    if same && control.epoch == epoch {
-                        self.acknowledge(key, None);
-                        return Ok(Verdict::Consumed);
-                    }
-                    if same && (control.epoch < epoch || owner) {
-                        return Err(DropReason::Stale);
-                    }
-                    // An offer that was given up, or an earlier connection between the same ports.
-                    let endpoint = installed.endpoint;
-                    self.stack.fail(endpoint, crate::event::Failure::NeverOwned);
-                    self.discard(key);
-                }
-                _ => return Err(DropReason::Stale),
+        let ours = self.config.port_a.addresses.iter().copied();
+        let theirs = self.members.listening(header.port);
+        let mut found: Option<u32> = None;
+        for key in ours.chain(theirs).filter_map(find) {
+            if found.is_some_and(|other| other != key) {
+                // Two connections of this client's port with that server: nothing tells which is meant.
+                return Err(DropReason::Stale);
             }
+            found = Some(key);
         }
-        let Some(listener) = self.listener_for(from, first, header.port) else {
-            self.refuse(
-                from,
-                header.client,
-                first.port(),
-                TrailerFlags::NO_APPLICATION,
-                control.epoch,
-            );
-            return Ok(Verdict::Consumed);
-        };
-        if self.me.left {
-            self.refuse(
-                from,
-                header.client,
-                first.port(),
-                TrailerFlags::DRAINING,
-                control.epoch,
-            );
-            return Ok(Verdict::Consumed);
-        }
-        if self.established() >= self.config.limits.endpoints {
-            self.refuse(
-                from,
-                header.client,
-                first.port(),
-                TrailerFlags::FULL,
-                control.epoch,
-            );
-            return Err(DropReason::TableFull);
-        }
-        let received = trailer.as_ref().and_then(Trailer::acknowledged);
-        let Some(tcp) = Endpoint::import(now, &self.config.tcp, &control, received) else {
-            self.refuse(
-                from,
-                header.client,
-                first.port(),
-                TrailerFlags::INVALID,
-                control.epoch,
-            );
-            return Err(DropReason::Encapsulation);
-        };
-        let endpoint = self.stack.insert(tcp, flow, true);
-        let installed = Installed {
-            endpoint,
-            from,
-            epoch: control.epoch,
-            owner: false,
-            cover: received,
-        };
-        let key = self
-            .flows
-            .insert(flow, Record::ForwardConnect(installed.into()));
-        self.place(endpoint, key);
-        self.flows
-            .schedule(key, Some(now + self.config.limits.install_deadline));
-        self.bind(endpoint, listener, Origin::Migrated(from.address));
-        self.acknowledge(key, None);
-        for packet in self.early.take(&flow, from.hardware) {
-            // What is wrong with it was counted.
-            if let Err(reason) = self.owned_packet(now, from.hardware, &packet) {
-                self.counters.drop(reason);
-            }
-        }
-        Ok(Verdict::Consumed)
+        found.ok_or(if known {
+            DropReason::Stale
+        } else {
+            DropReason::Stranger
+        })
     }
 
     /// 0x02: the client's packet, for the endpoint that was migrated here.
-    fn owned_packet(
+    pub(super) fn owned_packet(
         &mut self,
         now: Instant,
         hardware: MacAddr,
@@ -267,77 +166,137 @@ impl Device {
                 Err(DropReason::NoEndpoint)
             };
         };
-        if let Some((_, Record::Tombstone(_))) = self.flows.get(key) {
-            // The RELEASE was lost.
-            self.disown(&flow, hardware);
+        match self.flows.get_mut(key) {
+            Some((_, Record::ForwardConnect(installed))) => {
+                if !installed.comes_from(hardware) {
+                    return Err(DropReason::Stranger);
+                }
+                let endpoint = installed.endpoint;
+                if installed.owner.is_none() {
+                    if installed.giver.hardware != hardware {
+                        // Only the giver knows that its offer was taken.
+                        return self.pass_back(now, key, ENCAPSULATION_LEN, &packet);
+                    }
+                    self.own(now, key, endpoint);
+                }
+                self.owned_segment(now, key, hardware, &packet, &Segment::read(&slice))
+            }
+            Some((_, Record::Pending(pending))) if pending.bound.is_some() => {
+                self.gather(now, key, None, &packet, &Segment::read(&slice))
+            }
+            Some((_, Record::Forward(forwarding))) => {
+                // It was given away since: the first server's record has not followed yet.
+                if forwarding.to().hardware == hardware || !forwarding.concerns(hardware) {
+                    return Err(DropReason::Stale);
+                }
+                forwarding.used = now;
+                self.counters.forwarded += 1;
+                Ok(pass_on(forwarding.headers, ENCAPSULATION_LEN, &packet))
+            }
+            Some((_, Record::Tombstone(_))) => {
+                // The RELEASE was lost.
+                self.disown(&flow, hardware);
+                Err(DropReason::Stale)
+            }
+            Some((_, Record::Pending(_) | Record::Local(_))) | None => Err(DropReason::Stale),
         }
+    }
+
+    /// The first packet after the 0x03: from here on this server answers the client.
+    fn own(&mut self, now: Instant, key: u32, endpoint: u32) {
+        let moved = self.flows.update(key, |record| {
+            let Record::ForwardConnect(installed) = record else {
+                return None;
+            };
+            installed.owner = Some(now);
+            installed.back = None;
+            let led_elsewhere =
+                !installed.home && installed.first.hardware != installed.giver.hardware;
+            installed.moved = led_elsewhere.then(|| Retry::new(now));
+            installed.moved
+        });
+        let moved = moved.flatten();
+        self.counters.migrated_in += 1;
+        self.flows.schedule(key, moved.map(|retry| retry.due));
+        if moved.is_some() {
+            self.send_moved(key);
+        }
+        self.stack.unmute(endpoint);
+    }
+
+    /// A packet for an endpoint that is installed but not this server's, by the record that the flow had before.
+    pub(super) fn pass_back(
+        &mut self,
+        now: Instant,
+        key: u32,
+        at: usize,
+        packet: &Ipv4Packet<'_>,
+    ) -> Result<Verdict, DropReason> {
         let Some((_, Record::ForwardConnect(installed))) = self.flows.get_mut(key) else {
             return Err(DropReason::Stale);
         };
-        if installed.from.hardware != hardware {
-            return Err(DropReason::Stranger);
+        let back = installed.back.as_mut().ok_or(DropReason::Stale)?;
+        back.used = now;
+        self.counters.forwarded += 1;
+        Ok(pass_on(back.headers, at, packet))
+    }
+
+    /// A segment of a connection that was migrated here.
+    fn owned_segment(
+        &mut self,
+        now: Instant,
+        key: u32,
+        hardware: MacAddr,
+        packet: &Ipv4Packet<'_>,
+        segment: &Segment<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let Some(endpoint) = self
+            .flows
+            .get(key)
+            .and_then(|(_, record)| record.endpoint())
+        else {
+            return Err(DropReason::Stale);
+        };
+        if let Some(to) = self.server_for_request(now, key, endpoint, segment) {
+            return self.move_with_request(now, key, to, packet, segment);
         }
-        let endpoint = installed.endpoint;
-        if !installed.owner {
-            installed.owner = true;
-            self.flows.schedule(key, None);
-            self.counters.migrated_in += 1;
-            self.with_endpoint(now, endpoint, |slot, _| slot.muted = false);
-        }
-        let segment = Segment::read(&slice);
         let before = self.rcv_nxt(endpoint);
-        let outcome = self.stack.handle(now, &self.config.tcp, endpoint, &segment);
+        let outcome = self.stack.handle(now, &self.config.tcp, endpoint, segment);
         if outcome.reopen {
             // The first server will open the new connection when its forward record is gone.
             self.release(now, key);
             return Ok(Verdict::Consumed);
         }
-        self.confirm_received(key, endpoint, before, &segment);
+        self.confirm_received(key, endpoint, hardware, before, segment);
         self.settle(now, endpoint, outcome);
         Ok(Verdict::Consumed)
     }
 
-    /// 0x03 with `rcv_nxt`: when the bytes that the first server has acknowledged are here, and whenever it
-    /// sends them again.
+    /// 0x03 with `rcv_nxt`: when the bytes that the giver has acknowledged are here, and whenever it sends them again.
     fn confirm_received(
         &mut self,
         key: u32,
         endpoint: u32,
-        before: ipos_proto::SeqNum,
+        hardware: MacAddr,
+        before: SeqNum,
         segment: &Segment<'_>,
     ) {
+        let received = self.rcv_nxt(endpoint);
         let Some((_, Record::ForwardConnect(installed))) = self.flows.get_mut(key) else {
             return;
         };
-        let received = self
-            .stack
-            .get(endpoint)
-            .map(|slot| slot.tcp.rcv_nxt())
-            .unwrap_or_default();
         let covered = installed.cover.is_some_and(|cover| received.ge(cover));
         if covered {
             installed.cover = None;
         }
-        let repeated = !segment.payload.is_empty() && (segment.seq + segment.len()).le(before);
+        let giver = installed.giver;
+        // From the first server bare acknowledgments come all the time; from another giver only what it repeats.
+        let only_repeats = installed.home || installed.first.hardware != giver.hardware;
+        let repeated = (segment.seq + segment.len()).le(before)
+            && (segment.len() > 0 || (only_repeats && giver.hardware == hardware));
         if covered || repeated {
-            self.acknowledge(key, Some(received));
+            self.acknowledge(key, giver, Some(received));
         }
-    }
-
-    /// 0x03.
-    fn acknowledge(&mut self, key: u32, rcv_nxt: Option<ipos_proto::SeqNum>) {
-        let Some((flow, Record::ForwardConnect(installed))) = self.flows.get(key) else {
-            return;
-        };
-        let (flow, from, epoch) = (*flow, installed.from, installed.epoch);
-        let trailer = Some(self.trailer(epoch, rcv_nxt));
-        self.send(
-            from,
-            flow.client,
-            flow.endpoint.port(),
-            flow.protocol,
-            Message::Acknowledgement { trailer },
-        );
     }
 
     /// The connection is over: the endpoint goes, and the first server is told.
@@ -349,43 +308,17 @@ impl Device {
         self.stack.fail(endpoint, crate::event::Failure::Reset);
         self.with_endpoint(now, endpoint, |slot, _| slot.tcp.abort());
     }
+}
 
-    /// 0x11 for a 0x01 whose control block does not hold: what lies around it is read by its place.
-    fn refuse_unreadable(
-        &mut self,
-        hardware: MacAddr,
-        header: &Header,
-        bytes: &[u8],
-    ) -> Result<(), DropReason> {
-        let from = self.sender(hardware, header)?;
-        let first_port = bytes
-            .get(FIRST_PORT_AT..)
-            .and_then(|port| port.first_chunk());
-        let trailer = bytes
-            .get(TRAILER_AT..)
-            .and_then(|bytes| Trailer::parse(bytes).ok().flatten());
-        if let Some(&port) = first_port {
-            let epoch = trailer.map_or(Epoch::default(), |trailer| trailer.epoch);
-            let port = u16::from_be_bytes(port);
-            self.refuse(from, header.client, port, TrailerFlags::INVALID, epoch);
-        }
-        Ok(())
-    }
-
-    /// 0x11.
-    fn refuse(
-        &mut self,
-        to: Target,
-        client: SocketAddrV4,
-        first_port: u16,
-        reason: TrailerFlags,
-        epoch: Epoch,
-    ) {
-        let mut trailer = self.trailer(epoch, None);
-        trailer.flags |= reason;
-        let message = Message::Refuse {
-            trailer: Some(trailer),
-        };
-        self.send(to, client, first_port, Protocol::Tcp, message);
-    }
+/// A packet that lies `at` in its frame, to another server.
+pub(super) fn pass_on(
+    headers: [u8; ENCAPSULATION_LEN],
+    at: usize,
+    packet: &Ipv4Packet<'_>,
+) -> Verdict {
+    Verdict::Forward(Forward {
+        port: Port::B,
+        headers,
+        payload: at..at + packet.bytes().len(),
+    })
 }

@@ -1,6 +1,7 @@
 //! The host's side of an endpoint (FIG. 13).
 
 use super::Device;
+use super::moves::MigrateError;
 use crate::event::EndpointId;
 use crate::flow::Flow;
 use crate::time::Instant;
@@ -45,7 +46,10 @@ impl Endpoint<'_> {
     /// The host has taken the first `n` readable bytes.
     pub fn consume(&mut self, n: usize) {
         self.device
-            .with_endpoint(self.now, self.id.index, |slot, _| slot.tcp.consume(n));
+            .with_endpoint(self.now, self.id.index, |slot, _| {
+                slot.quiet &= n == 0;
+                slot.tcp.consume(n);
+            });
     }
 
     /// The client has closed its side, and every byte of it was consumed.
@@ -61,6 +65,7 @@ impl Endpoint<'_> {
         self.device
             .stack
             .get(self.id.index)
+            .filter(|slot| !slot.muted)
             .map_or(0, |slot| slot.tcp.writable())
     }
 
@@ -76,8 +81,28 @@ impl Endpoint<'_> {
         self.device.stack.want_writable(self.id.index);
     }
 
+    /// The application is between two requests, or is no more: it has answered everything that it has read, and a
+    /// fresh instance of it on another server could go on. Only then may the endpoint move. [`Endpoint::consume`]
+    /// ends it.
+    pub fn set_quiet(&mut self, quiet: bool) {
+        if let Some(slot) = self.device.stack.get_mut(self.id.index) {
+            slot.quiet = quiet;
+        }
+        self.device.try_leave(self.now, self.id.index);
+    }
+
+    /// The endpoint shall move to the server named `to`, or to the one that selection finds, at its next quiet point. When
+    /// it has, [`Event::Left`](crate::Event::Left) comes; a server that does not take it leaves it here.
+    ///
+    /// # Errors
+    /// There is no such live server, or it has no such application.
+    pub fn migrate(&mut self, to: Option<&str>) -> Result<(), MigrateError> {
+        self.device.wish(self.now, self.id.index, to)
+    }
+
     /// No more writes: the client sees the end of the stream behind what was written. Reading goes on.
     pub fn shutdown(&mut self) {
+        self.device.take_back(self.now, self.id.index);
         self.device
             .with_endpoint(self.now, self.id.index, |slot, _| slot.tcp.shutdown());
     }
@@ -86,6 +111,7 @@ impl Endpoint<'_> {
     /// has not consumed are answered with RST, as a host does (RFC 2525 §2.17).
     pub fn close(self) {
         let now = self.now;
+        self.device.take_back(now, self.id.index);
         self.device.with_endpoint(now, self.id.index, |slot, tcp| {
             slot.attached = false;
             slot.tcp.close(now, tcp);
@@ -94,6 +120,7 @@ impl Endpoint<'_> {
 
     /// RST.
     pub fn abort(self) {
+        self.device.take_back(self.now, self.id.index);
         self.device
             .with_endpoint(self.now, self.id.index, |slot, _| {
                 slot.attached = false;

@@ -6,13 +6,14 @@ use etherparse::{IpNumber, Ipv4HeaderSlice};
 use ipos_proto::{ETHERNET_LEN, Ethernet, SeqNum, internet_checksum};
 
 use super::Device;
+use super::forward::pass_on;
 use crate::build::{self, Link};
 use crate::counters::DropReason;
-use crate::event::{Forward, Port, Verdict};
+use crate::event::{Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::packet::Ipv4Packet;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// RFC 792: bytes of every message that is served.
 const HEADER: usize = 8;
@@ -21,6 +22,10 @@ const ECHO_REQUEST: (u8, u8) = (8, 0);
 const TOO_BIG: (u8, u8) = (3, 4);
 /// RFC 1191 §5: a router that tells no MTU is taken for one with the least plateau that is honoured.
 const SILENT_ROUTER: u16 = 552;
+/// RFC 792: bytes of what a packet carries that an error about it repeats.
+const ORIGINAL: usize = 8;
+/// RFC 1812 §4.3.2.8: errors are limited.
+const TOO_BIG_INTERVAL: Duration = Duration::from_millis(10);
 
 /// "Fragmentation needed" about a segment of ours.
 #[derive(Clone, Copy, Debug)]
@@ -93,12 +98,7 @@ impl Device {
         if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) {
             forwarding.used = now;
             self.counters.forwarded += 1;
-            let headers = forwarding.headers;
-            return Ok(Verdict::Forward(Forward {
-                port: Port::B,
-                headers,
-                payload: packet.range(),
-            }));
+            return Ok(pass_on(forwarding.headers, ETHERNET_LEN, packet));
         }
         self.shrink(now, key, &about)
     }
@@ -124,6 +124,34 @@ impl Device {
         } else {
             Err(DropReason::Stale)
         }
+    }
+
+    /// RFC 1191 §4: a packet that Port B does not take with its encapsulation. That it was not sent is counted.
+    pub(super) fn say_too_big(
+        &mut self,
+        now: Instant,
+        ethernet: &Ethernet,
+        packet: &Ipv4Packet<'_>,
+    ) -> Result<Verdict, DropReason> {
+        if now.saturating_since(self.me.too_big_at) >= TOO_BIG_INTERVAL {
+            self.me.too_big_at = now;
+            let mtu = u16::try_from(self.config.port_b.room()).unwrap_or(u16::MAX);
+            let [high, low] = mtu.to_be_bytes();
+            let mut message = alloc::vec![TOO_BIG.0, TOO_BIG.1, 0, 0, 0, 0, high, low];
+            let told = packet.bytes().len() - packet.payload().len() + ORIGINAL;
+            message.extend_from_slice(packet.bytes().get(..told).unwrap_or(packet.bytes()));
+            let checksum = internet_checksum(&message);
+            message[2..4].copy_from_slice(&checksum.to_be_bytes());
+            let link = Link {
+                source: self.config.port_a.hardware,
+                destination: ethernet.source,
+            };
+            let frame = build::icmp(link, packet.destination(), packet.source(), &message);
+            if let Some(frame) = frame {
+                self.outbox.push(Port::A, frame);
+            }
+        }
+        Err(DropReason::TooBig)
     }
 
     /// RFC 1122 §3.2.2.6.

@@ -4,11 +4,15 @@ mod balance;
 mod forward;
 mod host;
 mod icmp;
+mod install;
+mod moves;
 mod offer;
+mod reap;
 mod select;
 mod synch;
 
 pub use host::Endpoint;
+pub use moves::MigrateError;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -29,7 +33,7 @@ use crate::early::Early;
 use crate::event::{Event, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::{FlowTable, Record, TABLES};
-use crate::handover::{Installed, Target, Tombstone};
+use crate::handover::{Bound, Installed, Target, Tombstone};
 use crate::inspect::{Load, Process, ServerState, TableSize};
 use crate::members::Members;
 use crate::neighbour::Neighbours;
@@ -69,6 +73,7 @@ pub struct Device {
     targets: Vec<Option<Target>>,
     chances: Vec<f64>,
     me: Me,
+    reapings: Vec<reap::Reaping>,
     /// Number of the last trailer.
     number: u32,
 }
@@ -83,6 +88,9 @@ struct Me {
     /// When the reports of each priority are due.
     due: [Instant; 3],
     left: bool,
+    draining: bool,
+    /// The last ICMP error of a packet that Port B does not take.
+    too_big_at: Instant,
     selected: u64,
     expected: f64,
 }
@@ -122,6 +130,7 @@ impl Device {
                 due: [now; 3],
                 ..Me::default()
             },
+            reapings: Vec::new(),
             number: 0,
             rng,
             config,
@@ -168,6 +177,7 @@ impl Device {
             self.disown(&flow, from);
         }
         self.evict(now);
+        self.go_on_reaping(now);
         self.advertise(now);
     }
 
@@ -220,6 +230,7 @@ impl Device {
             self.flows.timeout(),
             self.neighbours.timeout(),
             self.early.timeout(),
+            self.reapings.first().map(|_| Instant::ZERO),
             adverts,
         ];
         deadlines.into_iter().flatten().min()
@@ -258,7 +269,7 @@ impl Device {
             connections: self.connections(),
             load: self.me.load,
             alive: !self.me.left,
-            draining: false,
+            draining: self.me.draining,
             is_self: true,
             silent_for: crate::time::Duration::ZERO,
             selected: self.me.selected,
@@ -356,6 +367,7 @@ impl Device {
             self.stack.fail(index, failure);
         }
         self.sweep(now, index);
+        self.try_leave(now, index);
     }
 
     /// Removes an endpoint that has ended and that no application holds.
@@ -368,12 +380,23 @@ impl Device {
         }
         let (key, iss) = (slot.key, slot.tcp.iss());
         self.stack.remove(index);
-        let Some((&flow, Record::ForwardConnect(installed))) = self.flows.get(key) else {
+        let installed = match self.flows.get(key) {
+            Some((&flow, Record::ForwardConnect(installed))) => Some((flow, installed)),
+            Some((&flow, Record::Pending(pending))) => match &pending.bound {
+                Some(Bound::Installed(installed)) => Some((flow, installed)),
+                Some(Bound::Local) | None => None,
+            },
+            _ => None,
+        };
+        let Some((flow, installed)) = installed.filter(|(_, installed)| !installed.home) else {
             self.flows.remove(key);
             return;
         };
         let Installed {
-            owner, from, epoch, ..
+            owner,
+            first,
+            epoch,
+            ..
         } = **installed;
         if self.flows.tombstones() < self.config.limits.tombstones {
             self.flows
@@ -383,13 +406,13 @@ impl Device {
         } else {
             self.flows.remove(key);
         }
-        if owner {
+        if owner.is_some() {
             let trailer = self.trailer(epoch, None);
             let message = Message::Release {
                 trailer: Some(trailer),
             };
             self.send(
-                from,
+                first,
                 flow.client,
                 flow.endpoint.port(),
                 flow.protocol,

@@ -1,17 +1,19 @@
-//! The first server's side of a hand-over (FIG. 10B): offer, acknowledgement, replay; or service here.
+//! The giver's side of a hand-over (FIG. 10B): offer, acknowledgement, replay; or service here.
 
 use alloc::boxed::Box;
 
-use ipos_proto::{ConnectionInfo, Epoch, Message, SeqNum, Trailer};
+use ipos_proto::{
+    ConnectionInfo, ETHERNET_LEN, Epoch, MacAddr, Message, Protocol, SeqNum, Trailer,
+};
 
 use super::Device;
 use super::select::Choice;
+use crate::build;
 use crate::counters::DropReason;
 use crate::event::{Event, ListenerId, Origin, Port, Verdict};
 use crate::flow_table::Record;
-use crate::handover::{Forwarding, Migration, Replaying, Retry};
+use crate::handover::{Bound, Forwarding, Kept, Migration, Pending, Replaying, Retry, Target};
 use crate::stack::Slot;
-use crate::tcp::Replay;
 use crate::time::{Duration, Instant};
 
 /// How often 0x01 is sent before another server is taken.
@@ -22,58 +24,93 @@ const SYN_VALID: Duration = Duration::from_secs(1);
 impl Device {
     /// A request has come: which server is it for? Nothing happens while a hand-over is under way.
     pub(super) fn decide(&mut self, now: Instant, key: u32) {
-        let Some((_, Record::Temporary(pending))) = self.flows.get(key) else {
+        let Some((_, Record::Pending(pending))) = self.flows.get(key) else {
             return;
         };
         if pending.migration.is_some() {
             return;
         }
-        let (listener, endpoint, tried) =
-            (pending.listener, pending.endpoint, pending.tried.clone());
-        let exportable = self
-            .stack
-            .get(endpoint)
-            .is_some_and(|slot| slot.tcp.is_exportable());
-        let room = self.flows.forward() < self.config.limits.forward;
-        if !exportable || !room || pending.kept.is_empty() || tried.is_full() {
-            self.bind_local(now, key);
+        let (listener, tried) = (pending.listener, pending.tried.clone());
+        let nothing_to_replay = pending.bound.is_none() && pending.kept.is_empty();
+        if nothing_to_replay || tried.is_full() || !self.may_leave(pending.endpoint) {
+            self.serve_here(now, key);
             return;
         }
         match self.select(now, listener, &tried) {
-            Choice::Local => self.bind_local(now, key),
-            Choice::Server(to) => {
-                let epoch = Epoch::new(1 + tried.len() as u32);
-                let migration = Migration {
-                    to,
-                    epoch,
-                    started: now,
-                    retry: Retry::new(),
-                };
-                if let Some((_, Record::Temporary(pending))) = self.flows.get_mut(key) {
-                    pending.migration = Some(migration);
-                }
-                // The control block is this server's last word, unless nobody takes it.
-                if let Some(slot) = self.stack.get_mut(endpoint) {
-                    slot.muted = true;
-                }
-                self.stack.reschedule(endpoint);
-                if let Some(member) = self.members.by_port_b_mut(to.address) {
-                    member.sent = member.sent.saturating_add(1);
-                }
-                self.offer(now, key);
-            }
+            Choice::Local => self.serve_here(now, key),
+            Choice::Server(to) => self.begin_offer(now, key, to),
         }
     }
 
-    /// Temporary to local (FIG. 10A).
-    pub(super) fn bind_local(&mut self, now: Instant, key: u32) {
-        let Some((_, Record::Temporary(pending))) = self.flows.get(key) else {
+    /// Everything sent is acknowledged, and the forward table has room.
+    pub(super) fn may_leave(&self, endpoint: u32) -> bool {
+        let exportable = |slot: &Slot| slot.tcp.is_exportable();
+        self.stack.get(endpoint).is_some_and(exportable)
+            && self.flows.forward() < self.config.limits.forward
+    }
+
+    /// The control block is this server's last word, unless nobody takes it.
+    pub(super) fn begin_offer(&mut self, now: Instant, key: u32, to: Target) {
+        let Some((_, Record::Pending(pending))) = self.flows.get(key) else {
             return;
         };
-        let (listener, endpoint) = (pending.listener, pending.endpoint);
-        self.with_endpoint(now, endpoint, |slot, _| slot.muted = false);
+        let endpoint = pending.endpoint;
+        let Some(slot) = self.stack.get_mut(endpoint) else {
+            return;
+        };
+        slot.muted = true;
+        // Every offer has its own: answers to an earlier one are told apart.
+        slot.epoch = slot.epoch.next();
+        let migration = Migration {
+            to,
+            epoch: slot.epoch,
+            started: now,
+            retry: Retry::new(now),
+        };
+        self.flows.update(key, |record| {
+            if let Record::Pending(pending) = record {
+                pending.migration = Some(migration);
+            }
+        });
+        self.stack.reschedule(endpoint);
+        if let Some(member) = self.members.by_port_b_mut(to.address) {
+            member.sent = member.sent.saturating_add(1);
+        }
+        self.offer(now, key);
+    }
+
+    /// Nobody else takes the endpoint: temporary to local (FIG. 10A), and a bound one has its record back.
+    pub(super) fn serve_here(&mut self, now: Instant, key: u32) {
+        let Some((_, Record::Pending(pending))) = self.flows.get(key) else {
+            return;
+        };
+        let (endpoint, listener) = (pending.endpoint, pending.listener);
+        if pending.bound.is_some() {
+            self.bind_again(key, endpoint);
+        } else {
+            self.bind_local(now, key, endpoint, listener);
+        }
+        self.stack.unmute(endpoint);
+        self.sweep(now, endpoint);
+    }
+
+    /// A bound endpoint has its record back.
+    fn bind_again(&mut self, key: u32, endpoint: u32) {
+        let Some(Record::Pending(pending)) = self.flows.replace(key, Record::Local(endpoint))
+        else {
+            return;
+        };
+        if let Some(Bound::Installed(installed)) = pending.bound {
+            let due = installed.moved.map(|retry| retry.due);
+            self.flows.replace(key, Record::ForwardConnect(installed));
+            self.flows.schedule(key, due);
+        }
+    }
+
+    fn bind_local(&mut self, now: Instant, key: u32, endpoint: u32, listener: usize) {
         if self.established() >= self.config.limits.endpoints {
             self.counters.drop(DropReason::TableFull);
+            self.stack.unmute(endpoint);
             self.with_endpoint(now, endpoint, |slot, _| slot.tcp.abort());
             return;
         }
@@ -84,9 +121,10 @@ impl Device {
 
     /// Gives an endpoint to the application behind a listening socket.
     pub(super) fn bind(&mut self, endpoint: u32, listener: usize, origin: Origin) {
-        let (Some(id), Some(slot)) = (self.stack.id(endpoint), self.stack.get(endpoint)) else {
+        let (Some(id), Some(slot)) = (self.stack.id(endpoint), self.stack.get_mut(endpoint)) else {
             return;
         };
+        slot.listener = listener;
         let flow = slot.flow;
         self.stack.push_event(Event::Bound {
             endpoint: id,
@@ -99,105 +137,99 @@ impl Device {
 
     /// Sends 0x01, with the endpoint as it is now.
     fn offer(&mut self, now: Instant, key: u32) {
-        let Some((flow, Record::Temporary(pending))) = self.flows.get(key) else {
+        let Some((flow, Record::Pending(pending))) = self.flows.get(key) else {
             return;
         };
-        let (
-            flow,
-            Some(Migration {
-                to, epoch, retry, ..
-            }),
-        ) = (*flow, pending.migration)
-        else {
+        let (flow, Some(migration)) = (*flow, pending.migration) else {
             return;
         };
-        let Some(slot) = self.stack.get(pending.endpoint) else {
-            return;
-        };
-        // The request's packets are replayed: the importer begins where it begins.
-        let replay = Replay {
-            rcv_nxt: slot.tcp.irs() + 1,
-            ts_recent: pending.syn_tsval,
-        };
-        let received = slot.tcp.rcv_nxt();
-        let Some(control) = slot.tcp.export(now, epoch, replay) else {
-            self.bind_local(now, key);
+        let Migration {
+            to, epoch, retry, ..
+        } = migration;
+        let exported = self.stack.get(pending.endpoint).and_then(|slot| {
+            let control = slot.tcp.export(now, epoch, pending.replay)?;
+            Some((control, slot.tcp.rcv_nxt()))
+        });
+        let Some((control, received)) = exported else {
+            self.serve_here(now, key);
             return;
         };
         let trailer = self.trailer(epoch, Some(received));
-        let connection = ConnectionInfo::Tcp {
-            first: flow.endpoint,
-            control,
-        };
-        self.send(
-            to,
-            flow.client,
-            to.port,
-            flow.protocol,
-            Message::Endpoint {
-                connection,
-                trailer: Some(trailer),
+        let message = Message::Endpoint {
+            connection: ConnectionInfo::Tcp {
+                first: flow.endpoint,
+                control,
             },
-        );
-        self.flows.schedule(key, Some(retry.next(now)));
+            trailer: Some(trailer),
+        };
+        self.send(to, flow.client, to.port, flow.protocol, message);
+        self.flows.schedule(key, Some(retry.due));
     }
 
     /// A flow's deadline has passed.
     pub(super) fn flow_deadline(&mut self, now: Instant, key: u32) {
         match self.flows.get_mut(key) {
-            Some((_, Record::Temporary(pending))) => match &mut pending.migration {
+            Some((_, Record::Pending(pending))) => match &mut pending.migration {
                 // The client has sent nothing for so long: its application may be one that speaks first.
-                None => self.bind_local(now, key),
+                None => self.serve_here(now, key),
+                Some(migration) if migration.retry.is_used_up(OFFER_TRIES) => {
+                    self.counters.unanswered += 1;
+                    self.offer_failed(now, key);
+                }
                 Some(migration) => {
-                    if migration.retry.again(OFFER_TRIES) {
-                        self.counters.offers_repeated += 1;
-                        self.offer(now, key);
-                    } else {
-                        self.counters.unanswered += 1;
-                        self.offer_failed(now, key);
-                    }
+                    migration.retry.sent(now);
+                    self.counters.offers_repeated += 1;
+                    self.offer(now, key);
                 }
             },
-            Some((_, Record::ForwardConnect(installed))) if !installed.owner => {
-                let endpoint = installed.endpoint;
+            Some((_, Record::ForwardConnect(installed))) if installed.owner.is_none() => {
                 self.counters.never_owned += 1;
-                self.stack.fail(endpoint, crate::event::Failure::NeverOwned);
-                self.discard(key);
+                self.uninstall(key);
             }
+            Some((_, Record::ForwardConnect(_))) => self.tell_first(now, key),
             Some((_, Record::Forward(_))) => self.forward_deadline(now, key),
             Some((_, Record::Tombstone(_))) => {
                 self.flows.remove(key);
             }
-            Some((_, Record::ForwardConnect(_) | Record::Local(_))) | None => {}
+            Some((_, Record::Local(_))) | None => {}
         }
     }
 
     /// The server refused or did not answer: another one, or this one.
     fn offer_failed(&mut self, now: Instant, key: u32) {
-        if let Some((_, Record::Temporary(pending))) = self.flows.get_mut(key)
-            && let Some(migration) = pending.migration.take()
-        {
+        let only = self.flows.update(key, |record| {
+            let Record::Pending(pending) = record else {
+                return None;
+            };
+            let migration = pending.migration.take()?;
             // Full: `decide` serves here.
             let _ = pending.tried.try_push(migration.to.address);
-            self.decide(now, key);
+            Some(pending.only)
+        });
+        match only.flatten() {
+            Some(true) => self.serve_here(now, key),
+            Some(false) => self.decide(now, key),
+            None => {}
         }
     }
 
-    /// 0x03: the endpoint is installed there, or the kept packets have arrived.
+    /// 0x03: the endpoint is installed there, or the kept packets have arrived, or a forward record has followed.
     pub(super) fn acknowledged(
         &mut self,
         now: Instant,
         key: u32,
+        hardware: MacAddr,
         trailer: Option<Trailer>,
     ) -> Result<Verdict, DropReason> {
+        let fits = |epoch: Epoch| trailer.is_none_or(|trailer| trailer.epoch == epoch);
         match self.flows.get_mut(key) {
-            Some((_, Record::Temporary(pending))) => {
+            Some((_, Record::Pending(pending))) => {
                 let migration = pending
                     .migration
-                    .filter(|m| trailer.is_none_or(|trailer| trailer.epoch == m.epoch));
+                    .filter(|m| m.to.hardware == hardware && fits(m.epoch));
                 let migration = migration.ok_or(DropReason::Stale)?;
-                self.hand_over(now, key, migration);
-                Ok(Verdict::Consumed)
+                let incarnation = trailer.map_or(0, |trailer| trailer.incarnation);
+                self.hand_over(now, key, migration, incarnation);
             }
             Some((_, Record::Forward(forwarding))) => {
                 let received = trailer.as_ref().and_then(Trailer::acknowledged);
@@ -205,59 +237,80 @@ impl Device {
                     && received.ge(replay.until)
                 {
                     forwarding.replay = None;
-                    let idle = forwarding.used + self.config.limits.forward_idle;
-                    self.flows.schedule(key, Some(idle));
+                    self.schedule_forward(key);
                 }
-                Ok(Verdict::Consumed)
             }
-            _ => Err(DropReason::Stale),
+            Some((_, Record::ForwardConnect(installed)))
+                if installed.first.hardware == hardware && fits(installed.epoch) =>
+            {
+                installed.moved = None;
+                if installed.owner.is_some() {
+                    self.flows.schedule(key, None);
+                }
+            }
+            _ => return Err(DropReason::Stale),
         }
+        Ok(Verdict::Consumed)
     }
 
-    /// Temporary to forward: from here on the other server answers the client.
-    fn hand_over(&mut self, now: Instant, key: u32, migration: Migration) {
+    /// The record becomes a forward record: from here on the other server answers the client.
+    fn hand_over(&mut self, now: Instant, key: u32, migration: Migration, incarnation: u32) {
         let Migration {
             to, epoch, started, ..
         } = migration;
-        let Some(&flow) = self.flows.get(key).map(|(flow, _)| flow) else {
+        let Some((&flow, Record::Pending(pending))) = self.flows.get_mut(key) else {
             return;
         };
+        let mut kept = core::mem::take(&mut pending.kept);
+        let Pending {
+            endpoint, bound, ..
+        } = &**pending;
+        let endpoint = *endpoint;
+        let first = match bound {
+            Some(Bound::Installed(installed)) if !installed.home => Some(installed.first),
+            Some(Bound::Installed(_) | Bound::Local) | None => None,
+        };
+        let (id, bound) = (self.stack.id(endpoint), bound.is_some());
+        let Some(slot) = self.stack.remove(endpoint) else {
+            return;
+        };
+        if kept.is_empty() {
+            // Without a packet the other server does not become the owner: the client's last word is said again.
+            let reversed = flow.reversed();
+            let nudge = build::bare_tcp(build::Link::NONE, &reversed, &slot.tcp.last_word(now));
+            nudge
+                .into_iter()
+                .for_each(|frame| kept.push(&frame[ETHERNET_LEN..]));
+        }
+        self.counters.migrated_out += 1;
         let headers = self.packet_headers(&flow, to);
+        // What was acknowledged here is in nobody's hands but ours.
+        let replay = Replaying {
+            kept,
+            until: slot.tcp.rcv_nxt(),
+            retry: Retry::new(now),
+        };
+        self.send_packets(&headers, &replay.kept);
         let forwarding = Forwarding {
             headers,
-            to: to.address,
             epoch,
+            incarnation,
             used: now,
+            acknowledged: slot.tcp.snd_una(),
             opening: None,
-            replay: None,
+            replay: Some(Box::new(replay)),
+            first,
         };
-        let Some(Record::Temporary(pending)) = self.flows.replace(key, Record::Forward(forwarding))
-        else {
-            return;
-        };
-        let Some(slot) = self.stack.remove(pending.endpoint) else {
-            return;
-        };
-        self.counters.migrated_out += 1;
-        // What was acknowledged here is in nobody's hands but ours, and without the first packet the other server does not
-        // become the owner.
-        let retry = Retry::new();
-        let deadline = retry.next(now);
-        let replay = Replaying {
-            kept: pending.kept,
-            until: slot.tcp.rcv_nxt(),
-            retry,
-        };
-        self.send_packets(&headers, &replay);
-        if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) {
-            forwarding.replay = Some(Box::new(replay));
+        self.flows.replace(key, Record::Forward(forwarding));
+        self.schedule_forward(key);
+        let member = self.members.by_port_b(to.address);
+        let name = member.map(|member| member.name.clone()).unwrap_or_default();
+        if let Some(endpoint) = id.filter(|_| bound && slot.attached) {
+            self.stack.push_event(Event::Left {
+                endpoint,
+                to: name.clone(),
+            });
         }
-        self.flows.schedule(key, Some(deadline));
-        let name = self
-            .members
-            .by_port_b(to.address)
-            .map(|member| member.name.clone())
-            .unwrap_or_default();
         self.tell(Event::Migrated {
             flow,
             to: name,
@@ -266,10 +319,22 @@ impl Device {
     }
 
     /// Kept packets as 0x02.
-    fn send_packets(&mut self, headers: &[u8], replay: &Replaying) {
-        for packet in replay.kept.iter() {
+    fn send_packets(&mut self, headers: &[u8], kept: &Kept) {
+        for packet in kept.iter() {
             self.counters.forwarded += 1;
             self.outbox.push(Port::B, [headers, packet].concat());
+        }
+    }
+
+    pub(super) fn schedule_forward(&mut self, key: u32) {
+        let limits = &self.config.limits;
+        if let Some((_, Record::Forward(forwarding))) = self.flows.get(key) {
+            let idle = match forwarding.first {
+                None => limits.forward_idle,
+                Some(_) => limits.tombstone,
+            };
+            let deadline = forwarding.deadline(idle);
+            self.flows.schedule(key, Some(deadline));
         }
     }
 
@@ -278,28 +343,33 @@ impl Device {
         let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) else {
             return;
         };
-        if let Some(mut replay) = forwarding.replay.take() {
-            let headers = forwarding.headers;
-            // What they carry is in nobody else's hands: only the cover, RELEASE or the owner's end ends it.
-            if self.members.by_port_b(forwarding.to).is_none() {
+        let idle = match forwarding.first {
+            None => self.config.limits.forward_idle,
+            Some(_) => self.config.limits.tombstone,
+        };
+        let forgotten = self.members.by_port_b(forwarding.to().address).is_none();
+        let Some(replay) = forwarding.replay.as_mut() else {
+            if forwarding.used + idle <= now {
                 self.flows.remove(key);
-                return;
+            } else {
+                self.schedule_forward(key);
             }
-            replay.retry.slower();
-            self.send_packets(&headers, &replay);
-            let deadline = replay.retry.next(now);
-            if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) {
-                forwarding.replay = Some(replay);
-            }
-            self.flows.schedule(key, Some(deadline));
+            return;
+        };
+        // What they carry is in nobody else's hands: only the cover, RELEASE or the owner's end ends it.
+        if forgotten || forwarding.used + idle <= now {
+            self.flows.remove(key);
             return;
         }
-        let idle = forwarding.used + self.config.limits.forward_idle;
-        if idle <= now {
-            self.flows.remove(key);
-        } else {
-            self.flows.schedule(key, Some(idle));
+        replay.retry.sent(now);
+        let (headers, kept) = (forwarding.headers, core::mem::take(&mut replay.kept));
+        self.send_packets(&headers, &kept);
+        if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key)
+            && let Some(replay) = forwarding.replay.as_mut()
+        {
+            replay.kept = kept;
         }
+        self.schedule_forward(key);
     }
 
     /// 0x11: the server does not take the endpoint.
@@ -307,14 +377,16 @@ impl Device {
         &mut self,
         now: Instant,
         key: u32,
+        hardware: MacAddr,
         trailer: Option<Trailer>,
     ) -> Result<Verdict, DropReason> {
-        let Some((_, Record::Temporary(pending))) = self.flows.get(key) else {
+        let Some((_, Record::Pending(pending))) = self.flows.get(key) else {
             return Err(DropReason::Stale);
         };
         // Epoch 0: of a frame that could not be read as a whole.
         let fits = pending.migration.is_some_and(|m| {
-            trailer.is_none_or(|t| t.epoch == m.epoch || t.epoch == Epoch::default())
+            m.to.hardware == hardware
+                && trailer.is_none_or(|t| t.epoch == m.epoch || t.epoch == Epoch::default())
         });
         if !fits {
             return Err(DropReason::Stale);
@@ -329,18 +401,31 @@ impl Device {
         &mut self,
         now: Instant,
         key: u32,
+        hardware: MacAddr,
         trailer: Option<Trailer>,
     ) -> Result<Verdict, DropReason> {
-        let opening = match self.flows.get_mut(key) {
-            Some((_, Record::Forward(forwarding)))
-                if trailer.is_none_or(|trailer| trailer.epoch >= forwarding.epoch) =>
-            {
-                let recent = now.saturating_since(forwarding.used) < SYN_VALID;
-                forwarding.opening.take().filter(|_| recent)
-            }
-            _ => return Err(DropReason::Stale),
+        let Some((&flow, Record::Forward(forwarding))) = self.flows.get_mut(key) else {
+            return Err(DropReason::Stale);
         };
+        if trailer.is_some_and(|trailer| trailer.epoch < forwarding.epoch) {
+            return Err(DropReason::Stale);
+        }
+        let recent = now.saturating_since(forwarding.used) < SYN_VALID;
+        let opening = forwarding.opening.take().filter(|_| recent);
+        let (epoch, first) = (forwarding.epoch, forwarding.first);
         self.flows.remove(key);
+        if let Some(first) = first.filter(|first| first.hardware != hardware) {
+            // Its record may still lead here.
+            let trailer = Some(self.trailer(epoch, None));
+            let port = flow.endpoint.port();
+            self.send(
+                first,
+                flow.client,
+                port,
+                Protocol::Tcp,
+                Message::Release { trailer },
+            );
+        }
         match opening {
             Some(frame) => self.balance(now, &frame),
             None => Ok(Verdict::Consumed),
@@ -365,6 +450,14 @@ impl Device {
         }
     }
 
+    /// The next byte that the endpoint expects of its client.
+    pub(super) fn rcv_nxt(&self, endpoint: u32) -> SeqNum {
+        self.stack
+            .get(endpoint)
+            .map(|slot| slot.tcp.rcv_nxt())
+            .unwrap_or_default()
+    }
+
     /// Changes an endpoint, and looks at what it wants then.
     pub(super) fn with_endpoint(
         &mut self,
@@ -377,13 +470,5 @@ impl Device {
             self.stack.touch(endpoint);
         }
         self.sweep(now, endpoint);
-    }
-
-    /// The next byte that the endpoint expects of its client.
-    pub(super) fn rcv_nxt(&self, endpoint: u32) -> SeqNum {
-        self.stack
-            .get(endpoint)
-            .map(|slot| slot.tcp.rcv_nxt())
-            .unwrap_or_default()
     }
 }

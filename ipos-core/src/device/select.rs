@@ -21,7 +21,7 @@ impl Device {
     /// Threshold, then policy, among the live servers of the listener's service; `but` those that were asked
     /// already.
     pub(super) fn select(&mut self, now: Instant, listener: usize, but: &[Ipv4Addr]) -> Choice {
-        if self.is_below_threshold() {
+        if !self.me.draining && self.is_below_threshold() {
             self.me.selected += 1;
             self.me.expected += 1.0;
             return Choice::Local;
@@ -100,6 +100,14 @@ impl Device {
         }
         if let Some((mine, connections)) = me {
             add(mine, connections, None);
+        }
+        // Draining: this server only where there is no other.
+        if self.me.draining && self.targets.iter().any(Option::is_some) {
+            let mine = self.targets.iter().position(Option::is_none);
+            mine.into_iter().for_each(|at| {
+                self.targets.remove(at);
+                self.candidates.remove(at);
+            });
         }
     }
 }

@@ -80,9 +80,12 @@ impl Device {
             return Err(DropReason::SynchOld);
         }
         if header.incarnation > member.incarnation {
+            let former = member.port_b;
             member.restarted(header.incarnation);
             self.me.due[1] = now;
+            self.reap(former, header.incarnation);
         }
+        let member = self.members.get_mut(from).ok_or(DropReason::TableFull)?;
         if !member.take_sequence(&header) {
             return Err(DropReason::SynchOld);
         }
@@ -136,8 +139,10 @@ impl Device {
             self.me.due[priority] = now + intervals[priority].max(Duration::from_millis(1));
             let records = self.records(kind);
             self.report(kind, &records);
-            if kind == SynchKind::High {
-                self.look_for_silence(now);
+            match kind {
+                SynchKind::High => self.look_for_silence(now),
+                SynchKind::Medium => self.drain_quiet(now),
+                SynchKind::Low | SynchKind::Leave => {}
             }
         }
     }
@@ -147,6 +152,7 @@ impl Device {
         for address in addresses {
             self.notice(now, address);
         }
+        self.look_for_dead(now);
         self.members.forget(now, self.config.synch.forget);
     }
 
@@ -158,13 +164,10 @@ impl Device {
     fn report(&mut self, kind: SynchKind, records: &[OwnRecord]) {
         self.me.sequence = self.me.sequence.wrapping_add(1);
         let config = &self.config;
-        let mut writer = SynchWriter::new(
-            kind,
-            SynchFlags::empty(),
-            config.incarnation,
-            self.me.sequence,
-            DATAGRAM,
-        );
+        let mut flags = SynchFlags::empty();
+        flags.set(SynchFlags::DRAINING, self.me.draining);
+        let mut writer =
+            SynchWriter::new(kind, flags, config.incarnation, self.me.sequence, DATAGRAM);
         for record in records {
             // Only a name or a list beyond its bound is refused, which the configuration does not let pass.
             if let Some(record) = record.view(config) {

@@ -257,6 +257,16 @@ impl Endpoint {
         self.rx.nxt
     }
 
+    /// TS.Recent, where both sides do timestamps.
+    pub(crate) fn ts_recent(&self) -> u32 {
+        self.timestamps.map_or(0, |timestamps| timestamps.recent)
+    }
+
+    /// The first byte that the client has not acknowledged.
+    pub(crate) fn snd_una(&self) -> SeqNum {
+        self.tx.una
+    }
+
     /// Unread bytes that lie in one piece.
     pub(crate) fn readable(&self) -> &[u8] {
         self.rx.readable()

@@ -6,7 +6,7 @@ use super::segment::{Flags, Options, Outgoing, Timestamp};
 use super::state::State;
 use super::timers::Timer;
 use super::transmit::Piece;
-use super::window::WindowScale;
+use super::window::{Window, WindowScale};
 use crate::config::Tcp;
 use crate::time::Instant;
 use ipos_proto::SeqNum;
@@ -40,6 +40,27 @@ impl Endpoint {
             | State::CloseWait
             | State::Closing
             | State::LastAck => self.poll_data(now, tcp).or_else(|| self.poll_ack(now)),
+        }
+    }
+
+    /// A bare acknowledgment as the client has sent it last: it changes nothing.
+    pub(crate) fn last_word(&self, now: Instant) -> Outgoing {
+        let scale = self.scale.map_or(WindowScale::NONE, |scale| scale.send);
+        let field = self.tx.wnd / scale.unit();
+        let timestamp = self.timestamps.map(|ours| Timestamp {
+            value: ours.recent,
+            echo: ours.value(now),
+        });
+        Outgoing {
+            seq: self.rx.nxt,
+            ack: self.tx.nxt,
+            flags: Flags::ACK,
+            window: Window::new(u16::try_from(field).unwrap_or(u16::MAX)),
+            options: Options {
+                timestamp,
+                ..Options::default()
+            },
+            payload: (0, 0),
         }
     }
 

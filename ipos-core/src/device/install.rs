@@ -1,0 +1,291 @@
+//! The receiver's side of a hand-over (FIG. 10C): 0x01 in, 0x03 or REFUSE out.
+
+use core::net::SocketAddrV4;
+
+use alloc::boxed::Box;
+use ipos_proto::{
+    CONTROL_BLOCK_LEN, ConnectionInfo, ControlBlock, Epoch, HEADER_LEN, Header, MacAddr, Message,
+    Protocol, SeqNum, Trailer, TrailerFlags,
+};
+
+use super::Device;
+use crate::config::Listen;
+use crate::counters::DropReason;
+use crate::event::{Failure, Origin, Verdict};
+use crate::flow::Flow;
+use crate::flow_table::Record;
+use crate::handover::{Installed, Target};
+use crate::tcp::Endpoint;
+use crate::time::Instant;
+
+/// In a 0x01: the port that the client connected to.
+const FIRST_PORT_AT: usize = HEADER_LEN + 4;
+/// In a 0x01 for TCP: the trailer.
+const TRAILER_AT: usize = HEADER_LEN + 6 + CONTROL_BLOCK_LEN;
+
+/// What the flow tables say of an offered endpoint.
+enum Place {
+    /// Nothing is in its way.
+    Free,
+    /// The flow was given away from here before.
+    Back(u32),
+    /// The same offer was installed already.
+    Installed(u32),
+}
+
+impl Device {
+    /// 0x01: builds the endpoint, binds it, answers 0x03. Repeated, it is only answered again.
+    pub(super) fn install(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        giver: Target,
+        connection: ConnectionInfo,
+        trailer: Option<Trailer>,
+    ) -> Result<Verdict, DropReason> {
+        let ConnectionInfo::Tcp { first, control } = connection else {
+            return Err(DropReason::Unsupported);
+        };
+        let flow = Flow::tcp(header.client, first);
+        let place = self.place_for(&flow, giver, &control)?;
+        if let Place::Installed(key) = place {
+            self.acknowledge(key, giver, None);
+            return Ok(Verdict::Consumed);
+        }
+        let home = self.config.port_a.addresses.contains(first.ip());
+        let at_first = self.members.by_listen(first).map(|member| Target {
+            address: member.port_b,
+            hardware: member.hardware,
+            port: first.port(),
+        });
+        let at_first = at_first.unwrap_or(giver);
+        let Some(listener) = self.listener_for(at_first, first, header.port, home) else {
+            return self.refuse(giver, &flow, TrailerFlags::NO_APPLICATION, control.epoch);
+        };
+        if self.me.left || (self.me.draining && !home) {
+            return self.refuse(giver, &flow, TrailerFlags::DRAINING, control.epoch);
+        }
+        if self.established() >= self.config.limits.endpoints {
+            self.counters.drop(DropReason::TableFull);
+            return self.refuse(giver, &flow, TrailerFlags::FULL, control.epoch);
+        }
+        let received = trailer.as_ref().and_then(Trailer::acknowledged);
+        let Some(tcp) = Endpoint::import(now, &self.config.tcp, &control, received) else {
+            self.counters.drop(DropReason::Encapsulation);
+            return self.refuse(giver, &flow, TrailerFlags::INVALID, control.epoch);
+        };
+        let endpoint = self.stack.insert(tcp, flow, true);
+        if let Some(slot) = self.stack.get_mut(endpoint) {
+            slot.epoch = control.epoch;
+        }
+        let installed = Box::new(Installed {
+            endpoint,
+            first: at_first,
+            giver,
+            epoch: control.epoch,
+            owner: None,
+            moved: None,
+            cover: received,
+            home,
+            back: None,
+        });
+        let key = match place {
+            Place::Back(key) => {
+                self.install_over(key, installed);
+                key
+            }
+            _ => self.flows.insert(flow, Record::ForwardConnect(installed)),
+        };
+        self.place(endpoint, key);
+        let deadline = now + self.config.limits.install_deadline;
+        self.flows.schedule(key, Some(deadline));
+        self.bind(endpoint, listener, Origin::Migrated(giver.address));
+        self.acknowledge(key, giver, None);
+        for packet in self.early.take(&flow, giver.hardware) {
+            // What is wrong with it was counted.
+            if let Err(reason) = self.owned_packet(now, giver.hardware, &packet) {
+                self.counters.drop(reason);
+            }
+        }
+        Ok(Verdict::Consumed)
+    }
+
+    /// Where the endpoint goes, if it may be installed; what is older makes room.
+    fn place_for(
+        &mut self,
+        flow: &Flow,
+        giver: Target,
+        control: &ControlBlock,
+    ) -> Result<Place, DropReason> {
+        let Some(key) = self.flows.find(flow) else {
+            return Ok(Place::Free);
+        };
+        match self.flows.get(key) {
+            Some((_, Record::Tombstone(tombstone))) => {
+                if tombstone.iss == control.iss {
+                    return Err(DropReason::Stale);
+                }
+                // Another connection between the same ports.
+                self.discard(key);
+                Ok(Place::Free)
+            }
+            Some((_, Record::Forward(forwarding))) => {
+                if control.epoch <= forwarding.epoch {
+                    return Err(DropReason::Stale);
+                }
+                Ok(Place::Back(key))
+            }
+            Some((_, Record::ForwardConnect(installed))) => {
+                let (endpoint, epoch) = (installed.endpoint, installed.epoch);
+                let owner = installed.owner.is_some();
+                let same = self
+                    .stack
+                    .get(endpoint)
+                    .is_some_and(|slot| slot.tcp.iss() == control.iss);
+                if same && control.epoch == epoch && installed.giver == giver {
+                    return Ok(Place::Installed(key));
+                }
+                if same && (control.epoch <= epoch || owner) {
+                    return Err(DropReason::Stale);
+                }
+                // An offer that was given up, or an earlier connection between the same ports.
+                Ok(if self.uninstall(key) {
+                    Place::Back(key)
+                } else {
+                    Place::Free
+                })
+            }
+            _ => Err(DropReason::Stale),
+        }
+    }
+
+    /// Forgets an endpoint that is not this server's. Whether the flow has its forward record again.
+    pub(super) fn uninstall(&mut self, key: u32) -> bool {
+        let uninstalled = self.flows.update(key, |record| match record {
+            Record::ForwardConnect(installed) => Some((installed.endpoint, installed.back.take())),
+            _ => None,
+        });
+        let Some((endpoint, back)) = uninstalled.flatten() else {
+            return false;
+        };
+        self.stack.fail(endpoint, Failure::NeverOwned);
+        let Some(forwarding) = back else {
+            self.discard(key);
+            return false;
+        };
+        self.flows.replace(key, Record::Forward(forwarding));
+        self.stack.remove(endpoint);
+        self.schedule_forward(key);
+        true
+    }
+
+    /// The flow keeps its forward record until this server is the owner.
+    fn install_over(&mut self, key: u32, installed: Box<Installed>) {
+        let former = self.flows.replace(key, Record::ForwardConnect(installed));
+        self.flows.update(key, |record| {
+            if let (Some(Record::Forward(former)), Record::ForwardConnect(installed)) =
+                (former, record)
+            {
+                installed.back = Some(former);
+            }
+        });
+    }
+
+    /// The listening socket for a connection that its client opened at `first`: that of the same service, where the
+    /// first server has told which it is, and else of the same port.
+    fn listener_for(
+        &self,
+        at_first: Target,
+        first: SocketAddrV4,
+        port: u16,
+        home: bool,
+    ) -> Option<usize> {
+        let listen = &self.config.listen;
+        if home {
+            let same = |l: &Listen| l.protocol == Protocol::Tcp && l.address == first;
+            return listen.iter().position(same);
+        }
+        let told = self.members.by_port_b(at_first.address).and_then(|member| {
+            let mut listen = member.listen.iter();
+            listen
+                .find(|l| l.address == first && l.protocol == Protocol::Tcp)
+                .map(|l| &l.service)
+        });
+        let serves = |l: &Listen| l.protocol == Protocol::Tcp && l.address.port() == port;
+        let same = |l: &Listen| told.is_none_or(|service| *service == l.service);
+        listen.iter().position(|l| serves(l) && same(l))
+    }
+
+    /// 0x03.
+    pub(super) fn acknowledge(&mut self, key: u32, to: Target, rcv_nxt: Option<SeqNum>) {
+        let Some((flow, Record::ForwardConnect(installed))) = self.flows.get(key) else {
+            return;
+        };
+        let (flow, epoch) = (*flow, installed.epoch);
+        self.acknowledge_epoch(to, &flow, epoch, rcv_nxt);
+    }
+
+    /// 0x03 for whatever has this epoch.
+    pub(super) fn acknowledge_epoch(
+        &mut self,
+        to: Target,
+        flow: &Flow,
+        epoch: Epoch,
+        rcv_nxt: Option<SeqNum>,
+    ) {
+        let trailer = Some(self.trailer(epoch, rcv_nxt));
+        let message = Message::Acknowledgement { trailer };
+        self.send(
+            to,
+            flow.client,
+            flow.endpoint.port(),
+            flow.protocol,
+            message,
+        );
+    }
+
+    /// 0x11.
+    fn refuse(
+        &mut self,
+        to: Target,
+        flow: &Flow,
+        reason: TrailerFlags,
+        epoch: Epoch,
+    ) -> Result<Verdict, DropReason> {
+        let mut trailer = self.trailer(epoch, None);
+        trailer.flags |= reason;
+        let trailer = Some(trailer);
+        let message = Message::Refuse { trailer };
+        self.send(
+            to,
+            flow.client,
+            flow.endpoint.port(),
+            flow.protocol,
+            message,
+        );
+        Ok(Verdict::Consumed)
+    }
+
+    /// 0x11 for a 0x01 whose control block does not hold: what lies around it is read by its place.
+    pub(super) fn refuse_unreadable(
+        &mut self,
+        hardware: MacAddr,
+        header: &Header,
+        bytes: &[u8],
+    ) -> Result<(), DropReason> {
+        let from = self.sender(hardware, header)?;
+        let first_port = bytes
+            .get(FIRST_PORT_AT..)
+            .and_then(|port| port.first_chunk());
+        let trailer = bytes
+            .get(TRAILER_AT..)
+            .and_then(|bytes| Trailer::parse(bytes).ok().flatten());
+        if let Some(&port) = first_port {
+            let epoch = trailer.map_or(Epoch::default(), |trailer| trailer.epoch);
+            let first = SocketAddrV4::new(from.address, u16::from_be_bytes(port));
+            let flow = Flow::tcp(header.client, first);
+            self.refuse(from, &flow, TrailerFlags::INVALID, epoch)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,396 @@
+//! Bound connections that move again (behaviour: "After the bind"): when, where to, and how forward records follow.
+
+use alloc::boxed::Box;
+use core::net::SocketAddrV4;
+
+use ipos_proto::{Epoch, Header, MacAddr, Message, Protocol, Trailer};
+
+use super::Device;
+use super::select::Choice;
+use crate::counters::DropReason;
+use crate::event::Verdict;
+use crate::flow::Flow;
+use crate::flow_table::Record;
+use crate::handover::{Bound, Forwarding, Pending, Target};
+use crate::packet::Ipv4Packet;
+use crate::stack::Wish;
+use crate::tcp::{Replay, Segment};
+use crate::time::Instant;
+
+/// Why a connection cannot be asked to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// No connection of this server, or first opened at it, has this flow.
+    #[error("no such connection here")]
+    UnknownFlow,
+    /// No live server has this name.
+    #[error("no live server has this name")]
+    UnknownServer,
+    /// The server does not listen for the connection's service.
+    #[error("that server has no such application")]
+    NoApplication,
+}
+
+impl Device {
+    /// Begins or ends draining: other servers select this one no more, new requests go to them where they can, and bound
+    /// connections move on at their next quiet point ([`Endpoint::set_quiet`](super::Endpoint::set_quiet)).
+    pub fn drain(&mut self, now: Instant, draining: bool) {
+        self.me.draining = draining;
+        // The others shall know at once.
+        self.me.due[0] = now;
+        self.drain_quiet(now);
+    }
+
+    /// Whether [`Device::drain`] has begun.
+    pub fn is_draining(&self) -> bool {
+        self.me.draining
+    }
+
+    /// Draining: what is at a quiet point moves on.
+    pub(super) fn drain_quiet(&mut self, now: Instant) {
+        if self.me.draining {
+            for endpoint in self.stack.quiet() {
+                self.try_leave(now, endpoint);
+            }
+        }
+    }
+
+    /// An operator's command: the connection shall move to the server named `to`, at its next quiet point. Its owner
+    /// moves it; the first server asks the owner to (0x12, once).
+    ///
+    /// # Errors
+    /// This server does not know the flow or the server, or that one has no such application.
+    pub fn migrate(&mut self, now: Instant, flow: &Flow, to: &str) -> Result<(), MigrateError> {
+        let key = self.flows.find(flow).ok_or(MigrateError::UnknownFlow)?;
+        let (_, record) = self.flows.get(key).ok_or(MigrateError::UnknownFlow)?;
+        if let Some(endpoint) = record.endpoint() {
+            return self.wish(now, endpoint, Some(to));
+        }
+        let Record::Forward(forwarding) = record else {
+            return Err(MigrateError::UnknownFlow);
+        };
+        let (owner, epoch) = (forwarding.to(), forwarding.epoch);
+        let serves =
+            |l: &crate::config::Listen| l.address == flow.endpoint && l.protocol == flow.protocol;
+        let listener = self.config.listen.iter().position(serves);
+        let listener = listener.ok_or(MigrateError::NoApplication)?;
+        let target = if to == self.config.name {
+            SocketAddrV4::new(self.config.port_b.address, flow.endpoint.port())
+        } else {
+            let target = self.server_named(to, listener)?;
+            SocketAddrV4::new(target.address, target.port)
+        };
+        let trailer = Some(self.trailer(epoch, None));
+        let message = Message::Move { target, trailer };
+        self.send(
+            owner,
+            flow.client,
+            flow.endpoint.port(),
+            flow.protocol,
+            message,
+        );
+        Ok(())
+    }
+
+    /// The endpoint shall move: to the server of this name, or to the one that selection finds.
+    pub(super) fn wish(
+        &mut self,
+        now: Instant,
+        endpoint: u32,
+        to: Option<&str>,
+    ) -> Result<(), MigrateError> {
+        let slot = self.stack.get(endpoint).filter(|slot| slot.attached);
+        let listener = slot.ok_or(MigrateError::UnknownFlow)?.listener;
+        let wish = match to {
+            None => Wish::Any,
+            Some(name) if name == self.config.name => return Ok(()),
+            Some(name) => Wish::To(self.server_named(name, listener)?),
+        };
+        self.set_wish(now, endpoint, wish);
+        Ok(())
+    }
+
+    fn set_wish(&mut self, now: Instant, endpoint: u32, wish: Wish) {
+        if let Some(slot) = self.stack.get_mut(endpoint) {
+            slot.wish = Some(wish);
+        }
+        self.try_leave(now, endpoint);
+    }
+
+    fn server_named(&self, name: &str, listener: usize) -> Result<Target, MigrateError> {
+        let mut members = self.members.iter().filter(|member| member.up);
+        let member = members.find(|member| member.name == name);
+        let member = member.ok_or(MigrateError::UnknownServer)?;
+        let listen = self.config.listen.get(listener);
+        let port = listen.and_then(|listen| member.serves(listen));
+        Ok(Target {
+            address: member.port_b,
+            hardware: member.hardware,
+            port: port.ok_or(MigrateError::NoApplication)?,
+        })
+    }
+
+    /// Whether the endpoint is at a quiet point: its application is between two requests, everything sent is acknowledged and
+    /// everything received is consumed. An endpoint that has just come stays for as long as late packets may be under way.
+    fn is_at_rest(&self, key: u32, endpoint: u32, now: Instant) -> bool {
+        let settled = match self.flows.get(key) {
+            Some((_, Record::Local(_))) => true,
+            Some((_, Record::ForwardConnect(installed))) => installed.owner.is_some_and(|since| {
+                now.saturating_since(since) >= self.config.limits.early_deadline
+            }),
+            _ => false,
+        };
+        let quiet = self
+            .stack
+            .get(endpoint)
+            .is_some_and(|slot| slot.quiet && slot.attached && slot.tcp.readable().is_empty());
+        settled && quiet && self.may_leave(endpoint)
+    }
+
+    /// Moves the endpoint on if it shall, and may now.
+    pub(super) fn try_leave(&mut self, now: Instant, endpoint: u32) {
+        let Some(slot) = self.stack.get(endpoint) else {
+            return;
+        };
+        let (key, wish) = (slot.key, slot.wish);
+        let Some(wish) = wish.or(self.me.draining.then_some(Wish::Any)) else {
+            return;
+        };
+        if !self.is_at_rest(key, endpoint, now) || !self.detach(key) {
+            return;
+        }
+        if let Some(slot) = self.stack.get_mut(endpoint) {
+            slot.wish = None;
+        }
+        match wish {
+            Wish::Any => self.decide(now, key),
+            Wish::To(target) => {
+                if let Some((_, Record::Pending(pending))) = self.flows.get_mut(key) {
+                    pending.only = true;
+                }
+                self.begin_offer(now, key, target);
+            }
+        }
+    }
+
+    /// The server for a later request of a bound connection, where each request is selected for and it is another one.
+    pub(super) fn server_for_request(
+        &mut self,
+        now: Instant,
+        key: u32,
+        endpoint: u32,
+        segment: &Segment<'_>,
+    ) -> Option<Target> {
+        let begins = !segment.payload.is_empty() && segment.seq == self.rcv_nxt(endpoint);
+        if !self.config.balance.per_request || !begins || !self.is_at_rest(key, endpoint, now) {
+            return None;
+        }
+        let listener = self.stack.get(endpoint)?.listener;
+        match self.select(now, listener, &[]) {
+            Choice::Local => None,
+            Choice::Server(to) => Some(to),
+        }
+    }
+
+    /// A later request goes to another server: the connection moves with it.
+    pub(super) fn move_with_request(
+        &mut self,
+        now: Instant,
+        key: u32,
+        to: Target,
+        packet: &Ipv4Packet<'_>,
+        segment: &Segment<'_>,
+    ) -> Result<Verdict, DropReason> {
+        if !self.detach(key) {
+            return Err(DropReason::Stale);
+        }
+        let verdict = self.gather(now, key, None, packet, segment);
+        // Unless the segment has ended the connection.
+        self.begin_offer(now, key, to);
+        verdict
+    }
+
+    /// The bound endpoint's server is open again, from what it has received so far on.
+    pub(super) fn detach(&mut self, key: u32) -> bool {
+        let endpoint = self
+            .flows
+            .get(key)
+            .and_then(|(_, record)| record.endpoint());
+        let Some((endpoint, slot)) = endpoint.and_then(|e| Some((e, self.stack.get(e)?))) else {
+            return false;
+        };
+        let mut pending = Pending {
+            endpoint,
+            listener: slot.listener,
+            bound: None,
+            replay: Replay {
+                rcv_nxt: slot.tcp.rcv_nxt(),
+                ts_recent: slot.tcp.ts_recent(),
+            },
+            kept: Default::default(),
+            migration: None,
+            only: false,
+            tried: Default::default(),
+        };
+        self.flows.update(key, |record| {
+            // In place of the record for as long as it takes to build the new one.
+            pending.bound = match core::mem::replace(record, Record::Local(endpoint)) {
+                Record::Local(_) => Some(Bound::Local),
+                Record::ForwardConnect(installed) => Some(Bound::Installed(installed)),
+                other => {
+                    *record = other;
+                    return;
+                }
+            };
+            *record = Record::Pending(Box::new(pending));
+        });
+        self.flows.schedule(key, None);
+        matches!(self.flows.get(key), Some((_, Record::Pending(_))))
+    }
+
+    /// The host acts on an endpoint that is offered: it stays.
+    pub(super) fn take_back(&mut self, now: Instant, endpoint: u32) {
+        let Some(key) = self.stack.get(endpoint).map(|slot| slot.key) else {
+            return;
+        };
+        if matches!(self.flows.get(key), Some((_, Record::Pending(p))) if p.bound.is_some()) {
+            self.serve_here(now, key);
+        }
+    }
+
+    /// 0x12: the first server asks for the endpoint to move. What is not here is answered with RELEASE.
+    pub(super) fn asked_to_move(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        hardware: MacAddr,
+        target: SocketAddrV4,
+    ) -> Result<Verdict, DropReason> {
+        let Ok(key) = self.find_told(header, hardware, None) else {
+            self.sender(hardware, header)?;
+            let flow = Flow {
+                client: header.client,
+                endpoint: SocketAddrV4::new(self.config.port_b.address, header.port),
+                protocol: header.protocol,
+            };
+            self.disown(&flow, hardware);
+            return Ok(Verdict::Consumed);
+        };
+        let Some((_, Record::ForwardConnect(installed))) = self.flows.get(key) else {
+            return Err(DropReason::Stale);
+        };
+        let endpoint = installed.endpoint;
+        if *target.ip() == self.config.port_b.address {
+            self.send_moved(key);
+            return Ok(Verdict::Consumed);
+        }
+        let member = self
+            .members
+            .by_port_b(*target.ip())
+            .ok_or(DropReason::Stranger)?;
+        let target = Target {
+            address: *target.ip(),
+            hardware: member.hardware,
+            port: target.port(),
+        };
+        self.set_wish(now, endpoint, Wish::To(target));
+        Ok(Verdict::Consumed)
+    }
+
+    /// 0x13: the forward record follows. It is answered with 0x03 even when there is none: the sender repeats it until then.
+    pub(super) fn moved(
+        &mut self,
+        header: &Header,
+        hardware: MacAddr,
+        target: SocketAddrV4,
+        trailer: Option<&Trailer>,
+    ) -> Result<Verdict, DropReason> {
+        let from = self.sender(hardware, header)?;
+        let epoch = trailer.ok_or(DropReason::Encapsulation)?.epoch;
+        let endpoint = SocketAddrV4::new(from.address, header.port);
+        let mut flow = Flow {
+            client: header.client,
+            endpoint,
+            protocol: header.protocol,
+        };
+        if let Ok(key) = self.find_told(header, hardware, trailer) {
+            let owner = self
+                .members
+                .by_port_b(*target.ip())
+                .ok_or(DropReason::Stranger)?;
+            let (hardware, incarnation) = (owner.hardware, owner.incarnation);
+            let to = Target {
+                address: *target.ip(),
+                hardware,
+                port: target.port(),
+            };
+            if let Some((known, _)) = self.flows.get(key) {
+                flow = *known;
+            }
+            let headers = self.packet_headers(&flow, to);
+            let forwarding = match self.flows.get_mut(key) {
+                Some((_, Record::Forward(forwarding))) => Some(forwarding),
+                Some((_, Record::ForwardConnect(installed))) => installed.back.as_mut(),
+                _ => None,
+            };
+            if let Some(forwarding) = forwarding.filter(|f| f.first.is_none() && epoch > f.epoch) {
+                forwarding.follow(headers, epoch, incarnation);
+                self.schedule_forward(key);
+            }
+        }
+        self.acknowledge_epoch(from, &flow, epoch, None);
+        Ok(Verdict::Consumed)
+    }
+
+    /// MOVED, naming this server.
+    pub(super) fn send_moved(&mut self, key: u32) {
+        let Some((&flow, Record::ForwardConnect(installed))) = self.flows.get(key) else {
+            return;
+        };
+        let (first, epoch) = (installed.first, installed.epoch);
+        let listener = self.stack.get(installed.endpoint).map(|slot| slot.listener);
+        let listen = listener.and_then(|listener| self.config.listen.get(listener));
+        let port = listen.map_or(flow.endpoint.port(), |listen| listen.address.port());
+        let target = SocketAddrV4::new(self.config.port_b.address, port);
+        let trailer = Some(self.trailer(epoch, None));
+        let message = Message::Moved { target, trailer };
+        self.send(
+            first,
+            flow.client,
+            flow.endpoint.port(),
+            Protocol::Tcp,
+            message,
+        );
+    }
+
+    /// MOVED again, until it is answered.
+    pub(super) fn tell_first(&mut self, now: Instant, key: u32) {
+        let Some((_, Record::ForwardConnect(installed))) = self.flows.get_mut(key) else {
+            return;
+        };
+        let Some(retry) = &mut installed.moved else {
+            return;
+        };
+        retry.sent(now);
+        let due = retry.due;
+        self.send_moved(key);
+        self.flows.schedule(key, Some(due));
+    }
+}
+
+impl Forwarding {
+    /// The connection has another owner.
+    fn follow(
+        &mut self,
+        headers: [u8; ipos_proto::ENCAPSULATION_LEN],
+        epoch: Epoch,
+        incarnation: u32,
+    ) {
+        self.headers = headers;
+        self.epoch = epoch;
+        self.incarnation = incarnation;
+        // It moved at a quiet point: its former owner had all of them.
+        self.replay = None;
+    }
+}

@@ -1,0 +1,151 @@
+//! Connections whose owner has died: their clients are told (RST), as its host would have.
+
+use alloc::vec::Vec;
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use ipos_proto::{Epoch, Message, Protocol};
+
+use super::Device;
+use crate::build::{self, Link};
+use crate::event::Port;
+use crate::flow::Flow;
+use crate::flow_table::Record;
+use crate::handover::Target;
+use crate::tcp::{Flags, Outgoing, Window};
+use crate::time::Instant;
+
+/// Places of the flow table that are looked at in one go.
+const STEPS: usize = 4_096;
+/// A flow of nobody's: whoever is asked to move it answers, if it lives.
+const NOBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+
+/// A search for the connections of a dead owner.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reaping {
+    /// Its Port B.
+    owner: Ipv4Addr,
+    /// Its lives before this one are over.
+    incarnation: u32,
+    /// Where in the flow table the search is.
+    cursor: usize,
+}
+
+impl Device {
+    /// Looks for owners that have died, and asks those that are silent whether they live.
+    pub(super) fn look_for_dead(&mut self, now: Instant) {
+        let Some(lost) = self.config.limits.owner_lost else {
+            return;
+        };
+        let silence = self.config.synch.silence;
+        let (mut dead, mut silent) = (Vec::new(), Vec::new());
+        for member in self.members.iter_mut() {
+            if member.is_alive(now, silence) {
+                member.lost = false;
+            } else if !member.lost && member.is_identified() {
+                if now.saturating_since(member.seen()) >= lost {
+                    member.lost = true;
+                    dead.push(member.port_b);
+                } else {
+                    silent.push(Target {
+                        address: member.port_b,
+                        hardware: member.hardware,
+                        port: 0,
+                    });
+                }
+            }
+        }
+        for owner in dead {
+            self.reap(owner, u32::MAX);
+        }
+        for to in silent {
+            let target = SocketAddrV4::new(to.address, 0);
+            let trailer = Some(self.trailer(Epoch::default(), None));
+            self.send(
+                to,
+                NOBODY,
+                0,
+                Protocol::Tcp,
+                Message::Move { target, trailer },
+            );
+        }
+    }
+
+    /// The connections that `owner` has in lives before `incarnation` are over. Bounded by the servers that there are.
+    pub(super) fn reap(&mut self, owner: Ipv4Addr, incarnation: u32) {
+        if self.config.limits.owner_lost.is_none() {
+            return;
+        }
+        self.reapings.retain(|reaping| reaping.owner != owner);
+        self.reapings.push(Reaping {
+            owner,
+            incarnation,
+            cursor: 0,
+        });
+    }
+
+    /// Resets some of them; the rest when there is room for more frames.
+    pub(super) fn go_on_reaping(&mut self, now: Instant) {
+        let Some(Reaping {
+            owner,
+            incarnation,
+            cursor,
+        }) = self.reapings.last().copied()
+        else {
+            return;
+        };
+        let (mut cursor, end) = (cursor, cursor + STEPS);
+        let next = loop {
+            if cursor >= end || self.outbox.is_half_full(Port::A) {
+                break Some(cursor);
+            }
+            match self.flows.next_forward(cursor, end - cursor) {
+                Ok((key, forwarding)) => {
+                    cursor = key as usize + 1;
+                    let told = forwarding.incarnation;
+                    if forwarding.to().address == owner && told < incarnation {
+                        self.reset_forwarded(now, key);
+                    }
+                }
+                Err(next) => break next,
+            }
+        };
+        match (next, self.reapings.last_mut()) {
+            (Some(next), Some(reaping)) => reaping.cursor = next,
+            _ => {
+                self.reapings.pop();
+            }
+        }
+    }
+
+    /// RST to the client where its hardware address is known; what it sends later is answered as of no connection.
+    fn reset_forwarded(&mut self, now: Instant, key: u32) {
+        let Some((flow, Record::Forward(forwarding))) = self.flows.remove(key) else {
+            return;
+        };
+        self.counters.owners_lost += 1;
+        if forwarding.first.is_some() || self.config.unmatched == crate::config::Unmatched::Drop {
+            return;
+        }
+        let Flow { client, .. } = flow;
+        let hop = self.next_hop(*client.ip());
+        let Some(hardware) = self.neighbours.known(now, hop) else {
+            return;
+        };
+        let reset = Outgoing {
+            seq: forwarding.acknowledged,
+            ack: Default::default(),
+            flags: Flags::RST,
+            window: Window::default(),
+            options: Default::default(),
+            payload: (0, 0),
+        };
+        let link = Link {
+            source: self.config.port_a.hardware,
+            destination: hardware,
+        };
+        if let Some(frame) = build::bare_tcp(link, &flow, &reset) {
+            self.counters.resets += 1;
+            self.outbox.push(Port::A, frame);
+        }
+    }
+}
