@@ -165,6 +165,10 @@ pub struct Limits {
     pub install_deadline: Duration,
     /// How long a forward record lives without a packet.
     pub forward_idle: Duration,
+    /// How long a UDP flow lives without a datagram, either way.
+    pub udp_idle: Duration,
+    /// Datagrams that wait for the host. Full: dropped.
+    pub datagrams: usize,
     /// A server that gives no sign of life on the Synch Port and on Port B for so long is dead: its connections are reset. At
     /// once when it comes back with a later incarnation. `None`: never, they end by themselves.
     pub owner_lost: Option<Duration>,
@@ -484,6 +488,8 @@ impl Default for Limits {
             early_deadline: Duration::from_millis(100),
             install_deadline: Duration::from_secs(2),
             forward_idle: Duration::from_secs(3600),
+            udp_idle: Duration::from_secs(60),
+            datagrams: 4_096,
             owner_lost: Some(Duration::from_secs(3)),
         }
     }

@@ -56,6 +56,8 @@ drop_reasons! {
     Unsupported = "unsupported",
     /// A Synch message that cannot be read.
     Synch = "synch",
+    /// More datagrams wait for the host than may.
+    HostBusy = "host-busy",
     /// An old or reordered Synch message.
     SynchOld = "synch-old",
     /// The device's own frame came back.

@@ -1,6 +1,7 @@
 //! What a device tells its host, and what becomes of a frame.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use core::ops::Range;
 
@@ -117,6 +118,18 @@ pub enum Event {
         /// The name of the server that has it.
         to: String,
     },
+    /// A client's datagram, for the application behind `listener`. Answer with
+    /// [`Device::send_datagram`](crate::Device::send_datagram).
+    Datagram {
+        /// Its flow; the first one of a flow begins it.
+        flow: Flow,
+        /// The listening socket it belongs to.
+        listener: ListenerId,
+        /// What it carries.
+        payload: Vec<u8>,
+    },
+    /// Nothing has passed on this UDP flow for so long: it is over.
+    DatagramsEnded(Flow),
     /// A server joined the farm, or came back.
     ServerUp(String),
     /// A server left, or fell silent.

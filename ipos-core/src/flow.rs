@@ -30,6 +30,15 @@ impl Flow {
 }
 
 impl Flow {
+    /// A UDP flow.
+    pub const fn udp(client: SocketAddrV4, endpoint: SocketAddrV4) -> Flow {
+        Flow {
+            client,
+            endpoint,
+            protocol: Protocol::Udp,
+        }
+    }
+
     /// The same conversation, as its client's host sees it.
     pub(crate) const fn reversed(self) -> Flow {
         Flow {

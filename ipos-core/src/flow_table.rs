@@ -12,7 +12,7 @@ use ipos_proto::MacAddr;
 use slab::Slab;
 
 use crate::flow::Flow;
-use crate::handover::{Bound, Forwarding, Installed, Migration, Pending, Tombstone};
+use crate::handover::{Bound, Datagrams, Forwarding, Installed, Migration, Pending, Tombstone};
 use crate::time::Instant;
 use crate::timer_queue::TimerQueue;
 
@@ -25,6 +25,8 @@ pub(crate) enum Record {
     Local(u32),
     /// Endpoint migrated to this server.
     ForwardConnect(Box<Installed>),
+    /// A UDP flow of this server.
+    Datagrams(Datagrams),
     /// Endpoint migrated away.
     Forward(Forwarding),
     /// Endpoint that was migrated to this server, and has ended.
@@ -50,6 +52,7 @@ impl Record {
             },
             Record::Local(_) => 1,
             Record::ForwardConnect(installed) => installed.table(),
+            Record::Datagrams(datagrams) => 1 + usize::from(datagrams.installed.is_some()),
             Record::Forward(_) => 3,
             Record::Tombstone(_) => 4,
         }
@@ -60,7 +63,7 @@ impl Record {
         let reserved = match self {
             Record::Pending(pending) => pending.migration.is_some(),
             Record::ForwardConnect(installed) => installed.back.is_some(),
-            Record::Local(_) | Record::Forward(_) | Record::Tombstone(_) => false,
+            _ => false,
         };
         usize::from(reserved)
     }
@@ -75,6 +78,9 @@ impl Record {
             }
             Record::Forward(forwarding) => forwarding.concerns(hardware),
             Record::ForwardConnect(installed) => installed.comes_from(hardware),
+            Record::Datagrams(datagrams) => datagrams
+                .installed
+                .is_some_and(|installed| installed.first.hardware == hardware),
             Record::Local(_) | Record::Tombstone(_) => false,
         }
     }
@@ -82,10 +88,10 @@ impl Record {
     /// The endpoint, where the flow has one here.
     pub(crate) fn endpoint(&self) -> Option<u32> {
         match self {
-            Record::Pending(pending) => Some(pending.endpoint),
+            Record::Pending(pending) => pending.endpoint,
             Record::Local(endpoint) => Some(*endpoint),
             Record::ForwardConnect(installed) => Some(installed.endpoint),
-            Record::Forward(_) | Record::Tombstone(_) => None,
+            Record::Datagrams(_) | Record::Forward(_) | Record::Tombstone(_) => None,
         }
     }
 }

@@ -71,7 +71,8 @@ pub(crate) const OFFERS: usize = 2;
 /// An endpoint whose server is not settled: a temporary record, or a bound endpoint that moves on.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    pub(crate) endpoint: u32,
+    /// UDP has none.
+    pub(crate) endpoint: Option<u32>,
     /// Place of its listening socket.
     pub(crate) listener: usize,
     /// The record that it had while it was bound; `None`: temporary.
@@ -164,6 +165,26 @@ pub(crate) struct Installed {
     pub(crate) back: Option<Forwarding>,
 }
 
+/// A UDP flow of this server.
+#[derive(Debug)]
+pub(crate) struct Datagrams {
+    /// Place of its listening socket.
+    pub(crate) listener: usize,
+    /// The last datagram, either way.
+    pub(crate) used: Instant,
+    /// It was migrated here.
+    pub(crate) installed: Option<DatagramsInstalled>,
+}
+
+/// Where the datagrams of a migrated UDP flow come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DatagramsInstalled {
+    pub(crate) first: Target,
+    pub(crate) epoch: Epoch,
+    /// They have come: this server answers the client.
+    pub(crate) owner: bool,
+}
+
 /// What is left of a connection that has ended at its owner: late frames do not bring it back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tombstone {
@@ -203,6 +224,25 @@ pub(crate) struct Forwarding {
 }
 
 impl Forwarding {
+    /// Packets go where `headers` say.
+    pub(crate) fn new(
+        now: Instant,
+        headers: [u8; ENCAPSULATION_LEN],
+        epoch: Epoch,
+        incarnation: u32,
+    ) -> Forwarding {
+        Forwarding {
+            headers,
+            epoch,
+            incarnation,
+            used: now,
+            acknowledged: SeqNum::default(),
+            opening: None,
+            replay: None,
+            first: None,
+        }
+    }
+
     /// The owner's Port B.
     pub(crate) fn to(&self) -> Target {
         let [a0, a1, a2, a3, a4, a5, ..] = self.headers;

@@ -67,7 +67,7 @@ mod timer_queue;
 
 pub use config::{Config, ConfigError};
 pub use counters::{Counters, DropReason};
-pub use device::{Device, Endpoint, MigrateError};
+pub use device::{DatagramError, Device, Endpoint, MigrateError};
 pub use event::{EndpointId, Event, Failure, Forward, ListenerId, Origin, Port, Verdict};
 pub use flow::Flow;
 pub use inspect::{Load, Process, ServerState, TableSize};

@@ -28,6 +28,19 @@ struct Neighbour {
     waiting: Vec<u32>,
 }
 
+impl Neighbour {
+    fn asked_for(now: Instant) -> Neighbour {
+        Neighbour {
+            hardware: None,
+            since: now,
+            used: now,
+            retry: now,
+            tries: 0,
+            waiting: Vec::new(),
+        }
+    }
+}
+
 /// The neighbour table. Bounded: the longest unused is replaced.
 #[derive(Debug)]
 pub(crate) struct Neighbours {
@@ -35,7 +48,21 @@ pub(crate) struct Neighbours {
     bound: usize,
     /// The earliest `retry` of an address that somebody waits for.
     next: Option<Instant>,
+    /// Datagrams for addresses that are asked for.
+    held: Vec<Held>,
 }
+
+/// A frame without its destination.
+#[derive(Debug)]
+struct Held {
+    address: Ipv4Addr,
+    since: Instant,
+    frame: Vec<u8>,
+}
+
+/// How long, and how many, datagrams wait for an address. Full: dropped.
+const HELD: Duration = Duration::from_secs(1);
+const HELD_BOUND: usize = 256;
 
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +80,7 @@ impl Neighbours {
             table: HashMap::with_hasher(hasher),
             bound: bound.max(1),
             next: None,
+            held: Vec::new(),
         }
     }
 
@@ -69,14 +97,10 @@ impl Neighbours {
         if !self.table.contains_key(&address) {
             self.make_room();
         }
-        let neighbour = self.table.entry(address).or_insert_with(|| Neighbour {
-            hardware: None,
-            since: now,
-            used: now,
-            retry: now,
-            tries: 0,
-            waiting: Vec::new(),
-        });
+        let neighbour = self
+            .table
+            .entry(address)
+            .or_insert_with(|| Neighbour::asked_for(now));
         neighbour.used = now;
         let stale = neighbour.hardware.is_none() || now.saturating_since(neighbour.since) > FRESH;
         let ask = stale && neighbour.retry <= now;
@@ -95,6 +119,36 @@ impl Neighbours {
             hardware: neighbour.hardware,
             ask,
         }
+    }
+
+    /// Keeps a frame for `address` until its hardware address is known, for a while; `false` when there is no room.
+    pub(crate) fn hold(&mut self, now: Instant, address: Ipv4Addr, frame: Vec<u8>) -> bool {
+        self.held
+            .retain(|held| now.saturating_since(held.since) < HELD);
+        if self.held.len() >= HELD_BOUND {
+            return false;
+        }
+        if !self.table.contains_key(&address) {
+            self.make_room();
+            self.table.insert(address, Neighbour::asked_for(now));
+        }
+        self.held.push(Held {
+            address,
+            since: now,
+            frame,
+        });
+        true
+    }
+
+    /// The frames that were kept for `address`, with its hardware address.
+    pub(crate) fn take_held(&mut self, address: Ipv4Addr, hardware: MacAddr) -> Vec<Vec<u8>> {
+        let for_it = |held: &mut Held| held.address == address;
+        let held = self.held.extract_if(.., for_it);
+        let addressed = held.map(|Held { mut frame, .. }| {
+            frame[..hardware.0.len()].copy_from_slice(&hardware.0);
+            frame
+        });
+        addressed.collect()
     }
 
     /// The hardware address, where it is known and no request is due for it.

@@ -3,7 +3,7 @@
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::ops::Range;
 
-use etherparse::{IpNumber, Ipv4HeaderSlice, TcpSlice};
+use etherparse::{IpNumber, Ipv4HeaderSlice, TcpSlice, UdpSlice};
 use ipos_proto::{Protocol, internet_checksum};
 
 use crate::counters::DropReason;
@@ -78,6 +78,28 @@ impl<'a> Ipv4Packet<'a> {
             endpoint: SocketAddrV4::new(self.destination(), slice.destination_port()),
             protocol: Protocol::Tcp,
         }
+    }
+
+    /// The UDP datagram, its checksum verified (0 = none was made, RFC 768).
+    pub(crate) fn verified_udp(&self) -> Result<UdpSlice<'a>, DropReason> {
+        let slice = UdpSlice::from_slice(self.payload()).map_err(|_| DropReason::Malformed)?;
+        if slice.checksum() == 0 {
+            return Ok(slice);
+        }
+        let (source, destination) = (self.header.source(), self.header.destination());
+        let header = slice.to_header();
+        match header.calc_checksum_ipv4_raw(source, destination, slice.payload()) {
+            Ok(sum) if sum == slice.checksum() => Ok(slice),
+            _ => Err(DropReason::TransportChecksum),
+        }
+    }
+
+    /// A client's datagram: its flow, and what it carries.
+    pub(crate) fn udp(&self) -> Result<(Flow, &'a [u8]), DropReason> {
+        let slice = self.verified_udp()?;
+        let client = SocketAddrV4::new(self.source(), slice.source_port());
+        let endpoint = SocketAddrV4::new(self.destination(), slice.destination_port());
+        Ok((Flow::udp(client, endpoint), slice.payload()))
     }
 
     /// Where the packet lies in a frame whose Ethernet header it follows.

@@ -69,6 +69,8 @@ pub(crate) struct Stack {
     timers: TimerQueue,
     ready: VecDeque<u32>,
     events: VecDeque<Event>,
+    /// Datagrams among them.
+    datagrams: usize,
     isn_key: [u8; 16],
     /// Bytes that all buffers hold, and may hold.
     held: usize,
@@ -93,6 +95,7 @@ impl Stack {
             timers: TimerQueue::default(),
             ready: VecDeque::new(),
             events: VecDeque::new(),
+            datagrams: 0,
             isn_key,
             held: 0,
             bound,
@@ -390,7 +393,13 @@ impl Stack {
     }
 
     pub(crate) fn push_event(&mut self, event: Event) {
+        self.datagrams += usize::from(matches!(event, Event::Datagram { .. }));
         self.events.push_back(event);
+    }
+
+    /// Datagrams that wait for the host.
+    pub(crate) fn datagrams(&self) -> usize {
+        self.datagrams
     }
 
     /// Events that wait.
@@ -400,6 +409,7 @@ impl Stack {
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
+        self.datagrams -= usize::from(matches!(event, Event::Datagram { .. }));
         if let Event::Readable(id) = &event
             && let Some(slot) = self.slots.get_mut(id.index as usize)
             && slot.generation == id.generation

@@ -21,6 +21,18 @@ pub trait Application: Send {
         flow: Flow,
         origin: Origin,
     ) -> Box<dyn Session>;
+
+    /// A client's datagram on a UDP listening socket: what to answer it with. Nothing, unless the application does UDP.
+    fn datagram(
+        &mut self,
+        now: Instant,
+        listener: ListenerId,
+        flow: Flow,
+        payload: &[u8],
+    ) -> Option<Vec<u8>> {
+        let _ = (now, listener, flow, payload);
+        None
+    }
 }
 
 /// One connection of an application.

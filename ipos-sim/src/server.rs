@@ -171,6 +171,16 @@ impl Server {
             Event::Left { endpoint, .. } => {
                 self.forget(endpoint);
             }
+            Event::Datagram {
+                flow,
+                listener,
+                payload,
+            } => {
+                let answer = self.application.datagram(now, listener, flow, &payload);
+                // Too long for a packet: lost, as on any network.
+                let _ = answer.map(|answer| self.device.send_datagram(now, &flow, &answer));
+            }
+            Event::DatagramsEnded(_) => {}
             Event::Migrated { took, .. } => self.journal.migrations.push(took),
             Event::ServerUp(name) => self.journal.members.push((now, name, true)),
             Event::ServerDown(name) => self.journal.members.push((now, name, false)),

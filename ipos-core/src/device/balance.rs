@@ -47,6 +47,7 @@ impl Device {
         }
         match packet.protocol() {
             IpNumber::TCP => self.balance_segment(now, frame, ethernet, &packet),
+            IpNumber::UDP => self.balance_datagram(now, ethernet, &packet),
             IpNumber::ICMP => self.control_message(now, ethernet, &packet),
             _ => Err(DropReason::Protocol),
         }
@@ -102,9 +103,8 @@ impl Device {
                 &Segment::read(&slice),
             ),
             // Its packets come through Port B; its address is another server's.
-            Some((_, Record::ForwardConnect(_) | Record::Tombstone(_))) | None => {
-                Err(DropReason::NotOurs)
-            }
+            Some((_, Record::ForwardConnect(_) | Record::Datagrams(_) | Record::Tombstone(_)))
+            | None => Err(DropReason::NotOurs),
         }
     }
 
@@ -230,7 +230,7 @@ impl Device {
         let irs = tcp.irs();
         let endpoint = self.stack.insert(tcp, *flow, false);
         let pending = Pending {
-            endpoint,
+            endpoint: Some(endpoint),
             listener,
             bound: None,
             // Replayed packets must pass PAWS.
@@ -297,7 +297,7 @@ impl Device {
         if carries && !pending.kept.fits(packet.bytes().len(), bound) {
             return Err(DropReason::RequestFull);
         }
-        let endpoint = pending.endpoint;
+        let endpoint = pending.endpoint.ok_or(DropReason::Stale)?;
         let opening = self
             .stack
             .get(endpoint)
@@ -362,6 +362,9 @@ impl Device {
         if self.config.port_a.is_on_link(sender) && !sender.is_unspecified() {
             for index in self.neighbours.confirm(now, sender, hardware, for_us) {
                 self.stack.touch(index);
+            }
+            for frame in self.neighbours.take_held(sender, hardware) {
+                self.outbox.push(Port::A, frame);
             }
         }
         if !for_us {

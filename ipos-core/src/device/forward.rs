@@ -2,12 +2,12 @@
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
+use etherparse::IpNumber;
 use ipos_proto::{
     ENCAPSULATION_LEN, Epoch, Frame, Header, Layer, MacAddr, Message, SeqNum, Trailer,
 };
 
 use super::Device;
-use super::icmp::too_big;
 use crate::counters::DropReason;
 use crate::event::{Forward, Port, Verdict};
 use crate::flow::Flow;
@@ -144,27 +144,17 @@ impl Device {
         bytes: &[u8],
     ) -> Result<Verdict, DropReason> {
         let packet = Ipv4Packet::read(bytes)?;
-        if packet.protocol() == etherparse::IpNumber::ICMP {
-            let about = too_big(&packet)?;
-            let key = self.flows.find(&about.flow).ok_or(DropReason::NoEndpoint)?;
-            return self.shrink(now, key, &about);
-        }
-        if packet.protocol() != etherparse::IpNumber::TCP {
-            return Err(DropReason::Protocol);
+        match packet.protocol() {
+            IpNumber::TCP => {}
+            IpNumber::UDP => return self.owned_datagram(now, hardware, &packet),
+            IpNumber::ICMP => return self.owned_error(now, &packet),
+            _ => return Err(DropReason::Protocol),
         }
         // The client's checksum is the only thing that vouches for what Port B has carried.
         let slice = packet.tcp()?;
         let flow = packet.tcp_flow(&slice);
         let Some(key) = self.flows.find(&flow) else {
-            self.members
-                .by_hardware(hardware)
-                .ok_or(DropReason::Stranger)?;
-            let kept = self.early.push(now, flow, hardware, packet.bytes());
-            return if kept {
-                Ok(Verdict::Consumed)
-            } else {
-                Err(DropReason::NoEndpoint)
-            };
+            return self.keep_early(now, &flow, hardware, &packet);
         };
         match self.flows.get_mut(key) {
             Some((_, Record::ForwardConnect(installed))) => {
@@ -198,7 +188,27 @@ impl Device {
                 self.disown(&flow, hardware);
                 Err(DropReason::Stale)
             }
-            Some((_, Record::Pending(_) | Record::Local(_))) | None => Err(DropReason::Stale),
+            Some((_, Record::Pending(_) | Record::Local(_) | Record::Datagrams(_))) | None => {
+                Err(DropReason::Stale)
+            }
+        }
+    }
+
+    /// A packet that has overtaken its 0x01.
+    pub(super) fn keep_early(
+        &mut self,
+        now: Instant,
+        flow: &Flow,
+        hardware: MacAddr,
+        packet: &Ipv4Packet<'_>,
+    ) -> Result<Verdict, DropReason> {
+        if self.members.by_hardware(hardware).is_none() {
+            return Err(DropReason::Stranger);
+        }
+        if self.early.push(now, *flow, hardware, packet.bytes()) {
+            Ok(Verdict::Consumed)
+        } else {
+            Err(DropReason::NoEndpoint)
         }
     }
 

@@ -1,9 +1,9 @@
-//! ICMP on Port A: echo, and what routers say about packets that are too big.
+//! ICMP: echo, and errors, in and out.
 
 use core::net::SocketAddrV4;
 
 use etherparse::{IpNumber, Ipv4HeaderSlice};
-use ipos_proto::{ETHERNET_LEN, Ethernet, SeqNum, internet_checksum};
+use ipos_proto::{ENCAPSULATION_LEN, ETHERNET_LEN, Ethernet, SeqNum, internet_checksum};
 
 use super::Device;
 use super::forward::pass_on;
@@ -24,15 +24,19 @@ const TOO_BIG: (u8, u8) = (3, 4);
 const SILENT_ROUTER: u16 = 552;
 /// RFC 792: bytes of what a packet carries that an error about it repeats.
 const ORIGINAL: usize = 8;
-/// RFC 1812 §4.3.2.8: errors are limited.
-const TOO_BIG_INTERVAL: Duration = Duration::from_millis(10);
+/// Between two errors that are sent.
+const ERROR_INTERVAL: Duration = Duration::from_millis(10);
+/// Destination unreachable, time exceeded, parameter problem.
+const ERRORS: [u8; 3] = [3, 11, 12];
+/// Destination unreachable: nobody listens on this port.
+pub(super) const PORT_UNREACHABLE: (u8, u8) = (3, 3);
 
-/// "Fragmentation needed" about a segment of ours.
+/// What an ICMP error is about.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TooBig {
-    pub(super) flow: Flow,
-    seq: SeqNum,
-    mtu: u16,
+struct About {
+    flow: Flow,
+    /// Fragmentation is needed (RFC 1191): the path's MTU, and the segment that was too big.
+    too_big: Option<(SeqNum, u16)>,
 }
 
 /// The message in an ICMP packet, its checksum verified.
@@ -47,29 +51,31 @@ fn verified<'a>(packet: &Ipv4Packet<'a>) -> Result<&'a [u8], DropReason> {
     Ok(message)
 }
 
-/// RFC 1191 §4: the segment that an error is about is in the message.
-pub(super) fn too_big(packet: &Ipv4Packet<'_>) -> Result<TooBig, DropReason> {
-    let message = verified(packet)?;
-    if (message[0], message[1]) != TOO_BIG {
-        return Err(DropReason::Protocol);
-    }
+/// RFC 792: the packet that an error is about is in the message.
+fn about(message: &[u8]) -> Result<About, DropReason> {
     let told = u16::from_be_bytes([message[6], message[7]]);
     let original =
         Ipv4HeaderSlice::from_slice(&message[HEADER..]).map_err(|_| DropReason::Malformed)?;
-    let segment = &message[HEADER + original.slice().len()..];
-    let [s0, s1, d0, d1, q0, q1, q2, q3, ..] = *segment else {
+    let transport = &message[HEADER + original.slice().len()..];
+    let [s0, s1, d0, d1, q0, q1, q2, q3, ..] = *transport else {
         return Err(DropReason::Malformed);
     };
-    if original.protocol() != IpNumber::TCP {
-        return Err(DropReason::Protocol);
-    }
     let ours = SocketAddrV4::new(original.source_addr(), u16::from_be_bytes([s0, s1]));
     let client = SocketAddrV4::new(original.destination_addr(), u16::from_be_bytes([d0, d1]));
-    Ok(TooBig {
-        flow: Flow::tcp(client, ours),
-        seq: SeqNum::new(u32::from_be_bytes([q0, q1, q2, q3])),
-        mtu: if told == 0 { SILENT_ROUTER } else { told },
-    })
+    let seq = SeqNum::new(u32::from_be_bytes([q0, q1, q2, q3]));
+    let mtu = if told == 0 { SILENT_ROUTER } else { told };
+    let fragmentation_needed = (message[0], message[1]) == TOO_BIG;
+    match original.protocol() {
+        IpNumber::TCP => Ok(About {
+            flow: Flow::tcp(client, ours),
+            too_big: fragmentation_needed.then_some((seq, mtu)),
+        }),
+        IpNumber::UDP => Ok(About {
+            flow: Flow::udp(client, ours),
+            too_big: None,
+        }),
+        _ => Err(DropReason::Protocol),
+    }
 }
 
 impl Device {
@@ -82,42 +88,44 @@ impl Device {
         let message = verified(packet)?;
         match (message[0], message[1]) {
             ECHO_REQUEST => self.echo(ethernet, packet),
-            TOO_BIG => self.too_big_from_router(now, packet),
+            (kind, _) if ERRORS.contains(&kind) => self.error(now, ETHERNET_LEN, packet),
             _ => Err(DropReason::Protocol),
         }
     }
 
-    /// Goes to the server that holds the flow.
-    fn too_big_from_router(
+    /// An error that the first server has passed on.
+    pub(super) fn owned_error(
         &mut self,
         now: Instant,
         packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
-        let about = too_big(packet)?;
-        let key = self.flows.find(&about.flow).ok_or(DropReason::Unmatched)?;
-        if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) {
-            forwarding.used = now;
-            self.counters.forwarded += 1;
-            return Ok(pass_on(forwarding.headers, ETHERNET_LEN, packet));
+        if !ERRORS.contains(&verified(packet)?[0]) {
+            return Err(DropReason::Protocol);
         }
-        self.shrink(now, key, &about)
+        self.error(now, ENCAPSULATION_LEN, packet)
     }
 
-    /// Segments of the flow are smaller from now on (RFC 1191), if it has sent what the error is about.
-    pub(super) fn shrink(
+    /// Goes to the server that holds the flow. There, only the path's MTU is believed: all else passes (RFC 1122
+    /// §4.2.3.9, RFC 5927 §6).
+    fn error(
         &mut self,
         now: Instant,
-        key: u32,
-        about: &TooBig,
+        at: usize,
+        packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
-        let endpoint = self
-            .flows
-            .get(key)
-            .and_then(|(_, record)| record.endpoint())
-            .ok_or(DropReason::Unmatched)?;
+        let About { flow, too_big } = about(verified(packet)?)?;
+        let key = self.flows.find(&flow).ok_or(DropReason::Unmatched)?;
+        let (_, record) = self.flows.get_mut(key).ok_or(DropReason::Unmatched)?;
+        if let Record::Forward(forwarding) = record {
+            forwarding.used = now;
+            self.counters.forwarded += 1;
+            return Ok(pass_on(forwarding.headers, at, packet));
+        }
+        let endpoint = record.endpoint().ok_or(DropReason::Protocol)?;
+        let (seq, mtu) = too_big.ok_or(DropReason::Protocol)?;
         let mut believed = false;
         self.with_endpoint(now, endpoint, |slot, _| {
-            believed = slot.tcp.packet_too_big(about.seq, about.mtu)
+            believed = slot.tcp.packet_too_big(seq, mtu)
         });
         if believed {
             Ok(Verdict::Consumed)
@@ -133,25 +141,37 @@ impl Device {
         ethernet: &Ethernet,
         packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
-        if now.saturating_since(self.me.too_big_at) >= TOO_BIG_INTERVAL {
-            self.me.too_big_at = now;
-            let mtu = u16::try_from(self.config.port_b.room()).unwrap_or(u16::MAX);
-            let [high, low] = mtu.to_be_bytes();
-            let mut message = alloc::vec![TOO_BIG.0, TOO_BIG.1, 0, 0, 0, 0, high, low];
-            let told = packet.bytes().len() - packet.payload().len() + ORIGINAL;
-            message.extend_from_slice(packet.bytes().get(..told).unwrap_or(packet.bytes()));
-            let checksum = internet_checksum(&message);
-            message[2..4].copy_from_slice(&checksum.to_be_bytes());
-            let link = Link {
-                source: self.config.port_a.hardware,
-                destination: ethernet.source,
-            };
-            let frame = build::icmp(link, packet.destination(), packet.source(), &message);
-            if let Some(frame) = frame {
-                self.outbox.push(Port::A, frame);
-            }
-        }
+        let mtu = u16::try_from(self.config.port_b.room()).unwrap_or(u16::MAX);
+        self.answer_with_error(now, ethernet, packet, TOO_BIG, mtu);
         Err(DropReason::TooBig)
+    }
+
+    /// An ICMP error about a client's packet, unless there was one just before (RFC 1812 §4.3.2.8).
+    pub(super) fn answer_with_error(
+        &mut self,
+        now: Instant,
+        ethernet: &Ethernet,
+        packet: &Ipv4Packet<'_>,
+        (kind, code): (u8, u8),
+        mtu: u16,
+    ) {
+        if now.saturating_since(self.me.error_at) < ERROR_INTERVAL {
+            return;
+        }
+        self.me.error_at = now;
+        let [high, low] = mtu.to_be_bytes();
+        let told = packet.bytes().len() - packet.payload().len() + ORIGINAL;
+        let original = packet.bytes().get(..told).unwrap_or(packet.bytes());
+        let mut message = [&[kind, code, 0, 0, 0, 0, high, low], original].concat();
+        let checksum = internet_checksum(&message);
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        let link = Link {
+            source: self.config.port_a.hardware,
+            destination: ethernet.source,
+        };
+        if let Some(frame) = build::icmp(link, packet.destination(), packet.source(), &message) {
+            self.outbox.push(Port::A, frame);
+        }
     }
 
     /// RFC 1122 §3.2.2.6.

@@ -5,7 +5,7 @@ use core::net::SocketAddrV4;
 use alloc::boxed::Box;
 use ipos_proto::{
     CONTROL_BLOCK_LEN, ConnectionInfo, ControlBlock, Epoch, HEADER_LEN, Header, MacAddr, Message,
-    Protocol, SeqNum, Trailer, TrailerFlags,
+    SeqNum, Trailer, TrailerFlags,
 };
 
 use super::Device;
@@ -43,8 +43,13 @@ impl Device {
         connection: ConnectionInfo,
         trailer: Option<Trailer>,
     ) -> Result<Verdict, DropReason> {
-        let ConnectionInfo::Tcp { first, control } = connection else {
-            return Err(DropReason::Unsupported);
+        let (first, control) = match connection {
+            ConnectionInfo::Tcp { first, control } => (first, control),
+            ConnectionInfo::Udp { first } => {
+                let flow = Flow::udp(header.client, first);
+                let epoch = trailer.map_or(Epoch::default(), |trailer| trailer.epoch);
+                return self.install_datagrams(now, header, giver, &flow, epoch);
+            }
         };
         let flow = Flow::tcp(header.client, first);
         let place = self.place_for(&flow, giver, &control)?;
@@ -59,7 +64,7 @@ impl Device {
             port: first.port(),
         });
         let at_first = at_first.unwrap_or(giver);
-        let Some(listener) = self.listener_for(at_first, first, header.port, home) else {
+        let Some(listener) = self.listener_for(at_first, &flow, header.port, home) else {
             return self.refuse(giver, &flow, TrailerFlags::NO_APPLICATION, control.epoch);
         };
         if self.me.left || (self.me.draining && !home) {
@@ -193,25 +198,23 @@ impl Device {
 
     /// The listening socket for a connection that its client opened at `first`: that of the same service, where the
     /// first server has told which it is, and else of the same port.
-    fn listener_for(
+    pub(super) fn listener_for(
         &self,
         at_first: Target,
-        first: SocketAddrV4,
+        flow: &Flow,
         port: u16,
         home: bool,
     ) -> Option<usize> {
         let listen = &self.config.listen;
+        let opened = |l: &Listen| l.protocol == flow.protocol && l.address == flow.endpoint;
         if home {
-            let same = |l: &Listen| l.protocol == Protocol::Tcp && l.address == first;
-            return listen.iter().position(same);
+            return listen.iter().position(opened);
         }
         let told = self.members.by_port_b(at_first.address).and_then(|member| {
             let mut listen = member.listen.iter();
-            listen
-                .find(|l| l.address == first && l.protocol == Protocol::Tcp)
-                .map(|l| &l.service)
+            listen.find(|l| opened(l)).map(|l| &l.service)
         });
-        let serves = |l: &Listen| l.protocol == Protocol::Tcp && l.address.port() == port;
+        let serves = |l: &Listen| l.protocol == flow.protocol && l.address.port() == port;
         let same = |l: &Listen| told.is_none_or(|service| *service == l.service);
         listen.iter().position(|l| serves(l) && same(l))
     }
@@ -245,7 +248,7 @@ impl Device {
     }
 
     /// 0x11.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         to: Target,
         flow: &Flow,

@@ -1,6 +1,7 @@
 //! The device: the four threads of FIG. 8 over the tables of FIG. 12.
 
 mod balance;
+mod datagrams;
 mod forward;
 mod host;
 mod icmp;
@@ -11,6 +12,7 @@ mod reap;
 mod select;
 mod synch;
 
+pub use datagrams::DatagramError;
 pub use host::Endpoint;
 pub use moves::MigrateError;
 
@@ -89,8 +91,8 @@ struct Me {
     due: [Instant; 3],
     left: bool,
     draining: bool,
-    /// The last ICMP error of a packet that Port B does not take.
-    too_big_at: Instant,
+    /// When the last ICMP error was sent.
+    error_at: Instant,
     selected: u64,
     expected: f64,
 }
@@ -501,7 +503,7 @@ impl Device {
             destination: to.address,
             port: to.port,
             frame_type: FrameType::Packet,
-            protocol: Protocol::Tcp,
+            protocol: flow.protocol,
         };
         let mut bytes = [0; ipos_proto::ENCAPSULATION_LEN];
         bytes[..ETHERNET_LEN].copy_from_slice(&self.port_b_link(to.hardware).to_bytes());

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::net::SocketAddrV4;
 
-use ipos_proto::{Epoch, Header, MacAddr, Message, Protocol, Trailer};
+use ipos_proto::{Epoch, Header, MacAddr, Message, Trailer};
 
 use super::Device;
 use super::select::Choice;
@@ -145,7 +145,7 @@ impl Device {
             .stack
             .get(endpoint)
             .is_some_and(|slot| slot.quiet && slot.attached && slot.tcp.readable().is_empty());
-        settled && quiet && self.may_leave(endpoint)
+        settled && quiet && self.may_leave(Some(endpoint))
     }
 
     /// Moves the endpoint on if it shall, and may now.
@@ -221,7 +221,7 @@ impl Device {
             return false;
         };
         let mut pending = Pending {
-            endpoint,
+            endpoint: Some(endpoint),
             listener: slot.listener,
             bound: None,
             replay: Replay {
@@ -359,7 +359,7 @@ impl Device {
             first,
             flow.client,
             flow.endpoint.port(),
-            Protocol::Tcp,
+            flow.protocol,
             message,
         );
     }

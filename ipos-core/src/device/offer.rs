@@ -1,16 +1,16 @@
 //! The giver's side of a hand-over (FIG. 10B): offer, acknowledgement, replay; or service here.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 
-use ipos_proto::{
-    ConnectionInfo, ETHERNET_LEN, Epoch, MacAddr, Message, Protocol, SeqNum, Trailer,
-};
+use ipos_proto::{ConnectionInfo, ETHERNET_LEN, Epoch, MacAddr, Message, SeqNum, Trailer};
 
 use super::Device;
 use super::select::Choice;
 use crate::build;
 use crate::counters::DropReason;
 use crate::event::{Event, ListenerId, Origin, Port, Verdict};
+use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{Bound, Forwarding, Kept, Migration, Pending, Replaying, Retry, Target};
 use crate::stack::Slot;
@@ -42,11 +42,13 @@ impl Device {
         }
     }
 
-    /// Everything sent is acknowledged, and the forward table has room.
-    pub(super) fn may_leave(&self, endpoint: u32) -> bool {
-        let exportable = |slot: &Slot| slot.tcp.is_exportable();
-        self.stack.get(endpoint).is_some_and(exportable)
-            && self.flows.forward() < self.config.limits.forward
+    /// Everything sent is acknowledged, and the forward table has room. UDP may always leave.
+    pub(super) fn may_leave(&self, endpoint: Option<u32>) -> bool {
+        let exportable = |endpoint| {
+            let slot = self.stack.get(endpoint);
+            slot.is_some_and(|slot| slot.tcp.is_exportable())
+        };
+        endpoint.is_none_or(exportable) && self.flows.forward() < self.config.limits.forward
     }
 
     /// The control block is this server's last word, unless nobody takes it.
@@ -54,16 +56,20 @@ impl Device {
         let Some((_, Record::Pending(pending))) = self.flows.get(key) else {
             return;
         };
-        let endpoint = pending.endpoint;
-        let Some(slot) = self.stack.get_mut(endpoint) else {
-            return;
-        };
-        slot.muted = true;
-        // Every offer has its own: answers to an earlier one are told apart.
-        slot.epoch = slot.epoch.next();
+        // Every offer has its own epoch: answers to an earlier one are told apart.
+        let mut epoch = Epoch::new(1 + pending.tried.len() as u32);
+        if let Some(endpoint) = pending.endpoint {
+            let Some(slot) = self.stack.get_mut(endpoint) else {
+                return;
+            };
+            slot.muted = true;
+            epoch = slot.epoch.next();
+            slot.epoch = epoch;
+            self.stack.reschedule(endpoint);
+        }
         let migration = Migration {
             to,
-            epoch: slot.epoch,
+            epoch,
             started: now,
             retry: Retry::new(now),
         };
@@ -72,7 +78,6 @@ impl Device {
                 pending.migration = Some(migration);
             }
         });
-        self.stack.reschedule(endpoint);
         if let Some(member) = self.members.by_port_b_mut(to.address) {
             member.sent = member.sent.saturating_add(1);
         }
@@ -84,7 +89,10 @@ impl Device {
         let Some((_, Record::Pending(pending))) = self.flows.get(key) else {
             return;
         };
-        let (endpoint, listener) = (pending.endpoint, pending.listener);
+        let Some(endpoint) = pending.endpoint else {
+            return self.keep_datagrams(now, key);
+        };
+        let listener = pending.listener;
         if pending.bound.is_some() {
             self.bind_again(key, endpoint);
         } else {
@@ -146,21 +154,25 @@ impl Device {
         let Migration {
             to, epoch, retry, ..
         } = migration;
-        let exported = self.stack.get(pending.endpoint).and_then(|slot| {
-            let control = slot.tcp.export(now, epoch, pending.replay)?;
-            Some((control, slot.tcp.rcv_nxt()))
-        });
-        let Some((control, received)) = exported else {
+        let first = flow.endpoint;
+        let exported = match pending.endpoint {
+            None => Some((ConnectionInfo::Udp { first }, None)),
+            Some(endpoint) => self.stack.get(endpoint).and_then(|slot| {
+                let control = slot.tcp.export(now, epoch, pending.replay)?;
+                Some((
+                    ConnectionInfo::Tcp { first, control },
+                    Some(slot.tcp.rcv_nxt()),
+                ))
+            }),
+        };
+        let Some((connection, received)) = exported else {
             self.serve_here(now, key);
             return;
         };
-        let trailer = self.trailer(epoch, Some(received));
+        let trailer = Some(self.trailer(epoch, received));
         let message = Message::Endpoint {
-            connection: ConnectionInfo::Tcp {
-                first: flow.endpoint,
-                control,
-            },
-            trailer: Some(trailer),
+            connection,
+            trailer,
         };
         self.send(to, flow.client, to.port, flow.protocol, message);
         self.flows.schedule(key, Some(retry.due));
@@ -188,6 +200,7 @@ impl Device {
             }
             Some((_, Record::ForwardConnect(_))) => self.tell_first(now, key),
             Some((_, Record::Forward(_))) => self.forward_deadline(now, key),
+            Some((_, Record::Datagrams(_))) => self.datagrams_deadline(now, key),
             Some((_, Record::Tombstone(_))) => {
                 self.flows.remove(key);
             }
@@ -261,16 +274,18 @@ impl Device {
         let Some((&flow, Record::Pending(pending))) = self.flows.get_mut(key) else {
             return;
         };
-        let mut kept = core::mem::take(&mut pending.kept);
         let Pending {
             endpoint, bound, ..
         } = &**pending;
-        let endpoint = *endpoint;
+        let Some(endpoint) = *endpoint else {
+            return self.hand_over_datagrams(now, key, migration, incarnation);
+        };
         let first = match bound {
             Some(Bound::Installed(installed)) if !installed.home => Some(installed.first),
             Some(Bound::Installed(_) | Bound::Local) | None => None,
         };
         let (id, bound) = (self.stack.id(endpoint), bound.is_some());
+        let mut kept = core::mem::take(&mut pending.kept);
         let Some(slot) = self.stack.remove(endpoint) else {
             return;
         };
@@ -292,34 +307,32 @@ impl Device {
         };
         self.send_packets(&headers, &replay.kept);
         let forwarding = Forwarding {
-            headers,
-            epoch,
-            incarnation,
-            used: now,
             acknowledged: slot.tcp.snd_una(),
-            opening: None,
             replay: Some(Box::new(replay)),
             first,
+            ..Forwarding::new(now, headers, epoch, incarnation)
         };
         self.flows.replace(key, Record::Forward(forwarding));
         self.schedule_forward(key);
-        let member = self.members.by_port_b(to.address);
-        let name = member.map(|member| member.name.clone()).unwrap_or_default();
         if let Some(endpoint) = id.filter(|_| bound && slot.attached) {
-            self.stack.push_event(Event::Left {
-                endpoint,
-                to: name.clone(),
-            });
+            let to = self.name_of(to);
+            self.stack.push_event(Event::Left { endpoint, to });
         }
-        self.tell(Event::Migrated {
-            flow,
-            to: name,
-            took: now.saturating_since(started),
-        });
+        self.tell_migrated(flow, to, now.saturating_since(started));
+    }
+
+    fn name_of(&self, server: Target) -> String {
+        let member = self.members.by_port_b(server.address);
+        member.map(|member| member.name.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn tell_migrated(&mut self, flow: Flow, to: Target, took: Duration) {
+        let to = self.name_of(to);
+        self.tell(Event::Migrated { flow, to, took });
     }
 
     /// Kept packets as 0x02.
-    fn send_packets(&mut self, headers: &[u8], kept: &Kept) {
+    pub(super) fn send_packets(&mut self, headers: &[u8], kept: &Kept) {
         for packet in kept.iter() {
             self.counters.forwarded += 1;
             self.outbox.push(Port::B, [headers, packet].concat());
@@ -422,7 +435,7 @@ impl Device {
                 first,
                 flow.client,
                 port,
-                Protocol::Tcp,
+                flow.protocol,
                 Message::Release { trailer },
             );
         }

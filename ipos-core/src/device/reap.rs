@@ -123,7 +123,8 @@ impl Device {
             return;
         };
         self.counters.owners_lost += 1;
-        if forwarding.first.is_some() || self.config.unmatched == crate::config::Unmatched::Drop {
+        let silent = forwarding.first.is_some() || flow.protocol == Protocol::Udp;
+        if silent || self.config.unmatched == crate::config::Unmatched::Drop {
             return;
         }
         let Flow { client, .. } = flow;

@@ -4,7 +4,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use etherparse::{IpNumber, UdpSlice};
+use etherparse::IpNumber;
 use ipos_proto::MacAddr;
 use ipos_proto::synch::{
     AddressList, Identity, Listen as ListenRecord, Performance, Process as ProcessRecord, Record,
@@ -45,7 +45,7 @@ impl Device {
         if packet.protocol() != IpNumber::UDP {
             return Err(DropReason::Protocol);
         }
-        let datagram = verified_udp(&packet)?;
+        let datagram = packet.verified_udp()?;
         if datagram.destination_port() != self.config.synch.port {
             return Err(DropReason::NotOurs);
         }
@@ -270,22 +270,6 @@ impl OwnRecord {
 fn cpu_units(cpu: f32) -> u16 {
     // `as` saturates, and takes NaN for 0.
     (cpu.clamp(0.0, 1.0) * CPU_UNIT) as u16
-}
-
-/// The UDP datagram of a packet, its checksum verified (0 = none was made, RFC 768).
-fn verified_udp<'a>(packet: &Ipv4Packet<'a>) -> Result<UdpSlice<'a>, DropReason> {
-    let slice = UdpSlice::from_slice(packet.payload()).map_err(|_| DropReason::Malformed)?;
-    if slice.checksum() == 0 {
-        return Ok(slice);
-    }
-    let (source, destination) = (packet.source().octets(), packet.destination().octets());
-    match slice
-        .to_header()
-        .calc_checksum_ipv4_raw(source, destination, slice.payload())
-    {
-        Ok(sum) if sum == slice.checksum() => Ok(slice),
-        _ => Err(DropReason::TransportChecksum),
-    }
 }
 
 impl Member {

@@ -16,7 +16,7 @@ use crate::time::{Duration, Instant, micros};
 
 /// The receive state that a control block shall carry, when it is not the current one: the client's packets
 /// from there on are replayed to the importer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Replay {
     /// The first byte that is replayed.
     pub(crate) rcv_nxt: SeqNum,

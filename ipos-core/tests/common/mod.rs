@@ -71,6 +71,8 @@ pub struct Farm {
     pub devices: Vec<Device>,
     pub events: Vec<(usize, Event)>,
     pub sent: Vec<Sent>,
+    /// UDP datagrams to clients: hardware address and address they come from, client's port, payload.
+    pub datagrams: Vec<(MacAddr, SocketAddrV4, u16, Vec<u8>)>,
     /// Every frame on LAN B, and who sent it.
     pub lan_b: Vec<(usize, Vec<u8>)>,
     pub tap: Tap,
@@ -91,6 +93,7 @@ impl Farm {
             devices,
             events: vec![],
             sent: vec![],
+            datagrams: vec![],
             lan_b: vec![],
             tap,
             dead,
@@ -240,6 +243,19 @@ impl Farm {
                     header: tcp.to_header(),
                     payload: tcp.payload().to_vec(),
                 });
+            }
+            (Some(etherparse::NetSlice::Ipv4(ip)), Some(TransportSlice::Udp(udp))) => {
+                let header = ip.header();
+                let sum = udp.to_header().calc_checksum_ipv4_raw(
+                    header.source(),
+                    header.destination(),
+                    udp.payload(),
+                );
+                assert_eq!(sum.unwrap(), udp.checksum());
+                let from = SocketAddrV4::new(header.source_addr(), udp.source_port());
+                let payload = udp.payload().to_vec();
+                self.datagrams
+                    .push((source, from, udp.destination_port(), payload));
             }
             _ => {}
         }
