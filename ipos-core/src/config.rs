@@ -155,6 +155,9 @@ pub struct Limits {
     pub outbox: usize,
     /// Bytes of one request that are taken in before its server is settled; its packets may take twice as many.
     pub request: usize,
+    /// Bytes of packets that are kept for all requests whose server is not settled, or does not have them yet. Full: dropped, and
+    /// sent again by their clients.
+    pub kept: usize,
     /// How long a request may take to be complete.
     pub request_deadline: Duration,
     /// Packets (0x02) of a flow kept while its endpoint (0x01) has not come. Full: dropped.
@@ -483,6 +486,7 @@ impl Default for Limits {
             buffers: 1 << 30,
             outbox: 1_024,
             request: 16 * 1024,
+            kept: 64 << 20,
             request_deadline: Duration::from_secs(3),
             early_packets: 8,
             early_deadline: Duration::from_millis(100),

@@ -68,6 +68,20 @@ impl Record {
         usize::from(reserved)
     }
 
+    /// Bytes of packets that are kept for the flow.
+    fn kept(&self) -> usize {
+        let forwarded = |forwarding: &Forwarding| {
+            let replay = forwarding.replay.as_ref();
+            replay.map_or(0, |replay| replay.kept.bytes())
+        };
+        match self {
+            Record::Pending(pending) => pending.kept.bytes(),
+            Record::Forward(forwarding) => forwarded(forwarding),
+            Record::ForwardConnect(installed) => installed.back.as_ref().map_or(0, forwarded),
+            Record::Local(_) | Record::Datagrams(_) | Record::Tombstone(_) => 0,
+        }
+    }
+
     /// Whether the flow is offered to, forwarded to, or comes from the Port B with this hardware address.
     pub(crate) fn concerns(&self, hardware: MacAddr) -> bool {
         match self {
@@ -111,6 +125,7 @@ pub(crate) struct FlowTable {
     hasher: FixedState,
     counts: [usize; TABLES.len()],
     reserved: usize,
+    kept: usize,
     timers: TimerQueue,
 }
 
@@ -123,6 +138,7 @@ impl FlowTable {
             hasher: FixedState::with_seed(seed),
             counts: [0; TABLES.len()],
             reserved: 0,
+            kept: 0,
             timers: TimerQueue::default(),
         }
     }
@@ -168,7 +184,12 @@ impl FlowTable {
             .map(|entry| (&entry.flow, &entry.record))
     }
 
-    /// The record, to change what neither moves it to another table nor begins or ends an offer: that is
+    /// Bytes of packets that are kept for all flows.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// The record, to change what is not counted here: the table that it belongs to, offers, kept packets are
     /// [`FlowTable::update`]'s.
     pub(crate) fn get_mut(&mut self, key: u32) -> Option<(&Flow, &mut Record)> {
         self.entries
@@ -181,6 +202,7 @@ impl FlowTable {
         let hash = self.hasher.hash_one(flow);
         self.counts[record.table()] += 1;
         self.reserved += record.reserved();
+        self.kept += record.kept();
         // The tables' bounds are far below 2^32.
         let key = self.entries.insert(Entry {
             flow,
@@ -213,9 +235,11 @@ impl FlowTable {
         let record = &mut self.entries.get_mut(key as usize)?.record;
         self.counts[record.table()] -= 1;
         self.reserved -= record.reserved();
+        self.kept -= record.kept();
         let result = change(record);
         self.counts[record.table()] += 1;
         self.reserved += record.reserved();
+        self.kept += record.kept();
         Some(result)
     }
 
@@ -225,6 +249,7 @@ impl FlowTable {
         self.timers.schedule(key, &mut entry.scheduled, None);
         self.counts[entry.record.table()] -= 1;
         self.reserved -= entry.record.reserved();
+        self.kept -= entry.record.kept();
         let hash = self.hasher.hash_one(entry.flow);
         if let Ok(found) = self.index.find_entry(hash, |&k| k == key) {
             found.remove();

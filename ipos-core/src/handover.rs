@@ -38,9 +38,9 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Whether a packet of `len` bytes may be kept within `bound` bytes.
-    pub(crate) fn fits(&self, len: usize, bound: usize) -> bool {
-        self.bytes + len <= bound
+    /// Bytes of all packets.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn push(&mut self, packet: &[u8]) {

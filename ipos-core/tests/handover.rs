@@ -666,3 +666,24 @@ fn the_second_server_says_nothing_before_it_has_all_that_was_acknowledged() {
     let bound = farm.bound();
     assert_eq!(farm.read(bound), pieces.concat());
 }
+
+#[test]
+fn kept_packets_are_bounded_for_all_requests_together() {
+    let packet = 20 + 20 + REQUEST.len();
+    let mut farm = Farm::with(2, |_, config| config.limits.kept = 2 * packet - 1);
+    let first = migrated(&mut farm);
+    farm.dead[1] = true;
+    farm.send(&first, "PA", REQUEST);
+    assert_eq!(farm.devices[0].kept(), packet);
+    // Round robin: for the first server itself, so that nothing is to be kept for long.
+    let second = farm.connect(0, 4002);
+    let full = ipos_core::Verdict::Drop(ipos_core::DropReason::RequestFull);
+    assert_eq!(farm.send(&second, "PA", REQUEST), full);
+    farm.dead[1] = false;
+    farm.run(ms(100));
+    assert_eq!(farm.devices[0].kept(), 0);
+    assert_eq!(
+        farm.send(&second, "PA", REQUEST),
+        ipos_core::Verdict::Consumed
+    );
+}

@@ -10,6 +10,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::bridge::Bridges;
 use crate::clock;
+use crate::datagrams::DatagramBridges;
 use crate::error::EngineError;
 use crate::load::{Application, Bandwidth, Figures, Intervals, Monitor, link_speed};
 use crate::options::{Options, Statistics};
@@ -19,6 +20,8 @@ use crate::stop::Stop;
 /// Tokens below this are the ports', in the order of [`Port::ALL`], and the waker's.
 const SOCKETS: usize = 4;
 const WAKER: Token = Token(3);
+/// Tokens from this one on are those of UDP flows' sockets; below it are those of connections'.
+const DATAGRAMS: usize = usize::MAX / 2;
 /// Readiness events taken at once; more come at the next turn.
 const EVENTS: usize = 256;
 /// Frames transmitted through one port before the others' turn.
@@ -42,6 +45,7 @@ pub struct Engine {
     device: Device,
     ports: [PortState; 3],
     host: Bridges,
+    datagrams: DatagramBridges,
     relay: Relay,
     poll: Poll,
     events: Events,
@@ -103,6 +107,8 @@ impl Engine {
             .unwrap_or(options.assumed_speed);
         let burst = options.burst.max(1);
         let largest = usize::from(ports.a.capabilities().mtu.max(ports.b.capabilities().mtu)) + 64;
+        let datagrams =
+            DatagramBridges::new(applications.clone(), config.limits.endpoints, DATAGRAMS);
         let host = Bridges::new(
             applications,
             config.limits.endpoints,
@@ -118,6 +124,7 @@ impl Engine {
             device,
             ports,
             host,
+            datagrams,
             relay: Relay::new(burst, largest),
             events: Events::with_capacity(EVENTS),
             stop: Stop::new(waker),
@@ -145,6 +152,7 @@ impl Engine {
         Statistics {
             refused: self.host.refused(),
             bridges: self.host.len(),
+            datagrams_lost: self.datagrams.lost(),
             ..self.statistics
         }
     }
@@ -196,6 +204,7 @@ impl Engine {
         }
         self.events(now);
         self.host.turn(&mut self.device, now);
+        self.datagrams.turn(&mut self.device, now);
         self.housekeeping(now);
         self.transmit(now)
     }
@@ -240,6 +249,7 @@ impl Engine {
                 WAKER => {}
                 Token(token) => match self.ports.get_mut(token) {
                     Some(port) => port.ready = true,
+                    None if self.datagrams.handle_ready(event.token()) => {}
                     None => self.host.handle_ready(event),
                 },
             }
@@ -248,7 +258,10 @@ impl Engine {
     }
 
     fn has_work(&self) -> bool {
-        self.more || self.host.has_work() || self.ports.iter().any(|port| port.ready)
+        self.more
+            || self.host.has_work()
+            || self.datagrams.has_work()
+            || self.ports.iter().any(|port| port.ready)
     }
 
     /// The time to the next deadline.
@@ -348,8 +361,10 @@ impl Engine {
                 Event::Failed(_, why) => tracing::debug!(?why, "endpoint failed"),
                 _ => {}
             }
+            let registry = self.poll.registry();
             self.host
-                .handle_event(&mut self.device, now, self.poll.registry(), &event);
+                .handle_event(&mut self.device, now, registry, &event);
+            self.datagrams.handle_event(registry, &event);
             any = true;
         }
         any

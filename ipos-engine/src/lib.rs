@@ -32,6 +32,7 @@
 
 mod bridge;
 pub mod clock;
+mod datagrams;
 mod engine;
 mod error;
 mod load;

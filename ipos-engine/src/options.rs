@@ -40,6 +40,8 @@ pub struct Statistics {
     pub refused: u64,
     /// Endpoints that are joined to an application now.
     pub bridges: usize,
+    /// Datagrams that found no application, or were too long for their client.
+    pub datagrams_lost: u64,
 }
 
 impl Statistics {

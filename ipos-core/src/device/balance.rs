@@ -287,14 +287,12 @@ impl Device {
         packet: &Ipv4Packet<'_>,
         segment: &Segment<'_>,
     ) -> Result<Verdict, DropReason> {
-        let Some((flow, Record::Pending(pending))) = self.flows.get_mut(key) else {
+        let Some((flow, Record::Pending(pending))) = self.flows.get(key) else {
             return Err(DropReason::Stale);
         };
         let flow = *flow;
         let carries = !segment.payload.is_empty() || segment.flags.fin;
-        // Headers of small segments may be as long as what they carry.
-        let bound = self.config.limits.request.saturating_mul(2);
-        if carries && !pending.kept.fits(packet.bytes().len(), bound) {
+        if carries && !self.may_keep(&pending.kept, packet) {
             return Err(DropReason::RequestFull);
         }
         let endpoint = pending.endpoint.ok_or(DropReason::Stale)?;
@@ -310,10 +308,10 @@ impl Device {
             }
             return Err(DropReason::Unmatched);
         }
-        if carries && outcome.accepted {
-            pending.kept.push(packet.bytes());
-        }
         let bound = pending.bound.is_some();
+        if carries && outcome.accepted {
+            self.keep(key, packet);
+        }
         self.settle(now, endpoint, outcome);
         let Some(slot) = self.stack.get(endpoint) else {
             return Ok(Verdict::Consumed);
@@ -333,6 +331,24 @@ impl Device {
             self.serve_here(now, key);
         }
         Ok(Verdict::Consumed)
+    }
+
+    /// Whether there is room for one more packet of a request.
+    pub(super) fn may_keep(&self, kept: &Kept, packet: &Ipv4Packet<'_>) -> bool {
+        let limits = &self.config.limits;
+        let len = packet.bytes().len();
+        // Headers of small segments may be as long as what they carry.
+        kept.bytes() + len <= limits.request.saturating_mul(2)
+            && self.flows.kept() + len <= limits.kept
+    }
+
+    /// Keeps a packet for the server that will be selected.
+    pub(super) fn keep(&mut self, key: u32, packet: &Ipv4Packet<'_>) {
+        self.flows.update(key, |record| {
+            if let Record::Pending(pending) = record {
+                pending.kept.push(packet.bytes());
+            }
+        });
     }
 
     /// A segment to whoever sent the frame, of no endpoint.

@@ -84,6 +84,7 @@ impl Device {
             return self.open_datagrams(now, ethernet, &flow, packet);
         };
         match self.flows.get_mut(key) {
+            Some((_, Record::Pending(_))) => self.keep_datagram(key, packet),
             Some((_, Record::Forward(forwarding))) => {
                 if packet.bytes().len() > self.config.port_b.room() {
                     return self.say_too_big(now, ethernet, packet);
@@ -92,20 +93,23 @@ impl Device {
                 self.counters.forwarded += 1;
                 Ok(pass_on(forwarding.headers, ETHERNET_LEN, packet))
             }
-            Some((_, Record::Pending(pending))) => {
-                let bytes = packet.bytes();
-                if !pending.kept.fits(bytes.len(), self.config.limits.request) {
-                    return Err(DropReason::RequestFull);
-                }
-                pending.kept.push(bytes);
-                Ok(Verdict::Consumed)
-            }
             Some((_, Record::Datagrams(datagrams))) if datagrams.installed.is_none() => {
                 datagrams.used = now;
                 let listener = datagrams.listener;
                 self.deliver(&flow, listener, payload)
             }
             _ => Err(DropReason::NotOurs),
+        }
+    }
+
+    /// The flow's server is not settled.
+    fn keep_datagram(&mut self, key: u32, packet: &Ipv4Packet<'_>) -> Result<Verdict, DropReason> {
+        match self.flows.get(key) {
+            Some((_, Record::Pending(pending))) if self.may_keep(&pending.kept, packet) => {
+                self.keep(key, packet);
+                Ok(Verdict::Consumed)
+            }
+            _ => Err(DropReason::RequestFull),
         }
     }
 
@@ -127,6 +131,9 @@ impl Device {
             return Err(DropReason::TableFull);
         }
         let mut kept = Kept::default();
+        if !self.may_keep(&kept, packet) {
+            return Err(DropReason::RequestFull);
+        }
         kept.push(packet.bytes());
         let pending = Pending {
             endpoint: None,

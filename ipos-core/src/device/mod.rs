@@ -340,6 +340,11 @@ impl Device {
             .collect()
     }
 
+    /// Bytes of clients' packets that are kept for other servers.
+    pub fn kept(&self) -> usize {
+        self.flows.kept()
+    }
+
     /// Bytes that the endpoints' buffers hold.
     pub fn buffered(&self) -> usize {
         self.stack.held()

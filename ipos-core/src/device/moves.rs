@@ -329,15 +329,18 @@ impl Device {
                 flow = *known;
             }
             let headers = self.packet_headers(&flow, to);
-            let forwarding = match self.flows.get_mut(key) {
-                Some((_, Record::Forward(forwarding))) => Some(forwarding),
-                Some((_, Record::ForwardConnect(installed))) => installed.back.as_mut(),
-                _ => None,
-            };
-            if let Some(forwarding) = forwarding.filter(|f| f.first.is_none() && epoch > f.epoch) {
-                forwarding.follow(headers, epoch, incarnation);
-                self.schedule_forward(key);
-            }
+            self.flows.update(key, |record| {
+                let forwarding = match record {
+                    Record::Forward(forwarding) => Some(forwarding),
+                    Record::ForwardConnect(installed) => installed.back.as_mut(),
+                    _ => None,
+                };
+                let older = |f: &&mut Forwarding| f.first.is_none() && epoch > f.epoch;
+                if let Some(forwarding) = forwarding.filter(older) {
+                    forwarding.follow(headers, epoch, incarnation);
+                }
+            });
+            self.schedule_forward(key);
         }
         self.acknowledge_epoch(from, &flow, epoch, None);
         Ok(Verdict::Consumed)

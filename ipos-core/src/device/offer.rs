@@ -249,7 +249,11 @@ impl Device {
                 if let (Some(replay), Some(received)) = (&forwarding.replay, received)
                     && received.ge(replay.until)
                 {
-                    forwarding.replay = None;
+                    self.flows.update(key, |record| {
+                        if let Record::Forward(forwarding) = record {
+                            forwarding.replay = None;
+                        }
+                    });
                     self.schedule_forward(key);
                 }
             }
@@ -271,7 +275,7 @@ impl Device {
         let Migration {
             to, epoch, started, ..
         } = migration;
-        let Some((&flow, Record::Pending(pending))) = self.flows.get_mut(key) else {
+        let Some((&flow, Record::Pending(pending))) = self.flows.get(key) else {
             return;
         };
         let Pending {
@@ -285,7 +289,11 @@ impl Device {
             Some(Bound::Installed(_) | Bound::Local) | None => None,
         };
         let (id, bound) = (self.stack.id(endpoint), bound.is_some());
-        let mut kept = core::mem::take(&mut pending.kept);
+        let kept = self.flows.update(key, |record| match record {
+            Record::Pending(pending) => core::mem::take(&mut pending.kept),
+            _ => Kept::default(),
+        });
+        let mut kept = kept.unwrap_or_default();
         let Some(slot) = self.stack.remove(endpoint) else {
             return;
         };
