@@ -215,8 +215,10 @@ pub(crate) struct Forwarding {
     pub(crate) used: Instant,
     /// What the client has acknowledged last: where a RST is believed.
     pub(crate) acknowledged: SeqNum,
-    /// The frame of a SYN: the client wants a new connection, which begins here when the old one is released.
-    pub(crate) opening: Option<Box<[u8]>>,
+    /// The client's initial sequence number: late copies of its SYN open nothing.
+    pub(crate) irs: SeqNum,
+    /// The client wants a new connection, which begins here when this one is released.
+    pub(crate) opening: Option<Box<Opening>>,
     /// Request packets that the client will not send again.
     pub(crate) replay: Option<Box<Replaying>>,
     /// The first server, where this is another one: packets come from there until its record has followed.
@@ -237,6 +239,7 @@ impl Forwarding {
             incarnation,
             used: now,
             acknowledged: SeqNum::default(),
+            irs: SeqNum::default(),
             opening: None,
             replay: None,
             first: None,
@@ -269,6 +272,13 @@ impl Forwarding {
             .as_ref()
             .map_or(idle, |replay| replay.retry.due.min(idle))
     }
+}
+
+/// The SYN of a client that uses its port again.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) at: Instant,
+    pub(crate) frame: Box<[u8]>,
 }
 
 /// Where the destination stands in the ipOS header.

@@ -295,6 +295,7 @@ fn a_client_that_uses_its_port_again_is_answered_at_once() {
     farm.run(ms(2000));
 
     client.seq += 100_000;
+    let late = client.clone();
     farm.send_with(&client, "S", &[2, 4, 5, 0xb4], &[]);
     let sent = farm.take(&client);
     let [syn_ack] = &sent[..] else {
@@ -685,5 +686,23 @@ fn kept_packets_are_bounded_for_all_requests_together() {
     assert_eq!(
         farm.send(&second, "PA", REQUEST),
         ipos_core::Verdict::Consumed
+    );
+}
+
+#[test]
+fn a_late_copy_of_the_own_syn_opens_nothing_when_the_connection_ends() {
+    let mut farm = Farm::pair();
+    let mut client = migrated(&mut farm);
+    let mut syn = client.clone();
+    syn.seq = syn.seq - 1;
+    farm.send(&client, "PA", REQUEST);
+    client.seq += REQUEST.len() as u32;
+    farm.send(&syn, "S", &[]);
+    farm.send(&client, "R", &[]);
+    farm.run(ms(100));
+    assert_eq!(farm.types().last(), Some(&0x10), "released");
+    assert_eq!(
+        (farm.table(0, "forward"), farm.table(0, "temporary")),
+        (0, 0)
     );
 }

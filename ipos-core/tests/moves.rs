@@ -526,3 +526,31 @@ fn a_packet_that_port_b_does_not_take_is_answered_with_the_size_that_it_takes() 
         "the packet's header and eight bytes"
     );
 }
+
+/// What lies behind a gap was received and not consumed: nobody else has it.
+#[test]
+fn a_connection_with_a_gap_does_not_move() {
+    let mut farm = Farm::with(2, |_, config| config.balance.per_request = true);
+    let (mut client, bound) = moved(&mut farm);
+    for _ in 0..2 {
+        let behind = Client {
+            seq: client.seq + 10,
+            ..client.clone()
+        };
+        farm.send(&behind, "PA", &REQUEST[10..]);
+        farm.devices[1]
+            .endpoint(farm.now, bound.1)
+            .unwrap()
+            .set_quiet(true);
+        let now = farm.now;
+        farm.devices[1].migrate(now, &flow(&client), "s1").unwrap();
+        farm.run(ms(100));
+        assert_eq!(left(&farm), []);
+        farm.send(&client, "PA", &REQUEST[..10]);
+        client.seq += REQUEST.len() as u32;
+        farm.run(ms(100));
+        assert_eq!(left(&farm), []);
+        assert_eq!(farm.read(bound), REQUEST);
+        farm.take(&client);
+    }
+}

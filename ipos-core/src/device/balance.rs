@@ -11,7 +11,7 @@ use crate::counters::DropReason;
 use crate::event::{Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Kept, Pending};
+use crate::handover::{Kept, Opening, Pending};
 use crate::packet::{ARP, IPV4, Ipv4Packet};
 use crate::tcp::{
     Endpoint, Open, Options, Outgoing, Replay, Segment, State, Window, reset_for, timestamp_clock,
@@ -73,8 +73,12 @@ impl Device {
                 forwarding.used = now;
                 if slice.ack() {
                     forwarding.acknowledged = SeqNum::new(slice.acknowledgment_number());
-                } else if slice.syn() && slice.payload().is_empty() {
-                    forwarding.opening = frame.get(..packet.range().end).map(Into::into);
+                } else if slice.syn()
+                    && slice.payload().is_empty()
+                    && slice.sequence_number() != forwarding.irs.raw()
+                {
+                    let frame = frame.get(..packet.range().end).unwrap_or_default().into();
+                    forwarding.opening = Some(Opening { at: now, frame }.into());
                 }
                 self.counters.forwarded += 1;
                 Ok(pass_on(forwarding.headers, ETHERNET_LEN, packet))

@@ -144,7 +144,7 @@ impl Device {
         let quiet = self
             .stack
             .get(endpoint)
-            .is_some_and(|slot| slot.quiet && slot.attached && slot.tcp.readable().is_empty());
+            .is_some_and(|slot| slot.quiet && slot.attached && slot.tcp.has_consumed_all());
         settled && quiet && self.may_leave(Some(endpoint))
     }
 

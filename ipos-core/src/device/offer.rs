@@ -12,7 +12,9 @@ use crate::counters::DropReason;
 use crate::event::{Event, ListenerId, Origin, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Bound, Forwarding, Kept, Migration, Pending, Replaying, Retry, Target};
+use crate::handover::{
+    Bound, Forwarding, Kept, Migration, Opening, Pending, Replaying, Retry, Target,
+};
 use crate::stack::Slot;
 use crate::time::{Duration, Instant};
 
@@ -316,6 +318,7 @@ impl Device {
         self.send_packets(&headers, &replay.kept);
         let forwarding = Forwarding {
             acknowledged: slot.tcp.snd_una(),
+            irs: slot.tcp.irs(),
             replay: Some(Box::new(replay)),
             first,
             ..Forwarding::new(now, headers, epoch, incarnation)
@@ -431,8 +434,8 @@ impl Device {
         if trailer.is_some_and(|trailer| trailer.epoch < forwarding.epoch) {
             return Err(DropReason::Stale);
         }
-        let recent = now.saturating_since(forwarding.used) < SYN_VALID;
-        let opening = forwarding.opening.take().filter(|_| recent);
+        let recent = |opening: &Box<Opening>| now.saturating_since(opening.at) < SYN_VALID;
+        let opening = forwarding.opening.take().filter(recent);
         let (epoch, first) = (forwarding.epoch, forwarding.first);
         self.flows.remove(key);
         if let Some(first) = first.filter(|first| first.hardware != hardware) {
@@ -448,7 +451,7 @@ impl Device {
             );
         }
         match opening {
-            Some(frame) => self.balance(now, &frame),
+            Some(opening) => self.balance(now, &opening.frame),
             None => Ok(Verdict::Consumed),
         }
     }

@@ -277,6 +277,11 @@ impl Endpoint {
         self.rx.finished() && self.rx.unread() == 0
     }
 
+    /// Nothing received waits: neither for the application, nor for what comes before it.
+    pub(crate) fn has_consumed_all(&self) -> bool {
+        self.rx.is_empty()
+    }
+
     /// The application has taken `n` readable bytes.
     pub(crate) fn consume(&mut self, n: usize) {
         self.rx.consume(n);

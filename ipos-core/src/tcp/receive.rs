@@ -233,6 +233,11 @@ impl Receive {
         self.ring.len()
     }
 
+    /// Nothing waits, in order or behind a gap.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ring.is_empty() && self.blocks.is_empty()
+    }
+
     /// The application has taken `n` bytes.
     pub(crate) fn consume(&mut self, n: usize) {
         self.ring.consume(n, !self.blocks.is_empty());
