@@ -229,6 +229,7 @@ impl FileConfig {
         config.balance = Balance {
             policy,
             activity_threshold: Threshold { connections, cpu },
+            per_request: balance.per_request,
         };
         config.limits = limits.limits();
         config.seed = balance.seed.unwrap_or(start.seed);

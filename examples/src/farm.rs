@@ -60,6 +60,8 @@ impl Impairments {
 pub struct Exchange {
     /// From the beginning of the connect to the last byte of the response, in µs.
     pub latency: u64,
+    /// The server that the client connected to, and the time from the request to the head of its response, in µs.
+    pub first_byte: Option<(String, u64)>,
     /// The server that says it answered, or what went wrong.
     pub result: Result<String, String>,
 }
@@ -92,6 +94,8 @@ pub struct Outcome {
     pub latency_us: Percentiles,
     /// From 0x01 to 0x03.
     pub migration_us: Percentiles,
+    /// From the request to the head of its response.
+    pub first_byte_us: FirstByte,
     /// What each server did, in the order of their numbers.
     pub servers: Vec<ServerOutcome>,
     /// What sends the requests.
@@ -103,6 +107,32 @@ pub struct Outcome {
     /// Reasons of errors, and how often each came.
     #[serde(skip)]
     pub reasons: BTreeMap<String, usize>,
+}
+
+/// What a hand-over costs the client.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct FirstByte {
+    /// The server that the client connected to has answered.
+    pub local: Percentiles,
+    /// Another one has.
+    pub migrated: Percentiles,
+}
+
+impl FirstByte {
+    fn of<'a>(exchanges: impl Iterator<Item = &'a Exchange> + Clone) -> FirstByte {
+        let took = |moved: bool| {
+            let measured = exchanges.clone().filter_map(move |exchange| {
+                let (first, took) = exchange.first_byte.as_ref()?;
+                let by = exchange.result.as_ref().ok()?;
+                ((by != first) == moved).then_some(*took)
+            });
+            Percentiles::of(measured.collect())
+        };
+        FirstByte {
+            local: took(false),
+            migrated: took(true),
+        }
+    }
 }
 
 /// What one server did.
@@ -206,6 +236,7 @@ impl Outcome {
             requests: exchanges.len(),
             errors: exchanges.len() - good.clone().count(),
             policy: plan.policy.name(),
+            first_byte_us: FirstByte::of(good.clone()),
             latency_us: Percentiles::of(good.map(|exchange| exchange.latency).collect()),
             migration_us: Percentiles::of(
                 devices

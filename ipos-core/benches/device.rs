@@ -192,6 +192,34 @@ fn hand_over(c: &mut Criterion) {
         farm.sent.clear();
         farm.events.clear();
     };
+    // A request on an open connection, answered: by the server that was asked, and by the one that it was moved to.
+    for (name, moves) in [
+        ("request to first response byte, migrated", true),
+        ("request to first response byte, local", false),
+    ] {
+        group.bench_function(name, |b| {
+            let open = || {
+                let mut farm = if moves {
+                    Farm::pair()
+                } else {
+                    Farm::new(vec![config(0)])
+                };
+                if moves {
+                    served(&mut farm, 1000);
+                }
+                let client = farm.connect(0, 1001);
+                (farm, client)
+            };
+            let answered = |(mut farm, client): (Farm, Client)| {
+                farm.send(&client, "PA", b"GET / HTTP/1.0\r\n\r\n");
+                let bound = farm.bound();
+                farm.write(bound, b"HTTP/1.0 200 OK\r\n\r\n");
+                assert_eq!(farm.take(&client).len(), 1);
+                farm
+            };
+            b.iter_batched(open, answered, BatchSize::SmallInput);
+        });
+    }
     for (name, server) in [
         ("handshake and request, migrated", 1),
         ("handshake and request, local", 0),

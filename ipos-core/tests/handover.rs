@@ -295,7 +295,6 @@ fn a_client_that_uses_its_port_again_is_answered_at_once() {
     farm.run(ms(2000));
 
     client.seq += 100_000;
-    let late = client.clone();
     farm.send_with(&client, "S", &[2, 4, 5, 0xb4], &[]);
     let sent = farm.take(&client);
     let [syn_ack] = &sent[..] else {

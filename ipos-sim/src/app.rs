@@ -134,7 +134,10 @@ impl Session for WebSession {
         loop {
             match &mut self.state {
                 State::Head => match self.gatherer.read(stream, parse_request) {
-                    Read::Wait => return Next::Wait,
+                    Read::Wait => {
+                        stream.set_quiet(self.gatherer.is_empty());
+                        return Next::Wait;
+                    }
                     Read::Ended => return Next::Close,
                     Read::Head(head) => {
                         self.state = State::Body {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ipos_core::{Device, Instant, Port};
+use ipos_core::{Device, Flow, Instant, Port};
 
 use crate::addresses::ServerAddresses;
 use crate::builder::{FarmBuilder, FarmError, Plan};
@@ -14,7 +14,7 @@ use crate::lan::Lan;
 use crate::network::{LanId, Network, Node, NodeId};
 use crate::outcome::{Outcome, Quantiles, ServerOutcome};
 use crate::owner::{OneOwner, Violation};
-use crate::script::Record;
+use crate::script::{Connection, Record};
 use crate::server::Server;
 
 impl From<Port> for LanId {
@@ -84,6 +84,8 @@ struct Tally {
     local: u64,
     migrated_out: u64,
     migrated_in: u64,
+    moved: u64,
+    came_home: u64,
     migrations: Vec<Duration>,
     /// Selections by this server and their expectation, by server name.
     selected: BTreeMap<String, (u64, f64)>,
@@ -109,6 +111,8 @@ impl Tally {
         self.local += counters.local;
         self.migrated_out += counters.migrated_out;
         self.migrated_in += counters.migrated_in;
+        self.moved += server.journal().left;
+        self.came_home += server.journal().came_home;
         self.migrations.extend(&server.journal().migrations);
         for state in server.device().servers(now) {
             let (selected, expected) = self.selected.entry(state.name).or_default();
@@ -162,13 +166,16 @@ impl Farm {
 
     /// Does the next thing that happens, if it happens by `limit`. Whether there was one.
     pub fn step(&mut self, limit: Instant) -> bool {
-        let touched = self.network.step(limit);
-        if let Some(node) = touched
-            && self.busy.contains(&node)
-        {
-            self.look_at(node);
+        self.step_node(limit).is_some()
+    }
+
+    /// Does the next thing that happens, if it happens by `limit`. The node that it happened to.
+    pub fn step_node(&mut self, limit: Instant) -> Option<NodeId> {
+        let touched = self.network.step(limit)?;
+        if self.busy.contains(&touched) {
+            self.look_at(touched);
         }
-        touched.is_some()
+        Some(touched)
     }
 
     /// Runs to `moment`, whatever the clients do.
@@ -185,6 +192,11 @@ impl Farm {
     pub fn run_until_done(&mut self, limit: Instant) -> bool {
         while !self.busy.is_empty() && self.step(limit) {}
         self.busy.is_empty()
+    }
+
+    /// Whether a client has a job that is not done.
+    pub fn is_busy(&self) -> bool {
+        !self.busy.is_empty()
     }
 
     /// Runs until all clients have done their jobs, each of which ends by its deadline, and says what came of it.
@@ -232,6 +244,9 @@ impl Farm {
         let Some(site) = self.sites.get_mut(index) else {
             return;
         };
+        if !matches!(self.network.node(site.node), Some(Host::Server(_))) {
+            return;
+        }
         let former = &mut site.former;
         self.network.with(site.node, |host, _, _| {
             if let Host::Server(server) = host {
@@ -378,6 +393,12 @@ impl Farm {
         self.with_owner(|owner| owner.violations().to_vec())
     }
 
+    /// Whether a server crashed that the connection was in the hands of, or that it was being handed to.
+    pub fn lost_its_owner(&self, connection: &Connection) -> bool {
+        let flow = Flow::tcp(connection.client, connection.server);
+        self.with_owner(|owner| owner.is_bereaved(&flow))
+    }
+
     fn with_owner<R: Default>(&self, look: impl FnOnce(&OneOwner) -> R) -> R {
         self.owner
             .as_ref()
@@ -418,6 +439,8 @@ impl Farm {
                 local: tally.local,
                 migrated_out: tally.migrated_out,
                 migrated_in: tally.migrated_in,
+                moved: tally.moved,
+                came_home: tally.came_home,
                 share: part(count as f64, all.0 as f64),
                 expected_share: part(expected, all.1),
                 selections: all.0,

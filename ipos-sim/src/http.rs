@@ -81,6 +81,11 @@ pub(crate) struct Gatherer {
 }
 
 impl Gatherer {
+    /// Whether no part of a head has come.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Reads from `stream` up to the end of a head that `parse` accepts.
     pub(crate) fn read<T>(
         &mut self,

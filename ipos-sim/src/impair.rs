@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ipos_proto::ETHERNET_LEN;
+use ipos_proto::{ETHERNET_LEN, FrameType, HEADER_LEN, Header};
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
@@ -26,9 +26,9 @@ pub struct Impairments {
     pub reordering: f64,
     /// The longest time that such a frame is held back; the time is uniform.
     pub hold_back: Duration,
-    /// Probability that one bit behind the Ethernet header is inverted. An Internet checksum finds every such
-    /// error. ARP has no checksum: where the draw hits an ARP frame, the frame is lost, as the FCS of a
-    /// real Ethernet would have it.
+    /// Probability that one bit behind the Ethernet header is inverted, so that an Internet checksum finds the error.
+    /// ARP has none, and on Port B nothing but the ipOS header and the client's packet of a 0x02 has one (no farm key):
+    /// where the draw hits anything else, the frame is lost, as the FCS of a real Ethernet would have it.
     pub corruption: f64,
     /// Delay of every frame, on top of the LAN's latency.
     pub delay: Duration,
@@ -94,7 +94,7 @@ pub struct ImpairmentStatistics {
     pub duplicated: u64,
     /// Copies held back.
     pub reordered: u64,
-    /// Copies with an inverted bit, or lost because it would have been in an ARP packet.
+    /// Copies with an inverted bit, or lost because no checksum would have told.
     pub corrupted: u64,
 }
 
@@ -159,13 +159,28 @@ impl Impairer {
         }
         if chance(&mut self.rng, corruption) {
             self.statistics.corrupted += 1;
-            if frame.get(12..ETHERNET_LEN) == Some(&[0x08, 0x06]) {
+            let bytes = frame.len().saturating_sub(ETHERNET_LEN);
+            let bit = below(&mut self.rng, bytes as u64 * 8) as usize;
+            if bit / 8 >= verified(frame) {
                 return None;
             }
-            let bits = frame.len().saturating_sub(ETHERNET_LEN) * 8;
-            copy.flip = Some(ETHERNET_LEN * 8 + below(&mut self.rng, bits as u64) as usize);
+            copy.flip = Some(ETHERNET_LEN * 8 + bit);
         }
         Some(copy)
+    }
+}
+
+/// Bytes behind the Ethernet header that checksums vouch for.
+fn verified(frame: &[u8]) -> usize {
+    match frame.get(12..ETHERNET_LEN) {
+        Some([0x08, 0x00]) => usize::MAX,
+        Some([0x08, 0x06]) | None => 0,
+        // Whatever the farm's Ethernet type is: what reads as an ipOS header is one.
+        Some(_) => match Header::parse(&frame[ETHERNET_LEN..]) {
+            Ok((header, _)) if header.frame_type == FrameType::Packet => usize::MAX,
+            Ok(_) => HEADER_LEN,
+            Err(_) => 0,
+        },
     }
 }
 
@@ -196,7 +211,8 @@ mod tests {
             ..Impairments::default()
         };
         let mut impairer = Impairer::new(what, stream(7, Purpose::Lan, 0));
-        let frame = [0u8; 100];
+        let mut frame = [0u8; 100];
+        frame[12..14].copy_from_slice(&[0x08, 0x00]);
         let mut copies = 0;
         let mut flipped = 0;
         for _ in 0..FRAMES {
@@ -231,6 +247,39 @@ mod tests {
         let mut impairer = Impairer::new(what, stream(7, Purpose::Lan, 0));
         assert_eq!(impairer.fate(&frame), [None, None]);
         assert_eq!(impairer.statistics.corrupted, 1);
+    }
+
+    #[test]
+    fn port_b_is_corrupted_where_a_checksum_tells() {
+        let what = Impairments {
+            corruption: 1.0,
+            ..Impairments::default()
+        };
+        let mut impairer = Impairer::new(what, stream(7, Purpose::Lan, 0));
+        for (frame_type, verified) in [
+            (FrameType::Packet, 200),
+            (FrameType::Endpoint, HEADER_LEN),
+            (FrameType::Acknowledgement, HEADER_LEN),
+        ] {
+            let header = Header {
+                client: "192.0.2.1:40000".parse().unwrap(),
+                destination: "10.88.0.12".parse().unwrap(),
+                port: 80,
+                frame_type,
+                protocol: ipos_proto::Protocol::Tcp,
+            };
+            let mut frame = [0u8; ETHERNET_LEN + 200];
+            frame[13] = 7;
+            frame[ETHERNET_LEN..][..HEADER_LEN].copy_from_slice(&header.to_bytes());
+            let flips: Vec<usize> = (0..1_000)
+                .flat_map(|_| impairer.fate(&frame))
+                .flatten()
+                .filter_map(|copy| copy.flip)
+                .collect();
+            assert_share(flips.len() as u64, 1_000, verified as f64 / 200.0);
+            let range = ETHERNET_LEN * 8..(ETHERNET_LEN + verified) * 8;
+            assert!(flips.iter().all(|flip| range.contains(flip)));
+        }
     }
 
     #[test]

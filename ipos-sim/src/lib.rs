@@ -40,6 +40,7 @@
 pub mod addresses;
 mod app;
 mod builder;
+pub mod campaign;
 mod capture;
 mod client;
 mod farm;

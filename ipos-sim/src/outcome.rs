@@ -34,6 +34,10 @@ pub struct ServerOutcome {
     pub migrated_out: u64,
     /// Connections migrated to it.
     pub migrated_in: u64,
+    /// Those migrated to another server after they were bound to its application.
+    pub moved: u64,
+    /// Those migrated to it that had begun here.
+    pub came_home: u64,
     /// Its part of all selections, by all devices.
     pub share: f64,
     /// The part that the policies' probabilities predict.

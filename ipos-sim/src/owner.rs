@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipos_core::{Flow, Instant};
-use ipos_proto::{ETHERTYPE, Ethernet, Frame, MacAddr, Message};
+use ipos_proto::{ConnectionInfo, ETHERTYPE, Ethernet, Frame, Header, MacAddr, Message};
 use smoltcp::wire::{IpProtocol, Ipv4Packet, TcpPacket};
 
 use crate::addresses::ServerAddresses;
@@ -20,12 +20,13 @@ const VIOLATIONS: usize = 64;
 /// Checks, from the frames alone, that at most one server transmits on a connection at a time, and that
 /// another one does so only after a hand-over.
 ///
-/// * A server may transmit on LAN A for a flow once it got the client's SYN, or a 0x02 of the flow that
-///   was sent to it after it answered a 0x01 with 0x03.
+/// * A server may transmit on LAN A for a flow once it got the client's SYN; or a 0x02 of the flow from a server whose
+///   0x01 it has answered with 0x03: its first one makes it the owner, be it the first server again.
 /// * It may not any more once it has itself sent a 0x02 of the flow.
-/// * A server that the connection comes home to may transmit after its 0x03.
+/// * An offer counts once: its epoch is above that of every one that the server has become the owner by.
 /// * After the owner's RELEASE nobody may transmit but RST.
-/// * After a crash of the first server or the owner the flow is free: nothing of it is checked.
+/// * After a crash of the first server, the owner, or a server that the first one still takes for the owner, the flow is
+///   free: nothing of it is checked.
 pub struct OneOwner {
     lan_a: LanId,
     lan_b: LanId,
@@ -36,9 +37,13 @@ pub struct OneOwner {
     addresses: BTreeMap<Ipv4Addr, usize>,
     /// Server of each Port B hardware address.
     port_b: BTreeMap<MacAddr, usize>,
+    /// Server of each Port B address.
+    by_address: BTreeMap<Ipv4Addr, usize>,
     /// Server of each node.
     nodes: BTreeMap<NodeId, usize>,
     flows: BTreeMap<Flow, Ownership>,
+    /// Flows whose owner crashed.
+    bereaved: BTreeSet<Flow>,
     violations: Vec<Violation>,
     count: u64,
 }
@@ -47,16 +52,64 @@ pub struct OneOwner {
 struct Ownership {
     /// The client's initial sequence number: another one is another connection.
     isn: i32,
-    /// The server that transmits.
+    /// The server that transmits; `None` from its first 0x02 on until the next one does.
     owner: Option<usize>,
     /// Servers that have the endpoint and were sent a packet of it.
     granted: BTreeSet<usize>,
-    /// Servers that got a 0x01.
-    offered: BTreeSet<usize>,
-    /// Servers that have answered it with 0x03.
-    installed: BTreeSet<usize>,
+    /// The last offer that has reached each server.
+    offers: BTreeMap<usize, Offer>,
+    /// The epoch of the offer by which each server became the owner last.
+    epochs: BTreeMap<usize, u32>,
+    /// Servers that have crashed since they answered an offer; their 0x03 may be under way.
+    forgotten: BTreeSet<usize>,
+    /// The server that the first one sends the client's packets to.
+    forwarded_to: Option<usize>,
     /// The owner has released it.
     ended: bool,
+}
+
+/// A 0x01.
+#[derive(Clone, Copy)]
+struct Offer {
+    giver: usize,
+    epoch: u32,
+    /// It was answered with 0x03.
+    answered: bool,
+}
+
+impl Ownership {
+    /// Whether the connection cannot go on without this server.
+    fn needs(&self, server: usize) -> bool {
+        let under_way = |offer: &Offer| offer.answered || offer.giver == server;
+        let between = self.owner.is_none()
+            && self.granted.is_empty()
+            && (self.offers.get(&server).is_some_and(under_way)
+                || self.offers.values().any(|offer| offer.giver == server));
+        let owns = self.owner == Some(server) || self.granted.contains(&server);
+        between || owns || self.forwarded_to == Some(server)
+    }
+
+    /// The server has lost its state.
+    fn forget(&mut self, server: usize) {
+        if self
+            .offers
+            .remove(&server)
+            .is_some_and(|offer| offer.answered)
+        {
+            self.forgotten.insert(server);
+        }
+        // A new life begins with epochs of its own.
+        self.epochs.remove(&server);
+    }
+
+    /// A server sends a 0x02 to another one. Whether that one has crashed in between.
+    fn hands_on(&mut self, server: usize, to: Option<usize>) -> bool {
+        if self.granted.remove(&server) || self.owner == Some(server) {
+            self.owner = None;
+            self.offers.remove(&server);
+        }
+        to.is_some_and(|to| self.forgotten.contains(&to))
+    }
 }
 
 /// A server transmitted on a connection that was not its own, or had ended.
@@ -95,11 +148,16 @@ impl OneOwner {
                 .iter()
                 .map(|&(server, _)| (of(server).b.0, server))
                 .collect(),
+            by_address: servers
+                .iter()
+                .map(|&(server, _)| (of(server).b.1, server))
+                .collect(),
             nodes: servers
                 .iter()
                 .map(|&(server, node)| (node, server))
                 .collect(),
             flows: BTreeMap::new(),
+            bereaved: BTreeSet::new(),
             violations: Vec::new(),
             count: 0,
         }
@@ -119,6 +177,12 @@ impl OneOwner {
     /// How many violations there were.
     pub fn count(&self) -> u64 {
         self.count
+    }
+
+    /// Whether a server crashed that the flow's connection needed: its owner, one that took part in a hand-over under way,
+    /// or one that the first server still took for the owner. The first 65 536 such flows are remembered.
+    pub fn is_bereaved(&self, flow: &Flow) -> bool {
+        self.bereaved.contains(flow)
     }
 
     /// A server sends to a client.
@@ -189,35 +253,37 @@ impl OneOwner {
     }
 
     /// A server sends on Port B.
-    fn sends_on_b(&mut self, server: usize, frame: &Frame<'_>) {
+    fn sends_on_b(&mut self, server: usize, to: Option<usize>, frame: &Frame<'_>) {
+        let Header { client, port, .. } = frame.header;
         match frame.message {
             Message::Packet(packet) => {
-                if let Some(ownership) = self.flow_of(packet)
-                    && (ownership.owner == Some(server) || ownership.granted.remove(&server))
-                {
-                    ownership.owner = None;
+                let Some(flow) = flow_of(packet) else { return };
+                let Some(known) = self.flows.get_mut(&flow) else {
+                    return;
+                };
+                let first = self.addresses.get(flow.endpoint.ip()) == Some(&server);
+                if first && known.owner == Some(server) {
+                    known.forwarded_to = to;
+                }
+                if known.hands_on(server, to) {
+                    self.bereave(flow);
                 }
             }
-            Message::Acknowledgement { .. } => {
-                let OneOwner {
-                    flows, addresses, ..
-                } = self;
-                for (flow, ownership) in flows_of(flows, frame.header.client, frame.header.port) {
-                    if ownership.offered.contains(&server) && ownership.owner != Some(server) {
-                        ownership.installed.insert(server);
-                        if addresses.get(flow.endpoint.ip()) == Some(&server) {
-                            ownership.granted.insert(server);
-                        }
+            Message::Acknowledgement { trailer } => {
+                for (_, known) in flows_of(&mut self.flows, client, port) {
+                    if let Some(offer) = known.offers.get_mut(&server)
+                        && Some(offer.giver) == to
+                        && trailer.is_none_or(|trailer| trailer.epoch.raw() == offer.epoch)
+                    {
+                        offer.answered = true;
+                        known.forgotten.remove(&server);
                     }
                 }
             }
             Message::Release { .. } => {
-                for (_, ownership) in
-                    flows_of(&mut self.flows, frame.header.client, frame.header.port)
-                {
+                for (_, known) in flows_of(&mut self.flows, client, port) {
                     // It may have been the owner without a word to the client.
-                    ownership.ended |=
-                        ownership.owner == Some(server) || ownership.granted.remove(&server);
+                    known.ended |= known.owner == Some(server) || known.granted.remove(&server);
                 }
             }
             _ => {}
@@ -225,33 +291,70 @@ impl OneOwner {
     }
 
     /// A frame on Port B arrives at a server.
-    fn reaches_b(&mut self, server: usize, frame: &Frame<'_>) {
+    fn reaches_b(&mut self, server: usize, from: usize, frame: &Frame<'_>) {
+        let Header { client, port, .. } = frame.header;
         match frame.message {
-            Message::Endpoint { connection, .. } => {
-                if let Some(known) = self
-                    .flows
-                    .get_mut(&Flow::tcp(frame.header.client, connection.first()))
-                {
-                    known.offered.insert(server);
+            Message::Endpoint {
+                connection: ConnectionInfo::Tcp { first, control },
+                ..
+            } => {
+                let Some(known) = self.flows.get_mut(&Flow::tcp(client, first)) else {
+                    return;
+                };
+                let epoch = control.epoch.raw();
+                let last = known.offers.get(&server).map(|offer| offer.epoch);
+                let last = last.max(known.epochs.get(&server).copied());
+                if last.is_none_or(|last| epoch > last) {
+                    let offer = Offer {
+                        giver: from,
+                        epoch,
+                        answered: false,
+                    };
+                    known.offers.insert(server, offer);
                 }
             }
             Message::Packet(packet) => {
-                if let Some(known) = self.flow_of(packet)
-                    && known.owner != Some(server)
-                    && known.installed.contains(&server)
+                let Some(known) = flow_of(packet).and_then(|flow| self.flows.get_mut(&flow)) else {
+                    return;
+                };
+                let answered = |offer: &&mut Offer| offer.answered && offer.giver == from;
+                if known.owner != Some(server)
+                    && let Some(&mut Offer { epoch, .. }) =
+                        known.offers.get_mut(&server).filter(answered)
+                    && known.epochs.get(&server).is_none_or(|last| epoch > *last)
                 {
+                    known.epochs.insert(server, epoch);
                     known.granted.insert(server);
+                }
+            }
+            Message::Moved { target, .. } => {
+                let owner = self.by_address.get(target.ip()).copied();
+                let OneOwner {
+                    flows, addresses, ..
+                } = self;
+                for (flow, known) in flows_of(flows, client, port) {
+                    if addresses.get(flow.endpoint.ip()) == Some(&server) {
+                        known.forwarded_to = owner;
+                    }
                 }
             }
             _ => {}
         }
     }
 
-    /// The flow of a client's packet.
-    fn flow_of(&mut self, packet: &[u8]) -> Option<&mut Ownership> {
-        let (_, client, endpoint) = segment(packet)?;
-        self.flows.get_mut(&Flow::tcp(client, endpoint))
+    /// The connection cannot go on: nothing of it is checked any more.
+    fn bereave(&mut self, flow: Flow) {
+        self.flows.remove(&flow);
+        if self.bereaved.len() < FLOWS {
+            self.bereaved.insert(flow);
+        }
     }
+}
+
+/// The flow of a client's packet.
+fn flow_of(packet: &[u8]) -> Option<Flow> {
+    let (_, client, endpoint) = segment(packet)?;
+    Some(Flow::tcp(client, endpoint))
 }
 
 /// The TCP segment in an IP packet, with source and destination.
@@ -293,7 +396,8 @@ impl Observer for OneOwner {
             && let Some(&server) = self.port_b.get(&ethernet.source)
             && let Ok(frame) = Frame::parse(rest)
         {
-            self.sends_on_b(server, &frame);
+            let to = self.port_b.get(&ethernet.destination).copied();
+            self.sends_on_b(server, to, &frame);
         }
     }
 
@@ -309,9 +413,10 @@ impl Observer for OneOwner {
         } else if sighting.lan == self.lan_b
             && ethernet.ethertype == self.ethertype
             && self.port_b.get(&ethernet.destination) == Some(&server)
+            && let Some(&from) = self.port_b.get(&ethernet.source)
             && let Ok(frame) = Frame::parse(rest)
         {
-            self.reaches_b(server, &frame);
+            self.reaches_b(server, from, &frame);
         }
     }
 
@@ -319,14 +424,19 @@ impl Observer for OneOwner {
         let Some(&server) = self.nodes.get(&node) else {
             return;
         };
-        self.flows.retain(|flow, known| {
-            known.owner.is_some_and(|owner| owner != server)
-                && self.addresses.get(flow.endpoint.ip()) != Some(&server)
-        });
+        let lost: Vec<Flow> = self
+            .flows
+            .iter()
+            .filter(|(_, known)| known.needs(server))
+            .map(|(flow, _)| *flow)
+            .collect();
+        for flow in lost {
+            self.bereave(flow);
+        }
+        self.flows
+            .retain(|flow, _| self.addresses.get(flow.endpoint.ip()) != Some(&server));
         for known in self.flows.values_mut() {
-            for servers in [&mut known.granted, &mut known.offered, &mut known.installed] {
-                servers.remove(&server);
-            }
+            known.forget(server);
         }
     }
 }

@@ -20,6 +20,7 @@ pub struct Request {
     upload: u64,
     expect: Expect,
     pieces: Option<(u64, Duration)>,
+    pause: Duration,
 }
 
 /// The right body of a response.
@@ -66,6 +67,7 @@ impl Request {
             upload: 0,
             expect,
             pieces: None,
+            pause: Duration::ZERO,
         }
     }
 
@@ -78,6 +80,12 @@ impl Request {
     /// Written `piece` bytes at a time, with a pause after each piece.
     pub fn in_pieces(mut self, piece: u64, pause: Duration) -> Request {
         self.pieces = Some((piece.max(1), pause));
+        self
+    }
+
+    /// Begun so long after the response before it, or after the connection was open.
+    pub fn after(mut self, pause: Duration) -> Request {
+        self.pause = pause;
         self
     }
 
@@ -204,6 +212,7 @@ impl Http {
         let message = request.message(self.waiting.is_empty() && !self.client_closes);
         let started = if self.opened { now } else { log.opened() };
         self.opened = true;
+        let not_before = now + request.pause;
         let current = Current {
             request,
             started,
@@ -213,7 +222,7 @@ impl Http {
         Some(State::Writing {
             current,
             message,
-            not_before: now,
+            not_before,
         })
     }
 

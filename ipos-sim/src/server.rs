@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ipos_core::{
-    Config, ConfigError, Device, EndpointId, Event, Failure, Flow, Instant, Load, Port, Process,
-    Verdict,
+    Config, ConfigError, Device, EndpointId, Event, Failure, Flow, Instant, Load, Origin, Port,
+    Process, Verdict,
 };
 
 use crate::app::{Application, Session};
@@ -46,6 +46,10 @@ pub struct Server {
 pub struct Journal {
     /// How long each migration took, from the first 0x01 to the 0x03.
     pub migrations: Vec<Duration>,
+    /// Bound connections that moved on to another server.
+    pub left: u64,
+    /// Connections that were migrated here and had begun here.
+    pub came_home: u64,
     /// Endpoints that were gone before their application had closed them.
     pub failures: Vec<(Instant, Failure)>,
     /// Names of servers that came (`true`) and went (`false`).
@@ -119,7 +123,14 @@ impl Server {
 
     /// The connections that the application has.
     pub fn sessions(&self) -> impl ExactSizeIterator<Item = Flow> {
-        self.sessions.values().map(|running| running.flow)
+        self.endpoints().map(|(_, flow)| flow)
+    }
+
+    /// The same, with the endpoint of each.
+    pub fn endpoints(&self) -> impl ExactSizeIterator<Item = (EndpointId, Flow)> {
+        self.sessions
+            .iter()
+            .map(|(&endpoint, running)| (endpoint, running.flow))
     }
 
     /// Takes the device's events and sends its frames, until there is neither.
@@ -150,6 +161,9 @@ impl Server {
                 flow,
                 origin,
             } => {
+                let ours = &self.device.config().port_a.addresses;
+                let home = origin != Origin::Local && ours.contains(flow.endpoint.ip());
+                self.journal.came_home += u64::from(home);
                 let session = self.application.accept(now, listener, flow, origin);
                 self.sessions.insert(
                     endpoint,
@@ -169,6 +183,7 @@ impl Server {
                 }
             }
             Event::Left { endpoint, .. } => {
+                self.journal.left += 1;
                 self.forget(endpoint);
             }
             Event::Datagram {

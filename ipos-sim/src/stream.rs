@@ -21,6 +21,12 @@ pub trait Stream {
 
     /// No more writes: the peer sees the end after what was written. Reading goes on (half close).
     fn shutdown(&mut self);
+
+    /// The application is between two requests, so that another instance of it could go on ([`Endpoint::set_quiet`]).
+    /// Nothing for a client.
+    fn set_quiet(&mut self, quiet: bool) {
+        let _ = quiet;
+    }
 }
 
 /// What an application or a script wants after a poll.
@@ -55,6 +61,10 @@ impl Stream for Endpoint<'_> {
 
     fn shutdown(&mut self) {
         Endpoint::shutdown(self);
+    }
+
+    fn set_quiet(&mut self, quiet: bool) {
+        Endpoint::set_quiet(self, quiet);
     }
 }
 

@@ -183,7 +183,12 @@ fn check_listen(listen: &[ListenSection], a: &PortASection) -> Checked {
     for (index, entry) in listen.iter().enumerate() {
         let key = |field: &str| format!("listen[{index}].{field}");
         let address = entry.address;
-        choice(&key("protocol"), entry.protocol.as_deref(), "tcp", &["udp"])?;
+        let protocol = entry.protocol.as_deref().unwrap_or("tcp");
+        ensure(
+            ["tcp", "udp"].contains(&protocol),
+            key("protocol"),
+            format_args!("unknown value `{protocol}`: `tcp` and `udp` are possible"),
+        )?;
         ensure(
             a.addresses.contains(address.ip()),
             key("address"),
@@ -195,7 +200,7 @@ fn check_listen(listen: &[ListenSection], a: &PortASection) -> Checked {
             "port 0 cannot be listened on: 1 to 65535",
         )?;
         ensure(
-            seen.insert(address),
+            seen.insert((protocol, address)),
             key("address"),
             format_args!("{address} is given twice"),
         )?;
@@ -235,7 +240,11 @@ fn check_limits(section: &LimitsSection) -> Checked {
             "must be at least 1",
         )?;
     }
-    for (key, value, _) in section.deadlines(&mut limits) {
+    let owner_lost = section.owner_lost_ms.filter(|value| *value != 0);
+    let owner_lost = ("owner_lost_ms", owner_lost);
+    let deadlines = section.deadlines(&mut limits);
+    let deadlines = deadlines.into_iter().map(|(key, value, _)| (key, value));
+    for (key, value) in deadlines.chain([owner_lost]) {
         let in_range = value.is_none_or(|value| (1..=DEADLINE).contains(&value));
         ensure(
             in_range,

@@ -63,6 +63,8 @@ pub(super) struct BalanceSection {
     #[serde(default)]
     pub(super) activity_threshold: ThresholdSection,
     pub(super) seed: Option<u64>,
+    #[serde(default)]
+    pub(super) per_request: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -103,6 +105,11 @@ pub(super) struct LimitsSection {
     pub(super) install_deadline_ms: Option<u64>,
     pub(super) forward_idle_ms: Option<u64>,
     pub(super) tombstone_ms: Option<u64>,
+    pub(super) kept: Option<usize>,
+    pub(super) datagrams: Option<usize>,
+    pub(super) udp_idle_ms: Option<u64>,
+    /// 0: never.
+    pub(super) owner_lost_ms: Option<u64>,
 }
 
 impl LimitsSection {
@@ -110,7 +117,7 @@ impl LimitsSection {
     pub(super) fn bounds<'a>(
         &self,
         limits: &'a mut Limits,
-    ) -> [(&'static str, Option<usize>, &'a mut usize); 11] {
+    ) -> [(&'static str, Option<usize>, &'a mut usize); 13] {
         [
             ("temporary", self.temporary, &mut limits.temporary),
             ("endpoints", self.endpoints, &mut limits.endpoints),
@@ -122,6 +129,8 @@ impl LimitsSection {
             ("buffers", self.buffers, &mut limits.buffers),
             ("outbox", self.outbox, &mut limits.outbox),
             ("request", self.request, &mut limits.request),
+            ("kept", self.kept, &mut limits.kept),
+            ("datagrams", self.datagrams, &mut limits.datagrams),
             (
                 "early_packets",
                 self.early_packets,
@@ -134,7 +143,7 @@ impl LimitsSection {
     pub(super) fn deadlines<'a>(
         &self,
         limits: &'a mut Limits,
-    ) -> [(&'static str, Option<u64>, &'a mut Duration); 5] {
+    ) -> [(&'static str, Option<u64>, &'a mut Duration); 6] {
         [
             (
                 "request_deadline_ms",
@@ -157,6 +166,7 @@ impl LimitsSection {
                 &mut limits.forward_idle,
             ),
             ("tombstone_ms", self.tombstone_ms, &mut limits.tombstone),
+            ("udp_idle_ms", self.udp_idle_ms, &mut limits.udp_idle),
         ]
     }
 
@@ -169,6 +179,9 @@ impl LimitsSection {
         for (_, value, field) in self.deadlines(&mut limits) {
             *field = value.map_or(*field, Duration::from_millis);
         }
+        if let Some(lost) = self.owner_lost_ms {
+            limits.owner_lost = (lost > 0).then(|| Duration::from_millis(lost));
+        }
         limits
     }
 }
@@ -176,14 +189,15 @@ impl LimitsSection {
 impl ListenSection {
     /// A service without a name has that of its protocol and port.
     pub(super) fn listen(&self) -> Listen {
-        let service = self
-            .service
-            .clone()
-            .unwrap_or_else(|| format!("tcp/{}", self.address.port()));
+        let (name, protocol) = match self.protocol.as_deref() {
+            Some("udp") => ("udp", Protocol::Udp),
+            _ => ("tcp", Protocol::Tcp),
+        };
+        let service = self.service.clone();
         Listen {
             address: self.address,
-            protocol: Protocol::Tcp,
-            service,
+            protocol,
+            service: service.unwrap_or_else(|| format!("{name}/{}", self.address.port())),
         }
     }
 }

@@ -302,7 +302,6 @@ fn what_later_versions_have() {
     for (from, to, key) in [
         ("\"pnet\"", "\"xdp\"", "backend"),
         ("\"user\"", "\"linux\"", "stack"),
-        ("\"tcp\"", "\"udp\"", "listen[1].protocol"),
         ("\"round-robin\"", "\"maglev\"", "balance.policy"),
     ] {
         let message = error(from, to);
@@ -311,6 +310,14 @@ fn what_later_versions_have() {
             "{message}"
         );
     }
+}
+
+#[test]
+fn protocols_are_tcp_and_udp() {
+    assert_eq!(
+        error("\"tcp\"", "\"sctp\""),
+        "inic.toml: listen[1].protocol: unknown value `sctp`: `tcp` and `udp` are possible (line 43)"
+    );
 }
 
 #[test]

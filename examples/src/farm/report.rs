@@ -50,6 +50,7 @@ pub fn table(outcome: &Outcome) -> String {
         policy,
         latency_us,
         migration_us,
+        first_byte_us,
         client,
         seed,
         remarks,
@@ -65,6 +66,16 @@ pub fn table(outcome: &Outcome) -> String {
     line("requests", format!("{requests}, of which {errors} failed"));
     line("latency", percentiles(latency_us));
     line("migration", percentiles(migration_us));
+    if first_byte_us.migrated.p50.is_some() {
+        line(
+            "first byte",
+            format!(
+                "local {}; migrated {}",
+                percentiles(&first_byte_us.local),
+                percentiles(&first_byte_us.migrated)
+            ),
+        );
+    }
     for remark in remarks {
         line("remark", remark.clone());
     }

@@ -59,6 +59,7 @@ fn exchange(record: &Record) -> Exchange {
     let result = record.exchange.result.clone();
     Exchange {
         latency: micros(record.exchange.latency()),
+        first_byte: None,
         result: result.map_err(|error| error.to_string()),
     }
 }

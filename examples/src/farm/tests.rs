@@ -46,6 +46,7 @@ fn device(name: &str, states: &[ServerState], migrations: &[u64]) -> DeviceRepor
 fn served(by: &str, latency: u64) -> Exchange {
     Exchange {
         latency,
+        first_byte: Some(("s1".into(), latency / 10)),
         result: Ok(by.into()),
     }
 }
@@ -58,6 +59,7 @@ fn shares_count_what_was_served_and_what_was_expected() {
     ];
     let failed = Exchange {
         latency: 9,
+        first_byte: None,
         result: Err("connection reset".into()),
     };
     let exchanges = [
@@ -83,6 +85,11 @@ fn shares_count_what_was_served_and_what_was_expected() {
             p50: Some(20),
             p99: Some(30)
         }
+    );
+    let first_byte = &outcome.first_byte_us;
+    assert_eq!(
+        (first_byte.local.p50, first_byte.migrated.p50),
+        (Some(10), Some(30))
     );
     let shares: Vec<_> = outcome
         .servers

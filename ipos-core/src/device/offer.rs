@@ -434,8 +434,8 @@ impl Device {
         if trailer.is_some_and(|trailer| trailer.epoch < forwarding.epoch) {
             return Err(DropReason::Stale);
         }
-        let recent = |opening: &Box<Opening>| now.saturating_since(opening.at) < SYN_VALID;
-        let opening = forwarding.opening.take().filter(recent);
+        let recent = |opening: &Opening| now.saturating_since(opening.at) < SYN_VALID;
+        let opening = forwarding.opening.take().filter(|opening| recent(opening));
         let (epoch, first) = (forwarding.epoch, forwarding.first);
         self.flows.remove(key);
         if let Some(first) = first.filter(|first| first.hardware != hardware) {

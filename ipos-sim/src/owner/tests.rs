@@ -1,6 +1,6 @@
 //! Small frames by hand: a SYN, a segment of a server, and the hand-over between two servers.
 
-use ipos_proto::{ConnectionInfo, ControlBlock, FrameType, Header, Protocol};
+use ipos_proto::{ControlBlock, Epoch, FrameType, Protocol, Trailer};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{IpAddress, Ipv4Repr, TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
@@ -29,6 +29,8 @@ fn control_block() -> ControlBlock {
 
 struct Bench {
     check: OneOwner,
+    /// That of the last offer.
+    epoch: u32,
 }
 
 fn client() -> SocketAddrV4 {
@@ -100,6 +102,7 @@ impl Bench {
     fn new() -> Bench {
         Bench {
             check: OneOwner::new(A, B, (0..3).map(NodeId)),
+            epoch: 0,
         }
     }
 
@@ -133,6 +136,29 @@ impl Bench {
 
     /// A frame on Port B is sent, and arrives.
     fn passes(&mut self, from: usize, to: usize, frame_type: FrameType, message: Message<'_>) {
+        let frame = self.goes(from, to, frame_type, message);
+        self.check.delivered(&Sighting {
+            now: Instant::ZERO,
+            lan: B,
+            node: NodeId(to),
+            frame: &frame,
+        });
+    }
+
+    /// A 0x02 that does not arrive.
+    fn leaves(&mut self, from: usize, to: usize) {
+        let bytes = packet(client(), server(0).http(), TcpControl::Psh, 8);
+        self.goes(from, to, FrameType::Packet, Message::Packet(&bytes));
+    }
+
+    /// A frame on Port B is sent.
+    fn goes(
+        &mut self,
+        from: usize,
+        to: usize,
+        frame_type: FrameType,
+        message: Message<'_>,
+    ) -> Vec<u8> {
         let header = Header {
             client: client(),
             destination: server(to).b.1,
@@ -149,37 +175,59 @@ impl Bench {
             node: NodeId(from),
             frame: &frame,
         });
-        self.check.delivered(&Sighting {
-            now: Instant::ZERO,
-            lan: B,
-            node: NodeId(to),
-            frame: &frame,
-        });
+        frame
     }
 
+    /// Each offer has an epoch of its own.
     fn offer(&mut self, from: usize, to: usize) {
+        self.epoch += 1;
+        self.offer_again(from, to, self.epoch);
+    }
+
+    fn offer_again(&mut self, from: usize, to: usize, epoch: u32) {
         let connection = ConnectionInfo::Tcp {
             first: server(0).http(),
-            control: control_block(),
-        };
-        self.passes(
-            from,
-            to,
-            FrameType::Endpoint,
-            Message::Endpoint {
-                connection,
-                trailer: None,
+            control: ControlBlock {
+                epoch: Epoch::new(epoch),
+                ..control_block()
             },
-        );
+        };
+        let message = Message::Endpoint {
+            connection,
+            trailer: None,
+        };
+        self.passes(from, to, FrameType::Endpoint, message);
     }
 
+    /// Answers the last offer.
     fn accept(&mut self, from: usize, to: usize) {
-        self.passes(
-            from,
-            to,
-            FrameType::Acknowledgement,
-            Message::Acknowledgement { trailer: None },
-        );
+        let trailer = Trailer {
+            epoch: Epoch::new(self.epoch),
+            ..Trailer::default()
+        };
+        let message = Message::Acknowledgement {
+            trailer: Some(trailer),
+        };
+        self.passes(from, to, FrameType::Acknowledgement, message);
+    }
+
+    /// The first server learns who the owner is.
+    fn moved(&mut self, owner: usize) {
+        let target = SocketAddrV4::new(server(owner).b.1, 80);
+        let message = Message::Moved {
+            target,
+            trailer: None,
+        };
+        self.passes(owner, 0, FrameType::Moved, message);
+    }
+
+    fn lost(&self) -> bool {
+        self.check
+            .is_bereaved(&Flow::tcp(client(), server(0).http()))
+    }
+
+    fn crash(&mut self, server: usize) {
+        self.check.crashed(Instant::ZERO, NodeId(server));
     }
 
     fn replay(&mut self, from: usize, to: usize) {
@@ -236,12 +284,46 @@ fn a_connection_may_come_home_and_go_to_a_third() {
     bench.hand_over(0, 1);
     assert_eq!(bench.speaks(1), 0);
     bench.offer(1, 0);
-    assert_eq!(bench.speaks(0), 1, "not before its acknowledgement");
     bench.accept(0, 1);
+    assert_eq!(bench.speaks(0), 1, "not before its owner's packet");
+    bench.replay(1, 0);
     assert_eq!(bench.speaks(0), 1);
     assert_eq!(bench.speaks(1), 2, "no more");
     bench.hand_over(0, 2);
     assert_eq!(bench.speaks(2), 2);
+    bench.hand_over(2, 1);
+    assert_eq!(bench.speaks(1), 2);
+    bench.replay(0, 2);
+    assert_eq!(bench.speaks(2), 3, "its offer was used up");
+}
+
+#[test]
+fn only_the_giver_hands_over() {
+    let mut bench = Bench::new();
+    bench.syn(1);
+    bench.hand_over(0, 1);
+    assert_eq!(bench.speaks(1), 0);
+    bench.offer(1, 2);
+    bench.accept(2, 1);
+    bench.replay(0, 2);
+    assert_eq!(bench.speaks(2), 1, "the first server does not know");
+    assert_eq!(bench.speaks(1), 1, "the owner still is");
+    bench.replay(1, 2);
+    assert_eq!(bench.speaks(2), 1);
+}
+
+#[test]
+fn an_offer_counts_once() {
+    let mut bench = Bench::new();
+    bench.syn(1);
+    bench.hand_over(0, 1);
+    assert_eq!(bench.speaks(1), 0);
+    bench.hand_over(1, 0);
+    assert_eq!(bench.speaks(0), 0);
+    bench.offer_again(0, 1, 1);
+    bench.accept(1, 0);
+    bench.replay(0, 1);
+    assert_eq!(bench.speaks(1), 1, "a late copy of the first offer");
 }
 
 #[test]
@@ -285,6 +367,95 @@ fn a_crash_and_a_new_connection_free_the_flow() {
     assert_eq!(bench.speaks(0), 1);
 
     bench.hand_over(0, 1);
-    bench.check.crashed(Instant::ZERO, NodeId(0));
+    bench.crash(0);
     assert_eq!(bench.speaks(0), 1, "the first server forgot");
+}
+
+#[test]
+fn a_crash_is_remembered_where_the_connection_needed_the_server() {
+    let cases: [(fn(&mut Bench), usize, bool); 9] = [
+        (|_| {}, 1, false),
+        (|bench| bench.hand_over(0, 1), 1, true),
+        (|bench| bench.hand_over(0, 1), 2, false),
+        // The offer is not answered, or the answer is under way.
+        (|bench| bench.offer(0, 1), 1, false),
+        (
+            |bench| {
+                bench.offer(0, 1);
+                bench.accept(1, 0);
+            },
+            1,
+            false,
+        ),
+        // Between two owners.
+        (
+            |bench| {
+                bench.hand_over(0, 1);
+                bench.speaks(1);
+                bench.offer(1, 2);
+                bench.accept(2, 1);
+                bench.leaves(1, 2);
+            },
+            1,
+            true,
+        ),
+        (
+            |bench| {
+                bench.hand_over(0, 1);
+                bench.speaks(1);
+                bench.offer(1, 2);
+                bench.accept(2, 1);
+                bench.leaves(1, 2);
+            },
+            2,
+            true,
+        ),
+        // The first server takes its former owner for the owner, until it is told.
+        (
+            |bench| {
+                bench.hand_over(0, 1);
+                bench.speaks(1);
+                bench.hand_over(1, 2);
+                bench.speaks(2);
+            },
+            1,
+            true,
+        ),
+        (
+            |bench| {
+                bench.hand_over(0, 1);
+                bench.speaks(1);
+                bench.hand_over(1, 2);
+                bench.speaks(2);
+                bench.moved(2);
+            },
+            1,
+            false,
+        ),
+    ];
+    for (number, (prepare, crashed, lost)) in cases.into_iter().enumerate() {
+        let mut bench = Bench::new();
+        bench.syn(1);
+        prepare(&mut bench);
+        assert_eq!(bench.check.count(), 0, "case {number}");
+        bench.crash(crashed);
+        assert_eq!(bench.lost(), lost, "case {number}");
+    }
+}
+
+#[test]
+fn an_answer_may_outlive_its_server() {
+    let mut bench = Bench::new();
+    bench.syn(1);
+    bench.offer(0, 1);
+    bench.accept(1, 0);
+    bench.crash(1);
+    assert!(!bench.lost());
+    bench.replay(0, 1);
+    assert!(
+        bench.lost(),
+        "handed over to a server that has forgotten it"
+    );
+    bench.sends(0, TcpControl::Rst);
+    assert_eq!(bench.check.count(), 0);
 }

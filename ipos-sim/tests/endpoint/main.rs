@@ -10,7 +10,6 @@
 //! IPOS_CASE=1234 cargo test -p ipos-sim --test endpoint -- --nocapture     one, with captures of both LANs
 //! ```
 
-mod dice;
 mod judge;
 mod party;
 mod plan;

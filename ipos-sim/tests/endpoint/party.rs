@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipos_core::{Failure, Flow, Instant, ListenerId, Origin};
+use ipos_sim::campaign::Dice;
 use ipos_sim::{Application, ExchangeError, Log, Next, Script, Session, Stream, pattern};
-
-use crate::dice::Dice;
 
 /// What one end does.
 #[derive(Clone, Debug)]

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use ipos_core::config::{CongestionControl, KeepAlive, Tcp};
+use ipos_sim::campaign::Dice;
 use ipos_sim::{ClientTcp, Impairments, LanConfig};
 
-use crate::dice::Dice;
 use crate::party::{Ending, PartyPlan};
 
 /// Everything about one case.

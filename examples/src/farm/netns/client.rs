@@ -43,8 +43,9 @@ pub(super) fn run(
                 (addresses.clone(), interrupt.clone(), progress.clone());
             set.spawn(async move {
                 let mut exchanges = Vec::new();
-                for &address in addresses
+                for (server, &address) in addresses
                     .iter()
+                    .enumerate()
                     .cycle()
                     .skip(worker)
                     .step_by(workers)
@@ -53,7 +54,7 @@ pub(super) fn run(
                     if interrupt.is_set() {
                         break;
                     }
-                    exchanges.push(exchange(address).await);
+                    exchanges.push(exchange(server, address).await);
                     progress.inc(1);
                 }
                 exchanges
@@ -65,24 +66,34 @@ pub(super) fn run(
 }
 
 /// One request on a connection of its own.
-async fn exchange(address: SocketAddr) -> Exchange {
+async fn exchange(server: usize, address: SocketAddr) -> Exchange {
     let start = Instant::now();
     let result = match tokio::time::timeout(PATIENCE, get(address)).await {
-        Ok(Ok(server)) => Ok(server),
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(format!("{address}: {}", chain(&*error))),
         Err(_) => Err(format!(
             "{address}: no answer within {} s",
             PATIENCE.as_secs()
         )),
     };
+    let latency = micros(start.elapsed());
+    let (result, first_byte) = match result {
+        Ok((by, took)) => (Ok(by), Some((format!("s{}", server + 1), micros(took)))),
+        Err(error) => (Err(error), None),
+    };
     Exchange {
-        latency: u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+        latency,
+        first_byte,
         result,
     }
 }
 
-/// `GET /`; the server that answered.
-async fn get(address: SocketAddr) -> Result<String, Box<dyn Error + Send + Sync>> {
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// `GET /`; the server that answered, and how long the head of its response took.
+async fn get(address: SocketAddr) -> Result<(String, Duration), Box<dyn Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -91,7 +102,9 @@ async fn get(address: SocketAddr) -> Result<String, Box<dyn Error + Send + Sync>
     let request = Request::get("/")
         .header(HOST, address.to_string())
         .body(Empty::<Bytes>::new())?;
+    let asked = Instant::now();
     let response = sender.send_request(request).await?;
+    let took = asked.elapsed();
     if response.status() != StatusCode::OK {
         return Err(format!("status {}", response.status()).into());
     }
@@ -109,7 +122,7 @@ async fn get(address: SocketAddr) -> Result<String, Box<dyn Error + Send + Sync>
         )
         .into());
     }
-    Ok(server)
+    Ok((server, took))
 }
 
 /// An error with its causes.

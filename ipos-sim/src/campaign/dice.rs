@@ -1,4 +1,4 @@
-//! What a case is drawn with.
+//! What a farm, or a case of a test, is drawn with.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-/// Draws of one case.
+/// Draws of one case: the same number, the same draws.
 #[derive(Clone, Debug)]
 pub struct Dice(ChaCha8Rng);
 
@@ -21,7 +21,7 @@ impl Dice {
     /// Uniform in `range`.
     pub fn uniform(&mut self, range: RangeInclusive<u64>) -> u64 {
         let (least, most) = range.into_inner();
-        let places = u128::from(most - least) + 1;
+        let places = u128::from(most.saturating_sub(least)) + 1;
         least + ((u128::from(self.0.next_u64()) * places) >> 64) as u64
     }
 
@@ -32,7 +32,7 @@ impl Dice {
             (*range.end() as f64 + 1.0).ln(),
         );
         let drawn = (least + self.unit() * (most - least)).exp() - 1.0;
-        (drawn.round() as u64).clamp(*range.start(), *range.end())
+        (drawn.round() as u64).clamp(*range.start(), *range.end().max(range.start()))
     }
 
     /// True in `percent` of a hundred draws.
@@ -41,8 +41,14 @@ impl Dice {
     }
 
     /// One of these.
-    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.uniform(0..=choices.len() as u64 - 1) as usize]
+    pub fn one_of<T: Copy, const N: usize>(&mut self, choices: &[T; N]) -> T {
+        const { assert!(N > 0) };
+        choices[self.uniform(0..=N as u64 - 1) as usize]
+    }
+
+    /// An index below `count`; 0 for none.
+    pub fn below(&mut self, count: usize) -> usize {
+        self.uniform(0..=(count as u64).saturating_sub(1)) as usize
     }
 
     /// A probability up to `most`.

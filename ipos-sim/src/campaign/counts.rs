@@ -1,0 +1,98 @@
+//! What happened on the farms of a campaign.
+
+use std::fmt;
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// What happened on one farm, or on many.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counts { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Counts {
+            /// Adds what happened elsewhere.
+            pub fn add(&mut self, other: &Counts) {
+                $(self.$name += other.$name;)*
+            }
+
+            /// Every count with its name.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$(($label, self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counts! {
+    /// Farms.
+    farms = "farms",
+    /// Servers, each counted once however often it was started.
+    servers = "servers",
+    /// Connections of clients.
+    connections = "connections",
+    /// Their requests.
+    requests = "requests",
+    /// Connections whose every response came whole.
+    whole = "whole",
+    /// Connections that failed because their first server crashed, or was down.
+    first_crashed = "failed: first server crashed",
+    /// Connections that failed because their owner crashed.
+    owner_crashed = "failed: owner crashed",
+    /// Bindings to an application of the server that the client connected to.
+    local = "bound locally",
+    /// Hand-overs: of new connections, and of bound ones.
+    migrated = "migrated",
+    /// Bound connections that moved on to another server.
+    moved = "moved again",
+    /// Those of them that came home to the server that the client connected to.
+    came_home = "came home",
+    /// Times that a server began to drain.
+    drains = "drains",
+    /// Commands to move that were accepted.
+    commands = "commands to move",
+    /// Crashes.
+    kills = "crashes",
+    /// Servers started again.
+    restarts = "restarts",
+    /// Times that two machines were kept apart.
+    partitions = "partitions",
+    /// Frames sent on the three LANs.
+    frames = "frames",
+    /// Copies of frames that were lost, or kept back by a partition.
+    lost = "frames lost",
+    /// Frames that came twice.
+    duplicated = "frames duplicated",
+    /// Copies that were overtaken.
+    reordered = "frames reordered",
+    /// Copies with an inverted bit.
+    corrupted = "frames corrupted",
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count) in self.iter() {
+            writeln!(f, "{count:>12}  {name}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_add_up_and_have_names() {
+        let mut sum = Counts {
+            farms: 1,
+            lost: 5,
+            ..Counts::default()
+        };
+        sum.add(&Counts {
+            farms: 2,
+            ..Counts::default()
+        });
+        assert_eq!((sum.farms, sum.lost, sum.whole), (3, 5, 0));
+        assert!(sum.iter().any(|row| row == ("frames lost", 5)));
+        assert!(sum.to_string().starts_with("           3  farms\n"));
+    }
+}

@@ -1,0 +1,386 @@
+//! Runs a farm of a campaign.
+
+use std::time::Duration;
+
+use ipos_core::{Device, EndpointId, Flow, Instant, Port, TableSize};
+
+use super::counts::Counts;
+use super::judge::{self, Outage};
+use super::plan::{Act, Ask, ClientPlan, Ending, Machine, Mover, PATIENCE, Plan, Talk, What};
+use crate::addresses::ServerAddresses;
+use crate::builder::{FarmBuilder, FarmError};
+use crate::client::{ClientTcp, Job, Workload};
+use crate::farm::Farm;
+use crate::network::NodeId;
+use crate::ports::TWO_MSL;
+use crate::requests::{Http, Request};
+use crate::server::PORTS;
+
+/// Frames and deadlines of one farm: more are a storm.
+const STEPS: u64 = 3_000_000;
+/// Different broken rules that are told of one farm; further ones are counted.
+const TOLD: usize = 16;
+/// The tables are looked at so often while they empty.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What came of a farm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What happened.
+    pub counts: Counts,
+    /// Rules that were broken.
+    pub broken: Vec<String>,
+    /// How often one was, those that are not told or told already included.
+    pub breaches: u64,
+    /// Frames and deadlines.
+    pub steps: u64,
+    /// How long it took, in the farm's time.
+    pub took: Duration,
+}
+
+impl Report {
+    pub(super) fn new() -> Report {
+        Report {
+            counts: Counts {
+                farms: 1,
+                ..Counts::default()
+            },
+            broken: Vec::new(),
+            breaches: 0,
+            steps: 0,
+            took: Duration::ZERO,
+        }
+    }
+
+    /// Notes a broken rule.
+    pub(super) fn breach(&mut self, what: impl Into<String>) {
+        self.breaches += 1;
+        let what = what.into();
+        if self.broken.len() < TOLD && !self.broken.contains(&what) {
+            self.broken.push(what);
+        }
+    }
+}
+
+/// Runs the farm of a plan; `prepare` may add observers to it.
+///
+/// # Errors
+/// A server refuses the plan's configuration.
+pub fn run(
+    plan: &Plan,
+    prepare: impl FnOnce(FarmBuilder) -> FarmBuilder,
+) -> Result<Report, FarmError> {
+    let farm = prepare(builder(plan)).build()?;
+    let mut run = Run {
+        plan,
+        outages: Vec::new(),
+        nodes: (0..plan.servers)
+            .filter_map(|server| farm.server_node(server))
+            .collect(),
+        farm,
+        report: Report::new(),
+    };
+    run.work()?;
+    run.settle();
+    let Run {
+        farm,
+        outages,
+        mut report,
+        ..
+    } = run;
+    judge::judge(plan, &farm, &outages, &mut report);
+    report.took = farm.now().saturating_since(Instant::ZERO);
+    Ok(report)
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    farm: Farm,
+    /// The servers' nodes.
+    nodes: Vec<NodeId>,
+    outages: Vec<Outage>,
+    report: Report,
+}
+
+impl Run<'_> {
+    /// Everything that is planned, until the clients are done.
+    fn work(&mut self) -> Result<(), FarmError> {
+        for (at, act) in &self.plan.acts {
+            self.advance(Instant::ZERO + *at);
+            self.act(*act)?;
+        }
+        self.calm();
+        // Each job has a deadline, and so many come one after the other at the most.
+        let jobs = self.plan.clients.iter().map(|client| client.talks.len());
+        let limit = self.farm.now() + PATIENCE * (1 + jobs.max().unwrap_or(0) as u32);
+        while self.farm.is_busy() && self.step(limit) {}
+        if self.farm.is_busy() {
+            self.report.breach("clients are not done");
+        }
+        Ok(())
+    }
+
+    /// Until every table is empty, or should be.
+    fn settle(&mut self) {
+        let limit = self.farm.now() + self.longest();
+        while self.farm.now() < limit && !judge::is_over(&self.farm) {
+            self.advance(self.farm.now() + LOOK);
+        }
+    }
+
+    /// How long something of an ended connection can stay on a server.
+    fn longest(&self) -> Duration {
+        let Plan { limits, tcp, .. } = self.plan;
+        let probing = tcp.keep_alive.map_or(Duration::ZERO, |keep_alive| {
+            keep_alive.idle + keep_alive.interval * u32::from(keep_alive.probes + 1)
+        });
+        let retransmitting = tcp.max_rto * u32::from(tcp.retries + 2);
+        let closing = tcp.time_wait + tcp.fin_wait_2 + limits.request_deadline;
+        // A client that has lost its FIN (smoltcp does not always repeat it) gives up, which the owner sees; then the
+        // owner's end, the forward record, and what is left behind.
+        TWO_MSL
+            + probing
+            + retransmitting
+            + closing
+            + limits.install_deadline
+            + limits.forward_idle
+            + limits.tombstone
+            + Duration::from_secs(5)
+    }
+
+    /// Runs to `moment`.
+    fn advance(&mut self, moment: Instant) {
+        while self.step(moment) {}
+    }
+
+    /// Does the next thing, and checks the tables of the server that it happened to.
+    fn step(&mut self, limit: Instant) -> bool {
+        if self.report.steps >= STEPS {
+            return false;
+        }
+        let Some(node) = self.farm.step_node(limit) else {
+            return false;
+        };
+        self.report.steps += 1;
+        if self.report.steps == STEPS {
+            self.report.breach("a storm: too many frames and deadlines");
+        }
+        if let Some(server) = self.nodes.iter().position(|known| *known == node)
+            && let Some(device) = self.farm.device(server)
+        {
+            for TableSize { name, len, bound } in device.tables() {
+                if len > bound {
+                    let what = format!("s{}: {len} of {bound} in table {name}", server + 1);
+                    self.report.breach(what);
+                }
+            }
+        }
+        true
+    }
+
+    fn act(&mut self, act: Act) -> Result<(), FarmError> {
+        let counts = &mut self.report.counts;
+        match act {
+            Act::Impair(port, impairments) => {
+                if let Some(lan) = self.farm.lan_mut(port) {
+                    lan.set_impairments(impairments);
+                }
+            }
+            Act::Part(port, one, other) => {
+                counts.partitions += 1;
+                self.part(port, one, other, true);
+            }
+            Act::Heal(port, one, other) => self.part(port, one, other, false),
+            Act::Kill(server) => {
+                if self.farm.server(server).is_some() {
+                    counts.kills += 1;
+                    self.farm.kill(server);
+                    let from = self.farm.now();
+                    self.outages.push(Outage {
+                        server,
+                        from,
+                        to: None,
+                    });
+                }
+            }
+            Act::Restart(server) => {
+                if self.farm.server(server).is_none() {
+                    counts.restarts += 1;
+                    self.farm.restart(server)?;
+                    let to = self.farm.now();
+                    let open =
+                        |outage: &&mut Outage| outage.server == server && outage.to.is_none();
+                    if let Some(outage) = self.outages.iter_mut().find(open) {
+                        outage.to = Some(to);
+                    }
+                }
+            }
+            Act::Drain(server, draining) => {
+                let drain = |device: &mut Device, now| device.drain(now, draining);
+                let done = self.farm.with_device(server, drain);
+                counts.drains += u64::from(draining && done.is_some());
+            }
+            Act::Move { pick, to, by } => self.order(pick, to, by),
+        }
+        Ok(())
+    }
+
+    /// Tells one of the connections that applications have now to move.
+    fn order(&mut self, pick: usize, to: Option<usize>, by: Mover) {
+        let servers = (0..self.plan.servers).filter_map(|at| Some((at, self.farm.server(at)?)));
+        let bound: Vec<(usize, EndpointId, Flow)> = servers
+            .flat_map(|(at, server)| server.endpoints().map(move |(id, flow)| (at, id, flow)))
+            .collect();
+        let Some(&(owner, id, flow)) = bound.get(pick % bound.len().max(1)) else {
+            return;
+        };
+        let first = (0..self.plan.servers)
+            .find(|&at| ServerAddresses::of(at).http() == flow.endpoint)
+            .unwrap_or(owner);
+        let to = to.map(|to| ServerAddresses::of(to).name);
+        let accepted = match (by, to) {
+            (Mover::Application, to) | (Mover::AtOwner | Mover::AtFirst, to @ None) => {
+                self.farm.with_device(owner, |device, now| {
+                    let endpoint = device.endpoint(now, id);
+                    endpoint.is_some_and(|mut endpoint| endpoint.migrate(to.as_deref()).is_ok())
+                })
+            }
+            (Mover::AtOwner | Mover::AtFirst, Some(to)) => {
+                let at = if by == Mover::AtFirst { first } else { owner };
+                self.farm
+                    .with_device(at, |device, now| device.migrate(now, &flow, &to).is_ok())
+            }
+        };
+        self.report.counts.commands += u64::from(accepted == Some(true));
+    }
+
+    fn part(&mut self, port: Port, one: Machine, other: Machine, apart: bool) {
+        let node = |machine| match machine {
+            Machine::Server(server) => self.farm.server_node(server),
+            Machine::Client(client) => self.farm.client_node(client),
+        };
+        let (Some(one), Some(other)) = (node(one), node(other)) else {
+            return;
+        };
+        if let Some(lan) = self.farm.lan_mut(port) {
+            if apart {
+                lan.partition(one, other);
+            } else {
+                lan.heal(one, other);
+            }
+        }
+    }
+
+    /// From now on nothing is impaired, and nobody apart.
+    fn calm(&mut self) {
+        for port in PORTS {
+            if let Some(lan) = self.farm.lan_mut(port) {
+                lan.set_impairments(Default::default());
+                lan.heal_all();
+            }
+        }
+    }
+}
+
+/// The farm of a plan, which does nothing yet.
+fn builder(plan: &Plan) -> FarmBuilder {
+    let (limits, tcp, high) = (plan.limits.clone(), plan.tcp.clone(), plan.high);
+    let per_request = plan.per_request;
+    let behaviour: Vec<(ClientTcp, usize)> = plan
+        .clients
+        .iter()
+        .map(|client| (client.tcp.clone(), client.concurrency))
+        .collect();
+    let clients = plan.clients.clone();
+    let seed = plan.seed;
+    let mut builder = Farm::builder()
+        .seed(plan.seed)
+        .servers(plan.servers)
+        .policy(plan.policy)
+        .clients(plan.clients.len())
+        .service_time(Duration::ZERO..=plan.service)
+        .workload(move |index| {
+            let client = clients.get(index).cloned();
+            client.map_or_else(
+                || Box::new(std::iter::empty()) as Workload,
+                |c| workload(c, seed, index),
+            )
+        })
+        .configure_client(move |index, config| {
+            if let Some((tcp, concurrency)) = behaviour.get(index) {
+                config.tcp = tcp.clone();
+                config.concurrency = *concurrency;
+            }
+        })
+        .configure(move |_, config| {
+            config.synch = config.synch.clone().with_interval(high);
+            config.balance.per_request = per_request;
+            config.limits = limits.clone();
+            config.tcp = ipos_core::config::Tcp {
+                mss: config.tcp.mss,
+                ..tcp.clone()
+            };
+        });
+    for (port, latency) in PORTS.into_iter().zip(plan.latency) {
+        let lan = crate::lan::LanConfig {
+            latency,
+            ..Default::default()
+        };
+        builder = builder.lan(port, lan);
+    }
+    builder
+}
+
+/// The jobs of a client.
+fn workload(client: ClientPlan, seed: u64, index: usize) -> Workload {
+    let jobs = client
+        .talks
+        .into_iter()
+        .enumerate()
+        .map(move |(number, talk)| {
+            // Every body is another one.
+            let first =
+                seed.wrapping_mul(1_000_003) ^ ((index as u64) << 40 | (number as u64) << 20);
+            let requests = talk
+                .requests
+                .iter()
+                .zip(first..)
+                .map(|(ask, body)| request(ask, body));
+            let script = Http::new(requests.collect::<Vec<_>>());
+            let script = match talk.ending {
+                Ending::Server => script,
+                Ending::Client => script.client_closes(),
+                Ending::HalfClose => script.half_close(),
+            };
+            let Talk {
+                begin,
+                server,
+                receive_buffer,
+                send_buffer,
+                ..
+            } = talk;
+            Job {
+                not_before: Instant::ZERO + begin,
+                deadline: PATIENCE,
+                receive_buffer,
+                send_buffer,
+                ..Job::new(ServerAddresses::of(server).http(), script)
+            }
+        });
+    Box::new(jobs)
+}
+
+fn request(ask: &Ask, body: u64) -> Request {
+    let mut request = match ask.what {
+        What::Name => Request::name(),
+        What::Download(len) => Request::download(len, body),
+        What::Upload(len) => Request::upload(len, body),
+    };
+    if ask.padding > 0 {
+        request = request.with_field("Cookie", &"c".repeat(ask.padding));
+    }
+    if let Some((piece, pause)) = ask.pieces {
+        request = request.in_pieces(piece, pause);
+    }
+    request.after(ask.pause)
+}

@@ -1,0 +1,75 @@
+//! A short campaign of random farms.
+//!
+//! ```text
+//! cargo test -p ipos-sim --test campaign                                     300 farms
+//! IPOS_FARMS=10000 cargo test --release -p ipos-sim --test campaign          more
+//! ```
+//!
+//! The example `campaign` runs many more, and replays one.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use ipos_core::Port;
+use ipos_sim::Capture;
+use ipos_sim::campaign::{Plan, Report, Summary, run};
+
+/// Farms, where nothing else is said.
+const FARMS: u64 = 300;
+
+#[test]
+fn farms_hold() {
+    let farms = std::env::var("IPOS_FARMS").map_or(FARMS, |farms| {
+        farms.parse().expect("IPOS_FARMS is a number of farms")
+    });
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let summary = Summary::of(0..farms, jobs, &BTreeSet::new(), |_| {});
+    println!("{}", summary.counts);
+    if let Some((seed, broken)) = summary.broken.first_key_value() {
+        panic!(
+            "{} farms broke a rule; the first one is {seed}: {broken:#?}\nlook at it with\n    cargo run --release \
+             -p ipos-sim --example campaign -- --seed {seed} --farms 1 --replay --pcap farm.pcap",
+            summary.breached
+        );
+    }
+    // What the campaign is for has happened.
+    let counts = summary.counts;
+    assert_eq!(counts.farms, farms);
+    let failed = counts.first_crashed + counts.owner_crashed;
+    assert_eq!(counts.whole + failed, counts.connections);
+    if farms >= FARMS {
+        for (name, count) in counts.iter() {
+            assert!(count > 0, "{name}");
+        }
+        assert!(20 * failed < counts.connections, "{counts}");
+        assert!(3 * counts.migrated > counts.connections, "{counts}");
+    }
+}
+
+/// The farm's report, and what its LANs carried.
+fn recorded(seed: u64) -> (Report, Vec<Vec<u8>>) {
+    let captures = Port::ALL.map(|port| {
+        let capture = Capture::new(port.into(), Vec::new());
+        Arc::new(Mutex::new(capture.expect("a vector takes bytes")))
+    });
+    let observed = captures.clone();
+    let report = run(&Plan::draw(seed), |builder| {
+        observed
+            .into_iter()
+            .fold(builder, |builder, capture| builder.observer(capture))
+    });
+    let pcaps = captures.iter().map(|capture| {
+        let mut capture = capture.lock().unwrap();
+        capture.finish().unwrap().unwrap()
+    });
+    (report.expect("plans hold"), pcaps.collect())
+}
+
+#[test]
+fn one_seed_one_run() {
+    for seed in 0..5 {
+        let (report, pcaps) = recorded(seed);
+        assert!(pcaps.iter().all(|pcap| pcap.len() > 1_000));
+        assert!((report, pcaps) == recorded(seed), "seed {seed}");
+    }
+}
