@@ -6,6 +6,9 @@
 //!
 //! Bytes pass both ways, half closes too, and back-pressure: what the application does not take
 //! stays in the endpoint, whose window closes; what the client does not take stays in the socket.
+//!
+//! What passes is followed as HTTP. Between two requests the endpoint may move to another server, for there a fresh connection
+//! to the application goes on; the one here is closed when it has. An exchange that is not HTTP stays where it is.
 
 mod joint;
 
@@ -111,6 +114,11 @@ impl Bridges {
                     self.remove(key, true);
                 }
             }
+            Event::Left { endpoint, .. } => {
+                if let Some(&key) = self.by_endpoint.get(&endpoint) {
+                    self.remove(key, false);
+                }
+            }
             _ => {}
         }
     }
@@ -128,7 +136,7 @@ impl Bridges {
     }
 
     /// Moves bytes, each bridge in its turn, as far as the allowance of one turn goes.
-    pub(crate) fn turn(&mut self, device: &mut Device, now: Instant) {
+    pub(crate) fn turn(&mut self, device: &mut Device, now: Instant, registry: &Registry) {
         let mut allowance = HOST_TURN;
         for _ in 0..self.queue.len() {
             if allowance == 0 {
@@ -142,7 +150,10 @@ impl Bridges {
             };
             bridge.queued = false;
             let progress = bridge.pump(device, now, &mut self.scratch, &mut allowance);
-            self.settle(device, now, key, progress);
+            match progress {
+                Progress::Stale => self.renew(device, now, registry, key),
+                progress => self.settle(device, now, key, progress),
+            }
         }
     }
 
@@ -209,15 +220,7 @@ impl Bridges {
         let application = self.applications.get_mut(listener.0)?;
         let entry = self.bridges.vacant_entry();
         let key = entry.key();
-        let opened = TcpStream::connect(application.address).and_then(|mut socket| {
-            registry.register(
-                &mut socket,
-                Token(self.base + key),
-                Interest::READABLE | Interest::WRITABLE,
-            )?;
-            Ok(socket)
-        });
-        match opened {
+        match application.dial(registry, Token(self.base + key)) {
             Ok(socket) => {
                 entry.insert(Bridge::new(endpoint, listener, socket, now));
                 Some(key)
@@ -226,6 +229,20 @@ impl Bridges {
                 application.say_refused(&error);
                 None
             }
+        }
+    }
+
+    /// Connects to the application again.
+    fn renew(&mut self, device: &mut Device, now: Instant, registry: &Registry, key: usize) {
+        let Some(bridge) = self.bridges.get_mut(key) else {
+            return;
+        };
+        let Some(application) = self.applications.get(bridge.listener.0) else {
+            return;
+        };
+        match application.dial(registry, Token(self.base + key)) {
+            Ok(socket) => bridge.renew(socket),
+            Err(error) => self.settle(device, now, key, Progress::Refused(error)),
         }
     }
 
@@ -243,7 +260,7 @@ impl Bridges {
             return;
         };
         let reset = match progress {
-            Progress::Waiting => return,
+            Progress::Waiting | Progress::Stale => return,
             Progress::More => return self.wake(key),
             Progress::Finished => false,
             Progress::Failed | Progress::Refused(_) => true,
@@ -282,6 +299,13 @@ impl Bridges {
 }
 
 impl Application {
+    /// Begins to connect to it.
+    fn dial(&self, registry: &Registry, token: Token) -> std::io::Result<TcpStream> {
+        let mut socket = TcpStream::connect(self.address)?;
+        registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(socket)
+    }
+
     /// Says once that the application cannot be reached, until it could be again.
     fn say_refused(&mut self, error: &std::io::Error) {
         if !std::mem::replace(&mut self.refusing, true) {

@@ -4,17 +4,14 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipos_balance::PolicyKind;
-use ipos_core::Config;
 use support::client::{Client, take};
-use support::cord::cord;
-use support::{Server, address, config, pattern};
+use support::cord::{cord, pass};
+use support::{Server, address, pattern, round_robin};
 
 /// An application that echoes what it gets, behind its name.
 fn echo(name: u8) -> SocketAddr {
@@ -33,36 +30,6 @@ fn echo(name: u8) -> SocketAddr {
         }
     });
     address
-}
-
-fn round_robin(server: u8) -> Config {
-    let mut config = config(server);
-    config.balance.policy = PolicyKind::RoundRobin;
-    config
-}
-
-/// Passes frames between two ends, from the first one only while the valve is open.
-fn pass(near: UnixDatagram, far: UnixDatagram, open: Arc<AtomicBool>) {
-    thread::spawn(move || {
-        let mut frame = [0; 1514];
-        loop {
-            let mut moved = false;
-            if open.load(Ordering::Relaxed)
-                && let Ok(len) = near.recv(&mut frame)
-            {
-                // Full: lost, as on any network.
-                let _ = far.send(&frame[..len]);
-                moved = true;
-            }
-            if let Ok(len) = far.recv(&mut frame) {
-                let _ = near.send(&frame[..len]);
-                moved = true;
-            }
-            if !moved {
-                thread::sleep(Duration::from_micros(100));
-            }
-        }
-    });
 }
 
 #[test]

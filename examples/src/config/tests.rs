@@ -316,7 +316,7 @@ fn what_later_versions_have() {
 fn protocols_are_tcp_and_udp() {
     assert_eq!(
         error("\"tcp\"", "\"sctp\""),
-        "inic.toml: listen[1].protocol: unknown value `sctp`: `tcp` and `udp` are possible (line 43)"
+        "inic.toml: listen[1].protocol: unknown value `sctp`: `tcp` and `udp` are possible (line 35)"
     );
 }
 

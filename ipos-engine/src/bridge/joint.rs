@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 
 use ipos_core::{Device, Endpoint, EndpointId, Instant, ListenerId};
+use ipos_http::Exchange;
 use mio::net::TcpStream;
 
 /// Bytes that one bridge moves in one direction before the next bridge's turn.
@@ -24,6 +25,8 @@ pub(super) struct Bridge {
     pub(super) application_done: bool,
     /// The socket has told of an error that was not looked at.
     error: bool,
+    /// What the two have said to each other: where it is at rest, the endpoint may move.
+    exchange: Exchange,
     /// When bytes last came from the client, or the application closed.
     pub(super) last: Instant,
     pub(super) queued: bool,
@@ -42,6 +45,8 @@ pub(super) enum Progress {
     Failed,
     /// The application could not be reached.
     Refused(std::io::Error),
+    /// The application has closed between two requests, and the next one is there.
+    Stale,
 }
 
 impl Bridge {
@@ -62,9 +67,20 @@ impl Bridge {
             client_done: false,
             application_done: false,
             error: false,
+            exchange: Exchange::new(),
             last: now,
             queued: false,
         }
+    }
+
+    /// Another connection to the application takes the place of one that it has closed between two requests.
+    pub(super) fn renew(&mut self, socket: TcpStream) {
+        self.socket = socket;
+        self.connected = false;
+        self.readable = false;
+        self.writable = false;
+        self.error = false;
+        self.exchange = Exchange::new();
     }
 
     /// An edge of the socket.
@@ -94,6 +110,13 @@ impl Bridge {
         let Some(mut endpoint) = device.endpoint(now, self.endpoint) else {
             return Progress::Failed;
         };
+        if self.may_be_offered(&endpoint) {
+            endpoint.want_writable();
+            return Progress::Waiting;
+        }
+        if self.is_stale(&endpoint) {
+            return Progress::Stale;
+        }
         let up = self.feed_application(&mut endpoint, now, allowance);
         let down = match up {
             Progress::Failed => Progress::Failed,
@@ -103,12 +126,39 @@ impl Bridge {
         if self.application_done && std::mem::take(&mut self.error) && self.is_broken() {
             return Progress::Failed;
         }
+        endpoint.set_quiet(self.is_quiet(&endpoint));
         match (up, down) {
             (Progress::Failed, _) | (_, Progress::Failed) => Progress::Failed,
             (Progress::More, _) | (_, Progress::More) => Progress::More,
             _ if self.client_done && self.application_done => Progress::Finished,
             _ => Progress::Waiting,
         }
+    }
+
+    /// Whether a fresh instance of the application could go on: all is answered, and nothing waits on either side.
+    fn is_quiet(&self, endpoint: &Endpoint<'_>) -> bool {
+        let open = !self.client_done && !self.application_done;
+        let drained = !self.readable && endpoint.readable().is_empty();
+        open && drained && self.exchange.is_at_rest()
+    }
+
+    /// Whether the endpoint may be on offer to another server: then nothing is told to the application, for the next
+    /// request goes with the endpoint.
+    fn may_be_offered(&self, endpoint: &Endpoint<'_>) -> bool {
+        !self.application_done && self.exchange.is_at_rest() && endpoint.writable() == 0
+    }
+
+    /// Whether the next request has come, and the application has let go of the connection before it. So it is when
+    /// its keep-alive time ends while the endpoint is offered to another server: the request waited here.
+    fn is_stale(&self, endpoint: &Endpoint<'_>) -> bool {
+        self.readable
+            && !self.application_done
+            && self.exchange.is_at_rest()
+            && !endpoint.readable().is_empty()
+            && match self.socket.peek(&mut [0]) {
+                Ok(waiting) => waiting == 0,
+                Err(error) => error.kind() == ErrorKind::ConnectionReset,
+            }
     }
 
     fn is_broken(&self) -> bool {
@@ -158,6 +208,8 @@ impl Bridge {
             let some = bytes.get(..turn).unwrap_or(bytes);
             match self.socket.write(some) {
                 Ok(taken) => {
+                    self.exchange
+                        .handle_request(some.get(..taken).unwrap_or(some));
                     endpoint.consume(taken);
                     self.last = now;
                     turn -= taken;
@@ -202,9 +254,11 @@ impl Bridge {
                     endpoint.shutdown();
                 }
                 Ok(read) => {
-                    if endpoint.write(&scratch[..read]) < read {
+                    let bytes = scratch.get(..read).unwrap_or_default();
+                    if endpoint.write(bytes) < read {
                         return Progress::Failed;
                     }
+                    self.exchange.handle_response(bytes);
                     turn -= read;
                     *allowance -= read;
                 }

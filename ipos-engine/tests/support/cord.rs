@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use ipos_backend::{Backend, Capabilities, Statistics};
@@ -24,6 +27,30 @@ pub fn cord() -> (UnixDatagram, UnixDatagram) {
             .unwrap();
     }
     (near, far)
+}
+
+/// Passes frames between two ends, from the first one only while the valve is open.
+pub fn pass(near: UnixDatagram, far: UnixDatagram, open: Arc<AtomicBool>) {
+    thread::spawn(move || {
+        let mut frame = [0; 1514];
+        loop {
+            let mut moved = false;
+            if open.load(Ordering::Relaxed)
+                && let Ok(len) = near.recv(&mut frame)
+            {
+                // Full: lost, as on any network.
+                let _ = far.send(&frame[..len]);
+                moved = true;
+            }
+            if let Ok(len) = far.recv(&mut frame) {
+                let _ = near.send(&frame[..len]);
+                moved = true;
+            }
+            if !moved {
+                thread::sleep(Duration::from_micros(100));
+            }
+        }
+    });
 }
 
 /// The port. The socket pair holds few datagrams, so its transmit queue is often full.

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 
+use ipos_balance::PolicyKind;
 use ipos_core::config::{Config, Limits, Listen, PortA, PortB, SynchPort};
 use ipos_core::{Counters, Device};
 use ipos_engine::{Engine, Options, Ports, Statistics, Stop, clock};
@@ -57,6 +58,13 @@ pub fn config(server: u8) -> Config {
         endpoints: 8,
         ..Limits::default()
     };
+    config
+}
+
+/// The same, with requests dealt out in turn.
+pub fn round_robin(server: u8) -> Config {
+    let mut config = config(server);
+    config.balance.policy = PolicyKind::RoundRobin;
     config
 }
 
