@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::Ipv4Addr;
 
 use ipos_proto::MacAddr;
 
@@ -18,6 +18,8 @@ pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) port_b: Ipv4Addr,
     pub(crate) hardware: MacAddr,
+    /// The addresses that clients reach it at.
+    pub(crate) port_a: Vec<Ipv4Addr>,
     pub(crate) connections: u32,
     pub(crate) load: Load,
     pub(crate) draining: bool,
@@ -126,19 +128,15 @@ impl Members {
     }
 
     /// The server that clients reach at this address.
-    pub(crate) fn by_listen(&self, address: SocketAddrV4) -> Option<&Member> {
-        let listens = |m: &&Member| m.listen.iter().any(|l| l.address == address);
+    pub(crate) fn by_port_a(&self, address: Ipv4Addr) -> Option<&Member> {
         self.table
             .iter()
-            .filter(|m| m.is_identified())
-            .find(listens)
+            .find(|m| m.port_a.contains(&address) && m.is_identified())
     }
 
-    /// Addresses of other servers that clients reach at `port`.
-    pub(crate) fn listening(&self, port: u16) -> impl Iterator<Item = Ipv4Addr> {
-        let all = self.table.iter().flat_map(|m| &m.listen);
-        all.filter(move |l| l.address.port() == port)
-            .map(|l| *l.address.ip())
+    /// Addresses that clients reach other servers at.
+    pub(crate) fn port_a(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.table.iter().flat_map(|m| m.port_a.iter().copied())
     }
 
     /// The server whose Port B has this address.
@@ -169,6 +167,7 @@ impl Members {
             name: String::new(),
             port_b: Ipv4Addr::UNSPECIFIED,
             hardware: MacAddr([0; 6]),
+            port_a: Vec::new(),
             connections: 0,
             load: Load::default(),
             draining: false,

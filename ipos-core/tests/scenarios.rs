@@ -209,7 +209,7 @@ fn a_large_body_goes_through() {
     farm.tap = Box::new(move |frame| {
         n += 1;
         let packet = frame.message.frame_type() == FrameType::Packet;
-        if packet && n % 9 == 0 {
+        if packet && n.is_multiple_of(9) {
             Pass::Lose
         } else {
             Pass::Deliver
@@ -281,16 +281,16 @@ fn an_offer_that_is_corrupted_four_times() {
     farm.send(&client, "PA", REQUEST);
     while seen < 4 {
         farm.run(ms(1));
-        for at in seen..farm.lan_b.len().min(4) {
-            let mut harmed = farm.lan_b[at].1.clone();
+        let offers: Vec<Vec<u8>> = farm.lan_b.iter().map(|(_, frame)| frame.clone()).collect();
+        for (at, mut harmed) in offers.into_iter().enumerate().take(4).skip(seen) {
             // In the header, which has a checksum.
             harmed[14 + at * 3] ^= 0x10;
             assert!(matches!(
                 farm.deliver(1, Port::B, &harmed),
                 Verdict::Drop(_)
             ));
-            seen = at + 1;
         }
+        seen = farm.lan_b.len().min(4);
     }
     farm.tap = Box::new(|_| Pass::Deliver);
     let bound = owner(&mut farm, &client);

@@ -203,8 +203,7 @@ impl Engine {
             self.device.handle_timeout(now);
         }
         self.events(now);
-        self.host
-            .turn(&mut self.device, now, self.poll.registry());
+        self.host.turn(&mut self.device, now, self.poll.registry());
         self.datagrams.turn(&mut self.device, now);
         self.housekeeping(now);
         self.transmit(now)

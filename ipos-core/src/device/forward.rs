@@ -120,7 +120,7 @@ impl Device {
             (record.concerns(hardware) || later).then_some(key)
         };
         let ours = self.config.port_a.addresses.iter().copied();
-        let theirs = self.members.listening(header.port);
+        let theirs = self.members.port_a();
         let mut found: Option<u32> = None;
         for key in ours.chain(theirs).filter_map(find) {
             if found.is_some_and(|other| other != key) {

@@ -58,7 +58,7 @@ impl Device {
             return Ok(Verdict::Consumed);
         }
         let home = self.config.port_a.addresses.contains(first.ip());
-        let at_first = self.members.by_listen(first).map(|member| Target {
+        let at_first = self.members.by_port_a(*first.ip()).map(|member| Target {
             address: member.port_b,
             hardware: member.hardware,
             port: first.port(),

@@ -333,6 +333,9 @@ impl Member {
                 }
                 self.port_b = identity.port_b;
                 self.hardware = identity.hardware;
+                if self.port_a != identity.port_a.as_slice() {
+                    self.port_a = identity.port_a.as_slice().to_vec();
+                }
             }
             Record::Listen(listen) if self.partial.len() < LISTEN_BOUND => {
                 self.partial.push(Listen {
