@@ -1,5 +1,5 @@
 //! Two devices, a client that sends what it likes, a Port B that loses, repeats and changes frames, and hosts that do
-//! anything with their endpoints: no panic, no table beyond its bound, no endless output.
+//! anything with their endpoints, and move them: no panic, no table beyond its bound, no endless output.
 
 #![no_main]
 
@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use ipos_balance::PolicyKind;
 use ipos_core::config::{Config, KeepAlive, Listen, PortA, PortB, SynchPort};
-use ipos_core::{Device, Duration, EndpointId, Event, Instant, Port, Verdict};
+use ipos_core::{Device, Duration, EndpointId, Event, Flow, Instant, Port, Verdict};
 use ipos_proto::{HEADER_LEN, MacAddr, Protocol, internet_checksum};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
@@ -49,6 +49,23 @@ enum Op {
     Leave {
         device: u8,
     },
+    Drain {
+        device: u8,
+        draining: bool,
+    },
+    /// An operator moves a connection, or a UDP flow.
+    Migrate {
+        device: u8,
+        client: u8,
+        udp: bool,
+        to: u8,
+    },
+    /// A client's datagram, and perhaps an answer.
+    Datagram {
+        client: u8,
+        answer: Option<u16>,
+        payload: Vec<u8>,
+    },
 }
 
 const CLIENTS: usize = 3;
@@ -87,7 +104,16 @@ fn device(at: usize) -> Device {
         protocol: Protocol::Tcp,
         service: "web".into(),
     });
+    config.listen.push(Listen {
+        address: SocketAddrV4::new(server(at), 53),
+        protocol: Protocol::Udp,
+        service: "dns".into(),
+    });
     config.balance.policy = PolicyKind::RoundRobin;
+    config.balance.per_request = true;
+    config.limits.forward = 2;
+    config.limits.datagrams = 2;
+    config.limits.kept = 3000;
     config.limits.temporary = 2;
     config.limits.endpoints = 2;
     config.limits.early_packets = 2;
@@ -100,6 +126,18 @@ fn device(at: usize) -> Device {
         probes: 3,
     });
     Device::new(config, Instant::from_millis(5_000)).expect("the configuration holds")
+}
+
+/// A client's flow, and the server that it goes to.
+fn flow(client: u8, udp: bool) -> (Flow, usize) {
+    let at = usize::from(client / 16) % 2;
+    let port = 4000 + u16::from(client) % CLIENTS as u16;
+    let client = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 100), port);
+    let flow = match udp {
+        true => Flow::udp(client, SocketAddrV4::new(server(at), 53)),
+        false => Flow::tcp(client, SocketAddrV4::new(server(at), 80)),
+    };
+    (flow, at)
 }
 
 impl World {
@@ -143,7 +181,9 @@ impl World {
                 while let Some(event) = self.devices[at].poll_event() {
                     match event {
                         Event::Bound { endpoint, .. } => self.endpoints.push((at, endpoint)),
-                        Event::Failed(id, _) => self.endpoints.retain(|e| *e != (at, id)),
+                        Event::Failed(id, _) | Event::Left { endpoint: id, .. } => {
+                            self.endpoints.retain(|e| *e != (at, id))
+                        }
                         _ => {}
                     }
                 }
@@ -266,12 +306,17 @@ impl World {
                 let Some(mut endpoint) = self.devices[at].endpoint(self.now, id) else {
                     return;
                 };
-                match action % 5 {
+                match action % 7 {
                     0 => endpoint.consume(usize::from(len)),
                     1 => {
                         endpoint.write(&vec![7; usize::from(len)]);
                     }
                     2 => endpoint.shutdown(),
+                    5 => endpoint.set_quiet(len & 1 == 0),
+                    6 => {
+                        // Refused where that server is not known yet.
+                        let _ = endpoint.migrate(Some(if at == 0 { "s1" } else { "s0" }));
+                    }
                     3 => {
                         endpoint.close();
                         self.endpoints.remove(place);
@@ -298,6 +343,44 @@ impl World {
                 self.now = end;
             }
             Op::Leave { device } => self.devices[usize::from(device & 1)].leave(),
+            Op::Drain { device, draining } => {
+                self.devices[usize::from(device & 1)].drain(self.now, draining);
+            }
+            Op::Migrate {
+                device,
+                client,
+                udp,
+                to,
+            } => {
+                let (flow, _) = flow(client, udp);
+                let to = ["s0", "s1", "s9"][usize::from(to) % 3];
+                let device = &mut self.devices[usize::from(device & 1)];
+                // Refused where there is nothing to move.
+                let _ = device.migrate(self.now, &flow, to);
+            }
+            Op::Datagram {
+                client,
+                answer,
+                payload,
+            } => {
+                let (flow, at) = flow(client, true);
+                let payload = &payload[..payload.len().min(1400)];
+                let mut frame = Vec::new();
+                let written = PacketBuilder::ethernet2([2, 9, 9, 9, 9, 9], mac(0, at).0)
+                    .ipv4(flow.client.ip().octets(), flow.endpoint.ip().octets(), 64)
+                    .udp(flow.client.port(), 53)
+                    .write(&mut frame, payload);
+                if written.is_ok() {
+                    self.handle(at, Port::A, &frame);
+                }
+                self.settle();
+                for device in &mut self.devices {
+                    if let Some(len) = answer {
+                        // Refused by the one that has not the flow, and where it is too long.
+                        let _ = device.send_datagram(self.now, &flow, &vec![7; usize::from(len)]);
+                    }
+                }
+            }
         }
         self.settle();
     }

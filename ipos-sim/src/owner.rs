@@ -223,12 +223,7 @@ impl OneOwner {
             return;
         };
         let here = self.addresses.get(endpoint.ip()) == Some(&server);
-        let (source, destination) = ((*client.ip()).into(), (*endpoint.ip()).into());
-        if !here
-            || !segment.syn()
-            || segment.ack()
-            || !segment.verify_checksum(&source, &destination)
-        {
+        if !here || !segment.syn() || segment.ack() || !is_intact(packet) {
             return;
         }
         let isn = segment.seq_number().0;
@@ -314,7 +309,8 @@ impl OneOwner {
                 }
             }
             Message::Packet(packet) => {
-                let Some(known) = flow_of(packet).and_then(|flow| self.flows.get_mut(&flow)) else {
+                let flow = flow_of(packet).filter(|_| is_intact(packet));
+                let Some(known) = flow.and_then(|flow| self.flows.get_mut(&flow)) else {
                     return;
                 };
                 let answered = |offer: &&mut Offer| offer.answered && offer.giver == from;
@@ -355,6 +351,17 @@ impl OneOwner {
 fn flow_of(packet: &[u8]) -> Option<Flow> {
     let (_, client, endpoint) = segment(packet)?;
     Some(Flow::tcp(client, endpoint))
+}
+
+/// Whether the checksums of a TCP packet hold: a device drops others.
+fn is_intact(packet: &[u8]) -> bool {
+    let Ok(packet) = Ipv4Packet::new_checked(packet) else {
+        return false;
+    };
+    let (source, destination) = (packet.src_addr().into(), packet.dst_addr().into());
+    packet.verify_checksum()
+        && TcpPacket::new_checked(packet.payload())
+            .is_ok_and(|segment| segment.verify_checksum(&source, &destination))
 }
 
 /// The TCP segment in an IP packet, with source and destination.

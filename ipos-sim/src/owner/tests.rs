@@ -459,3 +459,16 @@ fn an_answer_may_outlive_its_server() {
     bench.sends(0, TcpControl::Rst);
     assert_eq!(bench.check.count(), 0);
 }
+
+#[test]
+fn a_packet_that_came_corrupt_gives_nothing() {
+    let mut bench = Bench::new();
+    bench.syn(1);
+    bench.offer(0, 1);
+    bench.accept(1, 0);
+    let mut bytes = packet(client(), server(0).http(), TcpControl::Psh, 8);
+    // The window, which the client's checksum covers.
+    bytes[34] ^= 1;
+    bench.passes(0, 1, FrameType::Packet, Message::Packet(&bytes));
+    assert_eq!(bench.speaks(1), 1);
+}
