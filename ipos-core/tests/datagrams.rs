@@ -125,6 +125,10 @@ fn a_migrated_flow_is_answered_by_the_second_server_under_the_first_ones_address
     farm.pump();
     let answer = (mac(0xa, 1), flow.endpoint, 4001, b"answer".to_vec());
     assert_eq!(farm.datagrams, [answer]);
+    assert_eq!(
+        farm.devices[0].migrate(now, &flow, "s1"),
+        Err(ipos_core::MigrateError::Datagrams)
+    );
     send(&mut farm, &flow, b"more");
     assert_eq!(received(&mut farm), [(1, flow, b"more".to_vec())]);
     assert_eq!(

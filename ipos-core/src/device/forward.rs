@@ -12,7 +12,7 @@ use crate::counters::DropReason;
 use crate::event::{Forward, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Retry, Target};
+use crate::handover::{Bound, Retry, Target};
 use crate::packet::Ipv4Packet;
 use crate::tcp::Segment;
 use crate::time::Instant;
@@ -171,7 +171,14 @@ impl Device {
                 }
                 self.owned_segment(now, key, hardware, &packet, &Segment::read(&slice))
             }
-            Some((_, Record::Pending(pending))) if pending.bound.is_some() => {
+            Some((_, Record::Pending(pending))) => {
+                let ours = |bound: &Bound| match bound {
+                    Bound::Installed(installed) => installed.comes_from(hardware),
+                    Bound::Local => false,
+                };
+                if !pending.bound.as_ref().is_some_and(ours) {
+                    return Err(DropReason::Stale);
+                }
                 self.gather(now, key, None, &packet, &Segment::read(&slice))
             }
             Some((_, Record::Forward(forwarding))) => {
@@ -188,9 +195,7 @@ impl Device {
                 self.disown(&flow, hardware);
                 Err(DropReason::Stale)
             }
-            Some((_, Record::Pending(_) | Record::Local(_) | Record::Datagrams(_))) | None => {
-                Err(DropReason::Stale)
-            }
+            Some((_, Record::Local(_) | Record::Datagrams(_))) | None => Err(DropReason::Stale),
         }
     }
 

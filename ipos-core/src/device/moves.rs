@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::net::SocketAddrV4;
 
-use ipos_proto::{Epoch, Header, MacAddr, Message, Trailer};
+use ipos_proto::{Epoch, Header, MacAddr, Message, Protocol, Trailer};
 
 use super::Device;
 use super::select::Choice;
@@ -24,6 +24,9 @@ pub enum MigrateError {
     /// No connection of this server, or first opened at it, has this flow.
     #[error("no such connection here")]
     UnknownFlow,
+    /// It is a UDP flow: once it has its server it stays there.
+    #[error("UDP flows do not move again")]
+    Datagrams,
     /// No live server has this name.
     #[error("no live server has this name")]
     UnknownServer,
@@ -62,6 +65,9 @@ impl Device {
     /// # Errors
     /// This server does not know the flow or the server, or that one has no such application.
     pub fn migrate(&mut self, now: Instant, flow: &Flow, to: &str) -> Result<(), MigrateError> {
+        if flow.protocol == Protocol::Udp {
+            return Err(MigrateError::Datagrams);
+        }
         let key = self.flows.find(flow).ok_or(MigrateError::UnknownFlow)?;
         let (_, record) = self.flows.get(key).ok_or(MigrateError::UnknownFlow)?;
         if let Some(endpoint) = record.endpoint() {
