@@ -129,14 +129,23 @@ impl FileConfig {
         let parsed: Result<Sections, _> = toml::from_str(text);
         let sections = parsed.map_err(|error| {
             let span = error.span();
+            let mut key = span
+                .as_ref()
+                .map(|span| positions.key_at(span))
+                .unwrap_or_default();
+            let mut what = error.message().lines().collect::<Vec<_>>().join("; ");
+            let mut line = span.map(|span| positions.line_at(span.start));
+            if let Some(name) = missing(error.message()) {
+                // The file as a whole has no line.
+                line = line.filter(|_| !key.is_empty());
+                key = position::join(&key, name);
+                what = "is missing".into();
+            }
             FileError {
                 file: path.to_owned(),
-                key: span
-                    .as_ref()
-                    .map(|span| positions.key_at(span.start))
-                    .unwrap_or_default(),
-                what: error.message().lines().collect::<Vec<_>>().join("; "),
-                line: span.map(|span| positions.line_at(span.start)),
+                key,
+                what,
+                line,
             }
         })?;
         let config = FileConfig {
@@ -235,11 +244,33 @@ impl FileConfig {
         config.seed = balance.seed.unwrap_or(start.seed);
         config.isn_key = start.isn_key;
         config.incarnation = start.incarnation;
-        config
-            .validate()
-            .map_err(|error| self.error(error.field, error.problem))?;
+        config.validate().map_err(|error| match error.field {
+            "mtu" => self.too_small(interfaces, error.problem),
+            field => self.error(field, error.problem),
+        })?;
         Ok(config)
     }
+
+    /// What the MTU leaves no room for, at the interface that leaves less.
+    fn too_small(&self, interfaces: Interfaces, problem: &str) -> FileError {
+        let [a, b, _] = self.interfaces();
+        let Interfaces {
+            a: on_a, b: on_b, ..
+        } = interfaces;
+        let room = usize::from(on_b.mtu).saturating_sub(ipos_proto::HEADER_LEN);
+        let (key, name, mtu) = if usize::from(on_a.mtu) < room {
+            ("port_a.interface", a, on_a.mtu)
+        } else {
+            ("port_b.interface", b, on_b.mtu)
+        };
+        let what = format_args!("`{name}` has an MTU of {mtu} bytes: that {problem}");
+        self.error(key, what)
+    }
+}
+
+/// The key that a message of serde says is not there.
+fn missing(message: &str) -> Option<&str> {
+    message.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod common;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use common::{Client, Farm, Pass, mac};
+use common::{Client, Farm, Pass, lose, mac};
 use ipos_core::config::Listen;
 use ipos_core::{Duration, Event, ListenerId, Origin, Port};
 use ipos_proto::{ConnectionInfo, FrameType, Message};
@@ -94,24 +94,6 @@ fn a_migrated_connection_is_answered_by_the_second_server_under_the_first_ones_a
     );
     assert_eq!(farm.devices[0].counters().migrated_out, 1);
     assert_eq!(farm.devices[1].counters().migrated_in, 1);
-}
-
-/// Loses every frame of a type, or the first `n`.
-fn lose(farm: &mut Farm, lost: FrameType, n: usize) -> Rc<Cell<usize>> {
-    let seen = Rc::new(Cell::new(0));
-    let count = seen.clone();
-    farm.tap = Box::new(move |frame| {
-        if frame.message.frame_type() != lost {
-            return Pass::Deliver;
-        }
-        count.set(count.get() + 1);
-        if count.get() <= n {
-            Pass::Lose
-        } else {
-            Pass::Deliver
-        }
-    });
-    seen
 }
 
 #[test]

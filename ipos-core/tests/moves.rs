@@ -3,10 +3,7 @@
 
 mod common;
 
-use std::cell::Cell;
-use std::rc::Rc;
-
-use common::{Client, Farm, Pass, mac, port_a};
+use common::{Client, Farm, Pass, lose, mac, port_a};
 use ipos_core::{Duration, EndpointId, Event, Flow, MigrateError, Port};
 use ipos_proto::{Ethernet, Frame, FrameType, Message};
 
@@ -73,23 +70,6 @@ fn migrate(farm: &mut Farm, at: usize, client: &Client, to: &str) {
     let now = farm.now;
     farm.devices[at].migrate(now, &flow(client), to).unwrap();
     farm.run(ms(300));
-}
-
-fn lose(farm: &mut Farm, lost: FrameType, n: usize) -> Rc<Cell<usize>> {
-    let seen = Rc::new(Cell::new(0));
-    let count = seen.clone();
-    farm.tap = Box::new(move |frame| {
-        if frame.message.frame_type() != lost {
-            return Pass::Deliver;
-        }
-        count.set(count.get() + 1);
-        if count.get() <= n {
-            Pass::Lose
-        } else {
-            Pass::Deliver
-        }
-    });
-    seen
 }
 
 fn tables(farm: &Farm, at: usize) -> [usize; 5] {

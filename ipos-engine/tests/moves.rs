@@ -115,7 +115,7 @@ fn requests_of_one_connection_go_to_both_servers() {
     }
     client.close();
     client.receive_all();
-    // The connection is at server 2; server 1 has let go of those that it had before, in order.
+    // Each server had the connection twice, and let go of it in order.
     let mut answered = 0;
     for (ends, connections) in [(&ends1, 2), (&ends2, 2)] {
         for _ in 0..connections {

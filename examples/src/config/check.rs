@@ -58,6 +58,7 @@ pub(super) fn check(sections: &Sections) -> Checked {
     check_port_a(a)?;
     check_port_b(b)?;
     check_synch(synch)?;
+    check_apart(a, b, synch)?;
     check_balance(balance)?;
     check_listen(listen, a)?;
     check_limits(limits)?;
@@ -161,6 +162,34 @@ fn check_synch(synch: &SynchSection) -> Checked {
         "synch.interval_ms",
         format_args!("{} to {} ms are possible", INTERVAL.start(), INTERVAL.end()),
     )
+}
+
+/// Each port has an interface and addresses of its own.
+fn check_apart(a: &PortASection, b: &PortBSection, synch: &SynchSection) -> Checked {
+    let interfaces = [
+        ("port_a.interface".into(), &a.interface),
+        ("port_b.interface".into(), &b.interface),
+        ("synch.interface".into(), &synch.interface),
+    ];
+    check_different(&interfaces)?;
+    let of_a = a.addresses.iter().enumerate();
+    let mut addresses: Vec<_> = of_a
+        .map(|(index, address)| (format!("port_a.addresses[{index}]"), address))
+        .collect();
+    addresses.push(("port_b.address".into(), &b.address));
+    addresses.push(("synch.address".into(), &synch.address));
+    check_different(&addresses)
+}
+
+/// Values by their keys: each but once.
+fn check_different<T: PartialEq + Display>(values: &[(String, T)]) -> Checked {
+    for (index, (key, value)) in values.iter().enumerate() {
+        if let Some((other, _)) = values.iter().take(index).find(|(_, other)| other == value) {
+            let what = format_args!("{value} is {other} too: each port needs its own");
+            return Err(Fault::new(key, what));
+        }
+    }
+    Ok(())
 }
 
 fn check_balance(balance: &BalanceSection) -> Checked {

@@ -1,8 +1,18 @@
 //! Where the keys of a TOML document are.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
+
+/// The key called `name` in the table `prefix`; an empty prefix is the file.
+pub(super) fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{prefix}.{name}")
+    }
+}
 
 /// Keys as `listen[1].address`, with the lines they are on.
 #[derive(Debug, Default)]
@@ -44,12 +54,16 @@ impl Positions {
         }
     }
 
-    /// The innermost key whose name or value is at `offset`; empty if there is none.
-    pub(super) fn key_at(&self, offset: usize) -> String {
+    /// The innermost key whose name or value holds all of `span`; empty if there is none, or nothing to hold: the
+    /// file as a whole has no span.
+    pub(super) fn key_at(&self, span: &Range<usize>) -> String {
+        if span.is_empty() {
+            return String::new();
+        }
         let at = self
             .keys
             .iter()
-            .filter(|(_, first, last)| (*first..=*last).contains(&offset));
+            .filter(|(_, first, last)| *first <= span.start && span.end <= *last);
         at.min_by_key(|(_, first, last)| last - first)
             .map(|(key, _, _)| key.clone())
             .unwrap_or_default()
@@ -57,18 +71,14 @@ impl Positions {
 
     fn walk_table(&mut self, prefix: &str, table: &DeTable<'_>) {
         for (name, value) in table {
-            let key = if prefix.is_empty() {
-                name.get_ref().to_string()
-            } else {
-                format!("{prefix}.{}", name.get_ref())
-            };
+            let key = join(prefix, name.get_ref());
             self.keys
                 .push((key.clone(), name.span().start, name.span().end));
             self.walk_value(key, value.span(), value.get_ref());
         }
     }
 
-    fn walk_value(&mut self, key: String, span: std::ops::Range<usize>, value: &DeValue<'_>) {
+    fn walk_value(&mut self, key: String, span: Range<usize>, value: &DeValue<'_>) {
         self.keys.push((key.clone(), span.start, span.end));
         match value {
             DeValue::Table(table) => self.walk_table(&key, table),

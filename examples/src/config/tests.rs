@@ -131,7 +131,21 @@ fn defaults() {
     assert_eq!(config.synch.port, 7007);
     assert_eq!(config.synch.silence, Duration::from_millis(500));
     assert_eq!(config.balance.policy, PolicyKind::InverseConnections);
+    assert!(!config.balance.per_request);
     assert_eq!(config.port_b.ethertype, ipos_proto::ETHERTYPE);
+}
+
+#[test]
+fn later_requests_and_udp() {
+    let text = GOOD.replace("seed = 42", "per_request = true").replace(
+        "protocol = \"tcp\"\nservice = \"web\"",
+        "protocol = \"udp\"",
+    );
+    let config = parse(&text).unwrap().device(interfaces(), start()).unwrap();
+    assert!(config.balance.per_request);
+    let listen = &config.listen[1];
+    assert_eq!(listen.protocol, ipos_proto::Protocol::Udp);
+    assert_eq!(listen.service, "udp/81");
 }
 
 /// The message for `GOOD` with `from` replaced by `to`.
@@ -240,15 +254,9 @@ fn unknown_and_missing_keys() {
     );
     assert!(message.ends_with("(line 9)"), "{message}");
     let message = error("prefix    = 24\n", "");
-    assert_eq!(
-        message,
-        "inic.toml: port_a: missing field `prefix` (line 6)"
-    );
-    let message = error("name    = \"s1\"\n", "");
-    assert!(
-        message.starts_with("inic.toml: missing field `name`"),
-        "{message}"
-    );
+    assert_eq!(message, "inic.toml: port_a.prefix: is missing (line 6)");
+    let message = error("app     = \"[::1]:8081\"\n", "");
+    assert_eq!(message, "inic.toml: listen[1].app: is missing (line 32)");
     let message = error("[limits]", "[limit]");
     assert!(
         message.starts_with("inic.toml: limit: unknown field `limit`"),
@@ -262,6 +270,64 @@ fn unknown_and_missing_keys() {
 }
 
 #[test]
+fn an_absent_section_is_named() {
+    let sections: Vec<_> = GOOD.trim().split("\n\n").collect();
+    for absent in ["port_a", "port_b", "synch", "listen"] {
+        let header = format!("[{absent}]");
+        let rest = sections.iter().filter(|text| !text.contains(&header));
+        let rest: Vec<_> = rest.copied().collect();
+        let message = parse(&rest.join("\n\n")).unwrap_err().to_string();
+        assert_eq!(message, format!("inic.toml: {absent}: is missing"));
+    }
+    assert_eq!(
+        error("name    = \"s1\"\n", ""),
+        "inic.toml: name: is missing"
+    );
+    assert_eq!(
+        parse("").unwrap_err().to_string(),
+        "inic.toml: name: is missing"
+    );
+}
+
+#[test]
+fn ports_have_interfaces_and_addresses_of_their_own() {
+    for (from, to, message) in [
+        (
+            "\"b0\"",
+            "\"a0\"",
+            "port_b.interface: a0 is port_a.interface too: each port needs its own (line 13)",
+        ),
+        (
+            "\"c0\"",
+            "\"a0\"",
+            "synch.interface: a0 is port_a.interface too: each port needs its own (line 18)",
+        ),
+        (
+            "\"c0\"",
+            "\"b0\"",
+            "synch.interface: b0 is port_b.interface too: each port needs its own (line 18)",
+        ),
+        (
+            "10.88.0.11",
+            "10.77.0.11",
+            "port_b.address: 10.77.0.11 is port_a.addresses[0] too: each port needs its own (line 14)",
+        ),
+        (
+            "10.99.0.11",
+            "10.77.0.11",
+            "synch.address: 10.77.0.11 is port_a.addresses[0] too: each port needs its own (line 19)",
+        ),
+        (
+            "10.99.0.11",
+            "10.88.0.11",
+            "synch.address: 10.88.0.11 is port_b.address too: each port needs its own (line 19)",
+        ),
+    ] {
+        assert_eq!(error(from, to), format!("inic.toml: {message}"));
+    }
+}
+
+#[test]
 fn what_only_the_device_knows() {
     let message = error("forward = 1000", "request = 1000");
     assert_eq!(
@@ -269,13 +335,24 @@ fn what_only_the_device_knows() {
         "inic.toml: limits.request: must be 1 kB to 1 GB (line 39)"
     );
     let file = parse(GOOD).unwrap();
-    let mut small = interfaces();
-    small.b.mtu = 500;
-    let message = file.device(small, start()).unwrap_err().to_string();
-    assert_eq!(
-        message,
-        "inic.toml: mtu: of Port A and Port B must leave room for segments of 536 bytes"
-    );
+    let (mut small_a, mut small_b) = (interfaces(), interfaces());
+    small_a.a.mtu = 500;
+    small_b.b.mtu = 510;
+    for (interfaces, message) in [
+        (
+            small_a,
+            "inic.toml: port_a.interface: `a0` has an MTU of 500 bytes: that of Port A and Port B must leave room for \
+             segments of 536 bytes (line 7)",
+        ),
+        (
+            small_b,
+            "inic.toml: port_b.interface: `b0` has an MTU of 510 bytes: that of Port A and Port B must leave room for \
+             segments of 536 bytes (line 13)",
+        ),
+    ] {
+        let error = file.device(interfaces, start()).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
 }
 
 #[test]

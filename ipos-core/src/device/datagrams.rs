@@ -341,13 +341,7 @@ impl Device {
         if let Some(DatagramsInstalled { first, epoch, .. }) = installed {
             let trailer = Some(self.trailer(epoch, None));
             let message = Message::Release { trailer };
-            self.send(
-                first,
-                flow.client,
-                flow.endpoint.port(),
-                flow.protocol,
-                message,
-            );
+            self.send(first, &flow, message);
         }
     }
 }

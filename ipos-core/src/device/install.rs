@@ -238,13 +238,7 @@ impl Device {
     ) {
         let trailer = Some(self.trailer(epoch, rcv_nxt));
         let message = Message::Acknowledgement { trailer };
-        self.send(
-            to,
-            flow.client,
-            flow.endpoint.port(),
-            flow.protocol,
-            message,
-        );
+        self.send(to, flow, message);
     }
 
     /// 0x11.
@@ -259,13 +253,7 @@ impl Device {
         trailer.flags |= reason;
         let trailer = Some(trailer);
         let message = Message::Refuse { trailer };
-        self.send(
-            to,
-            flow.client,
-            flow.endpoint.port(),
-            flow.protocol,
-            message,
-        );
+        self.send(to, flow, message);
         Ok(Verdict::Consumed)
     }
 

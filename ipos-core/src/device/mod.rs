@@ -19,11 +19,11 @@ pub use moves::MigrateError;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::Ipv4Addr;
 
 use ipos_balance::{Candidate, Policy};
 use ipos_proto::{ETHERNET_LEN, Ethernet, Frame};
-use ipos_proto::{Epoch, FrameType, Header, Message, Protocol, Trailer, TrailerFlags};
+use ipos_proto::{Epoch, FrameType, Header, Message, Trailer, TrailerFlags};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -418,13 +418,7 @@ impl Device {
             let message = Message::Release {
                 trailer: Some(trailer),
             };
-            self.send(
-                first,
-                flow.client,
-                flow.endpoint.port(),
-                flow.protocol,
-                message,
-            );
+            self.send(first, &flow, message);
         }
     }
 
@@ -447,7 +441,7 @@ impl Device {
             port,
         };
         let message = Message::Release { trailer: None };
-        self.send(to, flow.client, port, flow.protocol, message);
+        self.send(to, flow, message);
     }
 
     /// The next trailer of this device.
@@ -468,20 +462,18 @@ impl Device {
     }
 
     /// Queues a frame for another server's Port B.
-    fn send(
-        &mut self,
-        to: Target,
-        client: SocketAddrV4,
-        port: u16,
-        protocol: Protocol,
-        message: Message<'_>,
-    ) {
+    fn send(&mut self, to: Target, flow: &Flow, message: Message<'_>) {
+        let port = match message {
+            // The port of its application; all other frames name the one that the client connected to.
+            Message::Endpoint { .. } => to.port,
+            _ => flow.endpoint.port(),
+        };
         let header = Header {
-            client,
+            client: flow.client,
             destination: to.address,
             port,
             frame_type: message.frame_type(),
-            protocol,
+            protocol: flow.protocol,
         };
         let ethernet = self.port_b_link(to.hardware);
         let frame = Frame { header, message };

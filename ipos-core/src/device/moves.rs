@@ -89,13 +89,7 @@ impl Device {
         };
         let trailer = Some(self.trailer(epoch, None));
         let message = Message::Move { target, trailer };
-        self.send(
-            owner,
-            flow.client,
-            flow.endpoint.port(),
-            flow.protocol,
-            message,
-        );
+        self.send(owner, flow, message);
         Ok(())
     }
 
@@ -364,13 +358,7 @@ impl Device {
         let target = SocketAddrV4::new(self.config.port_b.address, port);
         let trailer = Some(self.trailer(epoch, None));
         let message = Message::Moved { target, trailer };
-        self.send(
-            first,
-            flow.client,
-            flow.endpoint.port(),
-            flow.protocol,
-            message,
-        );
+        self.send(first, &flow, message);
     }
 
     /// MOVED again, until it is answered.

@@ -176,7 +176,7 @@ impl Device {
             connection,
             trailer,
         };
-        self.send(to, flow.client, to.port, flow.protocol, message);
+        self.send(to, &flow, message);
         self.flows.schedule(key, Some(retry.due));
     }
 
@@ -441,14 +441,7 @@ impl Device {
         if let Some(first) = first.filter(|first| first.hardware != hardware) {
             // Its record may still lead here.
             let trailer = Some(self.trailer(epoch, None));
-            let port = flow.endpoint.port();
-            self.send(
-                first,
-                flow.client,
-                port,
-                flow.protocol,
-                Message::Release { trailer },
-            );
+            self.send(first, &flow, Message::Release { trailer });
         }
         match opening {
             Some(opening) => self.balance(now, &opening.frame),

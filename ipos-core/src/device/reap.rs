@@ -17,7 +17,8 @@ use crate::time::Instant;
 /// Places of the flow table that are looked at in one go.
 const STEPS: usize = 4_096;
 /// A flow of nobody's: whoever is asked to move it answers, if it lives.
-const NOBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+const NOBODY: Flow = Flow::tcp(NOWHERE, NOWHERE);
+const NOWHERE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
 
 /// A search for the connections of a dead owner.
 #[derive(Clone, Copy, Debug)]
@@ -60,13 +61,7 @@ impl Device {
         for to in silent {
             let target = SocketAddrV4::new(to.address, 0);
             let trailer = Some(self.trailer(Epoch::default(), None));
-            self.send(
-                to,
-                NOBODY,
-                0,
-                Protocol::Tcp,
-                Message::Move { target, trailer },
-            );
+            self.send(to, &NOBODY, Message::Move { target, trailer });
         }
     }
 

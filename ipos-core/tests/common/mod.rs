@@ -1,14 +1,16 @@
 //! Devices joined by perfect wires, and a client that speaks raw segments.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::rc::Rc;
 
 use etherparse::{
     ArpEthIpv4Packet, ArpOperation, PacketBuilder, SlicedPacket, TcpHeaderSlice, TransportSlice,
 };
 use ipos_core::config::{Config, Listen, PortA, PortB, SynchPort};
 use ipos_core::{Device, Duration, EndpointId, Event, Instant, Port, Verdict};
-use ipos_proto::{Ethernet, Frame, MacAddr, Message, Protocol, SeqNum};
+use ipos_proto::{Ethernet, Frame, FrameType, MacAddr, Message, Protocol, SeqNum};
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
 pub const CLIENT_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x64]);
@@ -447,4 +449,22 @@ pub fn arp_frame(
 /// Reads a TCP header out of a frame that [`Client::frame`] made.
 pub fn tcp_header(frame: &[u8]) -> TcpHeaderSlice<'_> {
     TcpHeaderSlice::from_slice(&frame[34..]).unwrap()
+}
+
+/// Loses every frame of a type, or the first `n`.
+pub fn lose(farm: &mut Farm, lost: FrameType, n: usize) -> Rc<Cell<usize>> {
+    let seen = Rc::new(Cell::new(0));
+    let count = seen.clone();
+    farm.tap = Box::new(move |frame| {
+        if frame.message.frame_type() != lost {
+            return Pass::Deliver;
+        }
+        count.set(count.get() + 1);
+        if count.get() <= n {
+            Pass::Lose
+        } else {
+            Pass::Deliver
+        }
+    });
+    seen
 }
