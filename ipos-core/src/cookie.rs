@@ -26,6 +26,9 @@ const NO_SCALE: u32 = 15;
 /// The timestamp before the one that answers a cookie may have been so much earlier, in ms.
 const EARLIER: u32 = 10_000;
 
+/// For so long after the last cookie a segment of no connection may be one of a client whose cookie got lost.
+const AWAITED: Duration = Duration::from_secs(3);
+
 /// The maker and checker of cookies.
 #[derive(Debug)]
 pub(crate) struct Cookies {
@@ -51,6 +54,12 @@ fn period(now: Instant) -> u32 {
 impl Cookies {
     pub(crate) fn new(key: [u8; 16]) -> Cookies {
         Cookies { key, made: None }
+    }
+
+    /// Cookies are out whose clients may have sent more than the segment that brings one back.
+    pub(crate) fn are_awaited(&self, now: Instant) -> bool {
+        self.made
+            .is_some_and(|made| now.saturating_since(made) <= AWAITED)
     }
 
     fn number(&self, flow: &Flow, irs: SeqNum, period: u32, mss: u32) -> SeqNum {

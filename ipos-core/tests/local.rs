@@ -398,6 +398,16 @@ fn a_cookie_opens_a_connection_once_there_is_room() {
     let echo = [&[1, 1, 8, 10, 0, 1, 0, 5][..], &options[8..12]].concat();
     let full = farm.send_with(&client, "PA", &echo, b"ping");
     assert_eq!(full, Verdict::Drop(DropReason::TableFull));
+    let second = Client {
+        seq: client.seq + 4,
+        ..client.clone()
+    };
+    farm.send_with(&second, "PA", &echo, b"pong");
+    assert_eq!(
+        farm.take(&client).len(),
+        0,
+        "no RST: it will send all of it again"
+    );
     let wrong = Client {
         ack: client.ack + 1,
         ..client.clone()

@@ -10,7 +10,8 @@
 //! The servers run [`ipos_core::Device`]s; the clients are not ours: they run smoltcp's TCP. Between them are
 //! learning switches that lose, duplicate, reorder, corrupt and delay frames, or keep machines
 //! apart, as they are told. Observers see every frame: a [`Capture`] writes it to a pcap file, [`OneOwner`] checks that
-//! a connection never has two owners.
+//! a connection never has two owners, a [`Watch`] that what they send reads as from one. A [`campaign`] is about many small
+//! farms that meet everything.
 //!
 //! Nothing reads a clock, an environment or a global generator: one seed gives one run, bit for bit.
 //!
@@ -60,6 +61,7 @@ mod requests;
 mod script;
 mod server;
 mod stream;
+mod watch;
 mod wire;
 
 pub use app::{Application, Session, Web};
@@ -78,3 +80,4 @@ pub use requests::{Http, Request};
 pub use script::{Connection, Exchange, ExchangeError, Log, Record, Script};
 pub use server::{Journal, LoadModel, Server, default_load};
 pub use stream::{Next, Stream};
+pub use watch::{Conversation, Watch};

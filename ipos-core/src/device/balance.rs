@@ -194,7 +194,9 @@ impl Device {
             }
         }
         // RFC 9293 §3.10.7.2: a listening socket ignores what neither opens nor acknowledges.
-        let ignored = listener.is_some() && !flags.syn && !flags.ack;
+        // And a client whose first segment got lost while the table was full sends it again, unless it is reset for the others.
+        let awaited = flags.ack && self.cookies.are_awaited(now);
+        let ignored = listener.is_some() && !flags.syn && (!flags.ack || awaited);
         if self.config.unmatched == Unmatched::Reset
             && !ignored
             && let Some(reset) = reset_for(segment)

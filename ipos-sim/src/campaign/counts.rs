@@ -45,6 +45,8 @@ counts! {
     moved = "moved again",
     /// Those of them that came home to the server that the client connected to.
     came_home = "came home",
+    /// Connections opened by a SYN cookie; those of servers that have crashed since are not counted.
+    cookies = "opened by a cookie",
     /// Times that a server began to drain.
     drains = "drains",
     /// Commands to move that were accepted.

@@ -12,6 +12,7 @@ use crate::farm::Farm;
 use crate::owner::Violation;
 use crate::script::{Connection, ExchangeError, Record};
 use crate::server::PORTS;
+use crate::watch::Watch;
 
 /// A time in which a server was down.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +82,15 @@ pub(super) fn judge(plan: &Plan, farm: &Farm, outages: &[Outage], report: &mut R
     }
     judge_connections(plan, farm, outages, report);
     count(plan, farm, report);
+}
+
+/// No client can tell how often its connection was handed over.
+pub(super) fn judge_segments(watch: &Watch, report: &mut Report) {
+    for (client, talk) in watch.conversations() {
+        for violation in talk.violations() {
+            report.breach(format!("{client} {violation}"));
+        }
+    }
 }
 
 fn judge_connections(plan: &Plan, farm: &Farm, outages: &[Outage], report: &mut Report) {
@@ -153,6 +163,9 @@ fn count(plan: &Plan, farm: &Farm, report: &mut Report) {
         counts.migrated += server.migrated_out;
         counts.moved += server.moved;
         counts.came_home += server.came_home;
+    }
+    for device in (0..farm.servers()).filter_map(|index| farm.device(index)) {
+        counts.cookies += device.counters().cookies_accepted;
     }
     for port in PORTS {
         let Some(seen) = farm.lan(port).map(|lan| lan.statistics()) else {

@@ -17,6 +17,7 @@
 //! # What must hold
 //!
 //! * At every frame: one server transmits on a connection at a time ([`OneOwner`](crate::OneOwner)).
+//! * No client can tell how often its connection was handed over ([`Watch`](crate::Watch)).
 //! * At every step: no table is above its bound.
 //! * Every client reads every byte once and in order, or sees that its connection failed; and this only when its first
 //!   server or its owner crashed. That the client or a server gives up for another reason is a breach: the times are

@@ -48,6 +48,8 @@ pub struct Plan {
 pub struct ClientPlan {
     /// How its TCP behaves.
     pub tcp: ClientTcp,
+    /// Its largest IP packet, in bytes.
+    pub mtu: u16,
     /// Connections that it has at a time.
     pub concurrency: usize,
     /// Its connections, in the order in which they begin.
@@ -265,6 +267,7 @@ impl Plan {
         plan.draw_partitions(dice);
         plan.draw_crashes(dice);
         plan.draw_moves(dice);
+        plan.draw_cookies(dice);
         plan.acts.sort_by_key(|(at, _)| *at);
         let last = plan.acts.last().map_or(Duration::ZERO, |(at, _)| *at);
         plan.calm = last.max(plan.calm);
@@ -358,6 +361,29 @@ impl Plan {
         }
     }
 
+    /// SYNs are answered with cookies where the temporary table is nearly full. Where the client's first segment does not
+    /// come through, its second one is none of a connection, and reset (RFC 4987 §3.6): so nothing happens to LAN A then, and
+    /// first requests are of one segment.
+    fn draw_cookies(&mut self, dice: &mut Dice) {
+        let on_a = |act: &Act| matches!(act, Act::Impair(Port::A, _) | Act::Part(Port::A, ..));
+        if self.acts.iter().any(|(_, act)| on_a(act)) || !dice.chance(60) {
+            return;
+        }
+        self.limits.temporary = dice.one_of(&[1, 1, 2, 4]);
+        let talks = self.clients.iter_mut().flat_map(|client| &mut client.talks);
+        for talk in talks {
+            if talk.ending == Ending::HalfClose {
+                talk.ending = Ending::Server;
+            }
+            if let Some(first) = talk.requests.first_mut() {
+                (first.padding, first.pieces) = (0, None);
+                if let What::Upload(_) = first.what {
+                    first.what = What::Name;
+                }
+            }
+        }
+    }
+
     fn draw_moves(&mut self, dice: &mut Dice) {
         self.per_request = dice.chance(40);
         if dice.chance(30) {
@@ -372,7 +398,7 @@ impl Plan {
             }
         }
         if dice.chance(50) {
-            for _ in 0..dice.magnitude(1..=30) {
+            for _ in 0..dice.magnitude(1..=60) {
                 let act = Act::Move {
                     pick: dice.below(1_000),
                     to: dice.chance(80).then(|| dice.below(self.servers)),
@@ -386,6 +412,7 @@ impl Plan {
 
 fn limits(dice: &mut Dice, high: Duration) -> Limits {
     Limits {
+        kept: dice.one_of(&[8_192, 1 << 20, 1 << 20, 1 << 20]),
         forward: dice.one_of(&[1, 4, 1_000, 1_000, 1_000, 1_000]),
         request: dice.magnitude(1_024..=32_768) as usize,
         request_deadline: dice.one_of(&[50, 500, 3_000]).millis(),
@@ -446,13 +473,18 @@ fn client(dice: &mut Dice, servers: usize) -> ClientPlan {
                 .then(|| dice.one_of(&[10, 40, 200]).millis()),
             congestion_control: dice.chance(70),
         },
+        mtu: if dice.chance(20) {
+            dice.uniform(576..=1_500) as u16
+        } else {
+            1_500
+        },
         concurrency: dice.uniform(1..=3) as usize,
         talks,
     }
 }
 
 fn talk(dice: &mut Dice, servers: usize) -> Talk {
-    let requests = dice.one_of(&[1, 1, 1, 2, 3, 5]);
+    let requests = dice.one_of(&[1, 1, 2, 3, 5, 8]);
     let mut buffer = || dice.magnitude(2_048..=65_536) as usize;
     let (receive_buffer, send_buffer) = (buffer(), buffer());
     Talk {

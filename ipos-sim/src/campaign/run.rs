@@ -1,5 +1,6 @@
 //! Runs a farm of a campaign.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipos_core::{Device, EndpointId, Flow, Instant, Port, TableSize};
@@ -15,6 +16,7 @@ use crate::network::NodeId;
 use crate::ports::TWO_MSL;
 use crate::requests::{Http, Request};
 use crate::server::PORTS;
+use crate::watch::Watch;
 
 /// Frames and deadlines of one farm: more are a storm.
 const STEPS: u64 = 3_000_000;
@@ -70,7 +72,8 @@ pub fn run(
     plan: &Plan,
     prepare: impl FnOnce(FarmBuilder) -> FarmBuilder,
 ) -> Result<Report, FarmError> {
-    let farm = prepare(builder(plan)).build()?;
+    let watch = Arc::new(Mutex::new(Watch::new(Port::A.into())));
+    let farm = prepare(builder(plan).observer(watch.clone())).build()?;
     let mut run = Run {
         plan,
         outages: Vec::new(),
@@ -89,6 +92,10 @@ pub fn run(
         ..
     } = run;
     judge::judge(plan, &farm, &outages, &mut report);
+    judge::judge_segments(
+        &watch.lock().unwrap_or_else(PoisonError::into_inner),
+        &mut report,
+    );
     report.took = farm.now().saturating_since(Instant::ZERO);
     Ok(report)
 }
@@ -286,10 +293,10 @@ impl Run<'_> {
 fn builder(plan: &Plan) -> FarmBuilder {
     let (limits, tcp, high) = (plan.limits.clone(), plan.tcp.clone(), plan.high);
     let per_request = plan.per_request;
-    let behaviour: Vec<(ClientTcp, usize)> = plan
+    let behaviour: Vec<(ClientTcp, u16, usize)> = plan
         .clients
         .iter()
-        .map(|client| (client.tcp.clone(), client.concurrency))
+        .map(|client| (client.tcp.clone(), client.mtu, client.concurrency))
         .collect();
     let clients = plan.clients.clone();
     let seed = plan.seed;
@@ -307,8 +314,9 @@ fn builder(plan: &Plan) -> FarmBuilder {
             )
         })
         .configure_client(move |index, config| {
-            if let Some((tcp, concurrency)) = behaviour.get(index) {
+            if let Some((tcp, mtu, concurrency)) = behaviour.get(index) {
                 config.tcp = tcp.clone();
+                config.mtu = *mtu;
                 config.concurrency = *concurrency;
             }
         })

@@ -373,7 +373,9 @@ fn a_crash_and_a_new_connection_free_the_flow() {
 
 #[test]
 fn a_crash_is_remembered_where_the_connection_needed_the_server() {
-    let cases: [(fn(&mut Bench), usize, bool); 9] = [
+    /// What happens, who crashes then, and whether the connection is lost by it.
+    type Case = (fn(&mut Bench), usize, bool);
+    let cases: [Case; 9] = [
         (|_| {}, 1, false),
         (|bench| bench.hand_over(0, 1), 1, true),
         (|bench| bench.hand_over(0, 1), 2, false),

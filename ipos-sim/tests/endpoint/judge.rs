@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use ipos_core::{Failure, Instant};
-use ipos_sim::ExchangeError;
+use ipos_sim::{Conversation, ExchangeError};
 
 use crate::party::{End, Ending, Report};
 use crate::plan::{PERSEVERING, Plan};
-use crate::watch::Watch;
 
 /// smoltcp's TIME-WAIT: a server's FIN that is sent again after it is answered with RST.
 const CLIENT_TIME_WAIT: Duration = Duration::from_secs(10);
@@ -33,8 +32,8 @@ pub enum Verdict {
 pub struct Judge<'a> {
     /// What was to happen.
     pub plan: &'a Plan,
-    /// What LAN A showed.
-    pub watch: &'a Watch,
+    /// What LAN A showed, if the client has sent its SYN.
+    pub talk: Option<&'a Conversation>,
     /// The client's end.
     pub client: &'a Report,
     /// Rules that were broken.
@@ -152,21 +151,23 @@ impl Judge<'_> {
 
     fn client_owes(&self) -> bool {
         let closed = self.client.closed_behind.is_some();
-        self.watch.client_owes(self.client.sent, closed)
+        self.talk
+            .is_some_and(|talk| talk.client_owes(self.client.sent, closed))
     }
 
     /// What the client's TCP has done wrong when the connection failed.
     fn client_fault(&mut self, at: Instant, client: &End) -> Option<Verdict> {
         let owes = self.client_owes();
         if *client == End::ClientFailed(ExchangeError::Reset) {
-            let forgot = !owes && self.watch.client_had_everything();
+            let had_everything = self.talk.is_some_and(Conversation::client_had_everything);
+            let forgot = !owes && had_everything;
             return forgot.then_some(Verdict::ClientForgot);
         }
         // smoltcp sends nothing but ARP requests while it is cut off.
         if !owes || self.plan.is_cut_off() {
             return None;
         }
-        if self.watch.client_is_silent(at) {
+        if self.talk.is_some_and(|talk| talk.client_is_silent(at)) {
             return Some(Verdict::ClientStopped);
         }
         // A server that has given up answers with RST.

@@ -14,7 +14,6 @@ mod judge;
 mod party;
 mod plan;
 mod run;
-mod watch;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -8,13 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipos_core::{Instant, Origin, Port};
-use ipos_sim::addresses::{self, ServerAddresses};
-use ipos_sim::{Capture, Farm, FarmBuilder, Impairments, Job, NodeId};
+use ipos_sim::addresses::ServerAddresses;
+use ipos_sim::{Capture, Farm, FarmBuilder, Impairments, Job, NodeId, Watch};
 
 use crate::judge::{Judge, Verdict};
 use crate::party::{ClientEnd, Report, ServerEnds, Shared, look};
 use crate::plan::Plan;
-use crate::watch::Watch;
 
 /// Frames and deadlines of one case: more are a storm.
 const STEPS: u64 = 20_000_000;
@@ -77,9 +76,7 @@ impl<'a> Case<'a> {
     fn new(plan: &'a Plan, captures: Option<&Path>) -> Case<'a> {
         let servers = ServerEnds::new(plan.case, &plan.server);
         let (end, client) = ClientEnd::new(plan.case, &plan.client);
-        let address = addresses::client(0).1;
-        let watch = Watch::new(Port::A.into(), address, NodeId(plan.servers));
-        let watch = Arc::new(Mutex::new(watch));
+        let watch = Arc::new(Mutex::new(Watch::new(Port::A.into())));
         let mut builder = builder(plan, &servers).observer(watch.clone());
         for (port, name) in [(Port::A, "lan-a"), (Port::B, "lan-b")] {
             if let Some(folder) = captures {
@@ -270,13 +267,16 @@ impl<'a> Case<'a> {
             self.violations.push(format!("{violation:?}"));
         }
         let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        self.violations.extend(watch.violations().iter().cloned());
+        // There is one connection.
+        let talk = watch.conversations().next().map(|(_, talk)| talk);
+        let seen = talk.map_or(&[][..], |talk| talk.violations());
+        self.violations.extend(seen.iter().cloned());
         let client = look(&self.client);
         let bound = self.servers.bound();
         let ends: Vec<Report> = bound.iter().map(|bound| look(&bound.report)).collect();
         let (verdict, server) = Judge {
             plan: self.plan,
-            watch: &watch,
+            talk,
             client: &client,
             violations: &mut self.violations,
         }

@@ -1,0 +1,408 @@
+//! What LAN A shows of connections: rules that hold for every segment of a server, whichever one it is, and the clients' own
+//! faults.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use ipos_core::Instant;
+use smoltcp::wire::{
+    EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, TcpOption, TcpPacket,
+};
+
+use crate::network::{LanId, NodeId};
+use crate::observe::{Observer, Sighting};
+
+/// RFC 9293 §3.7.1: the MSS of a client that announces none.
+const DEFAULT_MSS: usize = 536;
+/// Longer than any retransmission timeout or probe interval of the client, which doubles up to 60 s.
+const SILENT: Duration = Duration::from_secs(70);
+/// Violations that are kept of a conversation.
+const KEPT: usize = 8;
+/// Conversations that are followed. Full: further ones are not.
+const CONVERSATIONS: usize = 65_536;
+
+/// Follows every TCP connection that clients open across a LAN.
+///
+/// Servers hand connections over, and none of it may show: acknowledgments, the window's right edge and timestamps never
+/// go back, nothing is acknowledged that was not sent, no byte goes beyond the client's window, and no segment above its
+/// MSS.
+#[derive(Debug)]
+pub struct Watch {
+    lan: LanId,
+    conversations: BTreeMap<SocketAddrV4, Conversation>,
+}
+
+/// One connection. It is known by its client's address and port, which no later one has.
+#[derive(Debug)]
+pub struct Conversation {
+    client_node: NodeId,
+    syn: Option<Syn>,
+    syn_ack: Option<SynAck>,
+    /// One past the last byte that the client has allowed, as far as a server can know.
+    edge: Option<u32>,
+    /// One past the last sequence number that the client has used.
+    used: Option<u32>,
+    /// One past the last that a server's acknowledgment has covered when it came to the client.
+    acknowledged: Option<u32>,
+    /// The last that the client has acknowledged.
+    taken: Option<u32>,
+    /// One past a server's FIN.
+    end: Option<u32>,
+    /// When the client last sent the first sequence number that is not acknowledged.
+    effort: Instant,
+    /// The servers' latest announcement, acknowledgment and timestamp.
+    announced: Option<u32>,
+    last_ack: Option<u32>,
+    last_tsval: Option<u32>,
+    violations: Vec<String>,
+}
+
+/// What the client's SYN says.
+#[derive(Debug)]
+struct Syn {
+    isn: u32,
+    mss: usize,
+    scale: Option<u8>,
+}
+
+/// What the server's SYN-ACK says.
+#[derive(Debug)]
+struct SynAck {
+    scale: Option<u8>,
+}
+
+/// What is of interest in a segment.
+struct Seen {
+    seq: u32,
+    ack: u32,
+    window: u16,
+    syn: bool,
+    fin: bool,
+    rst: bool,
+    has_ack: bool,
+    payload: usize,
+    options: usize,
+    mss: Option<u16>,
+    scale: Option<u8>,
+    tsval: Option<u32>,
+}
+
+/// `a` is before `b`, modulo 2^32.
+fn before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+/// Moves `mark` to `to`, if that is ahead.
+fn forward(mark: &mut Option<u32>, to: u32) {
+    if mark.is_none_or(|mark| before(mark, to)) {
+        *mark = Some(to);
+    }
+}
+
+impl Conversation {
+    fn new(client_node: NodeId) -> Conversation {
+        Conversation {
+            client_node,
+            syn: None,
+            syn_ack: None,
+            edge: None,
+            used: None,
+            acknowledged: None,
+            taken: None,
+            end: None,
+            effort: Instant::ZERO,
+            announced: None,
+            last_ack: None,
+            last_tsval: None,
+            violations: Vec::new(),
+        }
+    }
+
+    /// Segments of servers that broke a rule.
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    /// Whether something of the `sent` bytes (and the FIN, where `closed`) that the client's TCP has taken is not acknowledged.
+    pub fn client_owes(&self, sent: u64, closed: bool) -> bool {
+        let first = self.syn.as_ref().map(|syn| syn.isn.wrapping_add(1));
+        let covered = first
+            .zip(self.acknowledged)
+            .map_or(0, |(first, ack)| ack.wrapping_sub(first));
+        u64::from(covered) < sent + u64::from(closed)
+    }
+
+    /// Whether the client has not sent the first thing that it owes for longer than any timeout, though it must
+    /// (RFC 6298 §5.4, RFC 9293 §3.8.6.1). smoltcp does not repeat a FIN once duplicate acknowledgments came, repeats
+    /// segments beyond the window, and takes no window in LAST-ACK.
+    pub fn client_is_silent(&self, now: Instant) -> bool {
+        now.saturating_since(self.effort) > SILENT
+    }
+
+    /// Whether the client has acknowledged everything that the servers had to say, their FIN too. What its application has
+    /// not read when its TIME-WAIT ends, smoltcp throws away.
+    pub fn client_had_everything(&self) -> bool {
+        self.end.is_some_and(|end| self.taken == Some(end))
+    }
+
+    fn note(&mut self, now: Instant, what: String) {
+        if self.violations.len() < KEPT {
+            self.violations
+                .push(format!("at {} µs: {what}", now.as_micros()));
+        }
+    }
+
+    fn client_sends(&mut self, now: Instant, seen: &Seen) {
+        if seen.rst {
+            return;
+        }
+        if seen.syn {
+            self.syn.get_or_insert(Syn {
+                isn: seen.seq,
+                mss: seen.mss.map_or(DEFAULT_MSS, usize::from),
+                scale: seen.scale,
+            });
+        }
+        let len = seen.payload as u32 + u32::from(seen.syn) + u32::from(seen.fin);
+        let first = self.acknowledged.unwrap_or(seen.seq);
+        if !before(first, seen.seq) && before(first, seen.seq.wrapping_add(len)) {
+            self.effort = now;
+        }
+        forward(&mut self.used, seen.seq.wrapping_add(len));
+        if seen.has_ack {
+            forward(&mut self.taken, seen.ack);
+        }
+    }
+
+    /// What a client's segment allows, when it comes to the server whole.
+    fn client_allows(&mut self, seen: &Seen) {
+        let Some(scale) = self.syn_ack.as_ref().map(|syn_ack| syn_ack.scale) else {
+            return;
+        };
+        if seen.rst || seen.syn || !seen.has_ack {
+            return;
+        }
+        let shift = match (scale, self.syn.as_ref().and_then(|syn| syn.scale)) {
+            (Some(_), Some(theirs)) => theirs,
+            _ => 0,
+        };
+        let window = u32::from(seen.window) << shift;
+        forward(&mut self.edge, seen.ack.wrapping_add(window));
+    }
+
+    fn server_sends(&mut self, now: Instant, seen: &Seen) {
+        if seen.rst {
+            return;
+        }
+        if seen.syn {
+            self.syn_ack.get_or_insert(SynAck { scale: seen.scale });
+        }
+        self.check_data(now, seen);
+        let shift = match &self.syn_ack {
+            Some(SynAck { scale: Some(shift) }) if !seen.syn => *shift,
+            _ => 0,
+        };
+        let edge = seen.ack.wrapping_add(u32::from(seen.window) << shift);
+        if self
+            .announced
+            .is_some_and(|announced| before(edge, announced))
+        {
+            self.note(
+                now,
+                format!("the window's right edge moves left, to {edge}"),
+            );
+        }
+        if self.last_ack.is_some_and(|last| before(seen.ack, last)) {
+            self.note(
+                now,
+                format!("the acknowledgment goes back, to {}", seen.ack),
+            );
+        }
+        if self.used.is_none_or(|used| before(used, seen.ack)) {
+            self.note(
+                now,
+                format!("{} is acknowledged, which was never sent", seen.ack),
+            );
+        }
+        if let Some(tsval) = seen.tsval {
+            if let Some(last) = self.last_tsval.filter(|&last| before(tsval, last)) {
+                self.note(
+                    now,
+                    format!("the timestamp goes back by {} ms", last.wrapping_sub(tsval)),
+                );
+            }
+            forward(&mut self.last_tsval, tsval);
+        }
+        if seen.fin {
+            self.end = Some(seen.seq.wrapping_add(seen.payload as u32 + 1));
+        }
+        forward(&mut self.announced, edge);
+        forward(&mut self.last_ack, seen.ack);
+    }
+
+    /// Never a byte beyond the window, nor a segment above the MSS.
+    fn check_data(&mut self, now: Instant, seen: &Seen) {
+        if seen.payload == 0 {
+            return;
+        }
+        let end = seen.seq.wrapping_add(seen.payload as u32);
+        if self.edge.is_none_or(|edge| before(edge, end)) {
+            self.note(
+                now,
+                format!("data up to {end}, the client allows {:?}", self.edge),
+            );
+        }
+        // RFC 6691 §2: options count.
+        let mss = self.syn.as_ref().map_or(DEFAULT_MSS, |syn| syn.mss);
+        if seen.payload + seen.options > mss {
+            self.note(
+                now,
+                format!(
+                    "{} bytes and {} of options in a segment, the MSS is {mss}",
+                    seen.payload, seen.options
+                ),
+            );
+        }
+    }
+
+    fn client_hears(&mut self, seen: &Seen) {
+        if !seen.rst && seen.has_ack {
+            forward(&mut self.acknowledged, seen.ack);
+        }
+    }
+}
+
+impl Watch {
+    /// Follows the connections on LAN `lan`.
+    pub fn new(lan: LanId) -> Watch {
+        Watch {
+            lan,
+            conversations: BTreeMap::new(),
+        }
+    }
+
+    /// All connections, by their client: those whose SYN was sent.
+    pub fn conversations(&self) -> impl Iterator<Item = (&SocketAddrV4, &Conversation)> {
+        self.conversations.iter()
+    }
+
+    /// The conversation that a frame belongs to, and whether its client is the sender. A SYN begins one.
+    fn of(&mut self, node: NodeId, frame: &Segment<'_>) -> Option<(bool, &mut Conversation)> {
+        let (from, to) = (frame.source, frame.destination);
+        if self.conversations.contains_key(&to) {
+            return Some((false, self.conversations.get_mut(&to)?));
+        }
+        let room = self.conversations.len() < CONVERSATIONS;
+        if frame.seen.syn && !frame.seen.has_ack && room {
+            let begin = || Conversation::new(node);
+            return Some((true, self.conversations.entry(from).or_insert_with(begin)));
+        }
+        Some((true, self.conversations.get_mut(&from)?))
+    }
+}
+
+/// A TCP segment, and between whom.
+struct Segment<'a> {
+    source: SocketAddrV4,
+    destination: SocketAddrV4,
+    seen: Seen,
+    packet: Ipv4Packet<&'a [u8]>,
+}
+
+impl<'a> Segment<'a> {
+    /// `None` for what is not TCP.
+    fn read(frame: &'a [u8]) -> Option<Segment<'a>> {
+        let bytes = frame.get(EthernetFrame::<&[u8]>::header_len()..)?;
+        let frame = EthernetFrame::new_checked(frame).ok()?;
+        if frame.ethertype() != EthernetProtocol::Ipv4 {
+            return None;
+        }
+        let packet = Ipv4Packet::new_checked(bytes).ok()?;
+        if packet.next_header() != IpProtocol::Tcp {
+            return None;
+        }
+        let segment = TcpPacket::new_checked(packet.payload()).ok()?;
+        Some(Segment {
+            source: SocketAddrV4::new(packet.src_addr(), segment.src_port()),
+            destination: SocketAddrV4::new(packet.dst_addr(), segment.dst_port()),
+            seen: Seen::of(&segment),
+            packet,
+        })
+    }
+
+    /// Whether its checksums hold.
+    fn is_intact(&self) -> bool {
+        let packet = &self.packet;
+        let (source, destination) = (packet.src_addr().into(), packet.dst_addr().into());
+        packet.verify_checksum()
+            && TcpPacket::new_checked(packet.payload())
+                .is_ok_and(|segment| segment.verify_checksum(&source, &destination))
+    }
+}
+
+impl Seen {
+    fn of(segment: &TcpPacket<&[u8]>) -> Seen {
+        let mut seen = Seen {
+            seq: segment.seq_number().0 as u32,
+            ack: segment.ack_number().0 as u32,
+            window: segment.window_len(),
+            syn: segment.syn(),
+            fin: segment.fin(),
+            rst: segment.rst(),
+            has_ack: segment.ack(),
+            payload: segment.payload().len(),
+            options: segment.options().len(),
+            mss: None,
+            scale: None,
+            tsval: None,
+        };
+        let mut rest = segment.options();
+        while let Ok((next, option)) = TcpOption::parse(rest) {
+            match option {
+                TcpOption::EndOfList => break,
+                TcpOption::MaxSegmentSize(mss) => seen.mss = Some(mss),
+                TcpOption::WindowScale(shift) => seen.scale = Some(shift),
+                TcpOption::TimeStamp { tsval, .. } => seen.tsval = Some(tsval),
+                _ => {}
+            }
+            rest = next;
+        }
+        seen
+    }
+}
+
+impl Observer for Watch {
+    fn sent(&mut self, sighting: &Sighting<'_>) {
+        if sighting.lan != self.lan {
+            return;
+        }
+        let Some(segment) = Segment::read(sighting.frame) else {
+            return;
+        };
+        match self.of(sighting.node, &segment) {
+            Some((true, talk)) => talk.client_sends(sighting.now, &segment.seen),
+            Some((false, talk)) => talk.server_sends(sighting.now, &segment.seen),
+            None => {}
+        }
+    }
+
+    fn delivered(&mut self, sighting: &Sighting<'_>) {
+        if sighting.lan != self.lan {
+            return;
+        }
+        let Some(segment) = Segment::read(sighting.frame).filter(Segment::is_intact) else {
+            return;
+        };
+        let (client, server) = (segment.source, segment.destination);
+        if let Some(talk) = self.conversations.get_mut(&client)
+            && sighting.node != talk.client_node
+        {
+            talk.client_allows(&segment.seen);
+        } else if let Some(talk) = self.conversations.get_mut(&server)
+            && sighting.node == talk.client_node
+        {
+            talk.client_hears(&segment.seen);
+        }
+    }
+}
