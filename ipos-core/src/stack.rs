@@ -228,7 +228,7 @@ impl Stack {
             index,
             generation: slot.generation,
         };
-        if slot.attached {
+        if slot.attached && !slot.muted {
             if outcome.readable && !slot.told_readable {
                 slot.told_readable = true;
                 self.events.push_back(Event::Readable(id));
@@ -365,10 +365,12 @@ impl Stack {
     pub(crate) fn unmute(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.muted = false;
+            let readable = !slot.tcp.readable().is_empty() || slot.tcp.is_finished();
             let writable = slot.tcp.writable() > 0;
             self.after(
                 index,
                 Outcome {
+                    readable,
                     writable,
                     ..Outcome::default()
                 },

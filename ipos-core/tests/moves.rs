@@ -262,20 +262,23 @@ fn only_a_quiet_application_loses_its_connection() {
 fn an_offered_endpoint_takes_no_bytes_until_it_stays() {
     let mut farm = Farm::round_robin(2);
     let (mut client, bound) = moved(&mut farm);
-    farm.dead[0] = true;
+    lose(&mut farm, FrameType::Endpoint, 100);
     let now = farm.now;
     farm.devices[1].migrate(now, &flow(&client), "s1").unwrap();
     farm.pump();
     let mut endpoint = farm.devices[1].endpoint(now, bound.1).unwrap();
     assert_eq!((endpoint.writable(), endpoint.write(b"push")), (0, 0));
+    // What comes meanwhile may be for the other server.
+    farm.send(&client, "PA", b"next");
+    client.seq += 4;
+    let endpoint = farm.devices[1].endpoint(farm.now, bound.1).unwrap();
+    assert!(endpoint.readable().is_empty());
     farm.events.clear();
     farm.run(ms(500));
-    assert!(
-        farm.events.contains(&(1, Event::Writable(bound.1))),
-        "{:?}",
-        farm.events
-    );
-    farm.dead[0] = false;
+    for told in [Event::Writable(bound.1), Event::Readable(bound.1)] {
+        assert!(farm.events.contains(&(1, told)), "{:?}", farm.events);
+    }
+    assert_eq!(farm.read(bound), b"next");
     assert_eq!(farm.write(bound, b"push"), 4);
     assert_eq!(farm.take(&client)[0].payload, b"push");
     // Closed while it is offered, it stays, too.

@@ -35,11 +35,12 @@ impl Endpoint<'_> {
     }
 
     /// Bytes from the client that wait, in order. It may be less than all of them: what lies behind shows after
-    /// [`Endpoint::consume`].
+    /// [`Endpoint::consume`]. None while the endpoint is offered to another server: they may be for that one.
     pub fn readable(&self) -> &[u8] {
         self.device
             .stack
             .get(self.id.index)
+            .filter(|slot| !slot.muted)
             .map_or(&[], |slot| slot.tcp.readable())
     }
 
@@ -57,7 +58,7 @@ impl Endpoint<'_> {
         self.device
             .stack
             .get(self.id.index)
-            .is_some_and(|slot| slot.tcp.is_finished())
+            .is_some_and(|slot| !slot.muted && slot.tcp.is_finished())
     }
 
     /// Bytes that [`Endpoint::write`] would take now.
