@@ -7,7 +7,7 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use ipos_backend_pnet::{PnetBackend, PnetOptions};
@@ -112,17 +112,25 @@ fn moment() -> Result<Start, Box<dyn std::error::Error>> {
         .map_err(|error| format!("no random numbers from the operating system: {error}"))?;
     let seed = getrandom::u64()
         .map_err(|error| format!("no random numbers from the operating system: {error}"))?;
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_err(|_| "the clock of this host is before 1970: set it")?;
-    // Until the year 2106.
-    let incarnation = u32::try_from(since.as_secs())
-        .map_err(|_| "the clock of this host is after 2106: set it")?;
     Ok(Start {
         seed,
         isn_key,
-        incarnation,
+        incarnation: incarnation()?,
     })
+}
+
+/// Eighths of a second since 2025, until the year 2042. Waits for the next one: a later life never has the same.
+fn incarnation() -> Result<u32, &'static str> {
+    const UNIT: u128 = 125_000;
+    let begin = UNIX_EPOCH + Duration::from_secs(1_735_689_600);
+    let wrong = "the clock of this host is before 2025 or after 2042: set it";
+    let since = SystemTime::now()
+        .duration_since(begin)
+        .map_err(|_| wrong)?
+        .as_micros();
+    let rest = UNIT - since % UNIT;
+    std::thread::sleep(Duration::from_micros(rest as u64));
+    u32::try_from(since / UNIT + 1).map_err(|_| wrong)
 }
 
 /// Runs until SIGINT or SIGTERM.

@@ -1,11 +1,12 @@
 //! ipOS frames over raw sockets: an [`ipos_backend::Backend`] on `pnet`'s datalink channel.
 //!
+//! `pnet` binds the socket and makes it non-blocking; what it would poll before every frame is left out.
 //! The portable baseline among the backends: any Ethernet interface of any Linux, no driver support,
 //! no locked memory; `CAP_NET_RAW` in the interface's network namespace is all that it needs.
 //!
 //! ```text
-//!    interface --> AF_PACKET socket --> filter --> socket buffer --> receive()    2 calls a frame
-//!    interface <-- AF_PACKET socket <------------------------------- commit()     2 calls a frame
+//!    interface --> AF_PACKET socket --> filter --> socket buffer --> receive()    1 call a frame
+//!    interface <-- AF_PACKET socket <------------------------------- commit()     1 call a frame
 //! ```
 //!
 //! ```no_run
@@ -38,6 +39,7 @@
 
 #![forbid(unsafe_code)]
 
+mod direct;
 mod link;
 mod port;
 mod socket;

@@ -14,7 +14,7 @@ use pnet_datalink::{
 use socket2::Socket;
 
 use crate::link::Link;
-use crate::{Frames, OpenError, PnetOptions, socket};
+use crate::{Frames, OpenError, PnetOptions, direct, socket};
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
@@ -73,21 +73,29 @@ impl PnetBackend {
         };
         let config = Config {
             write_buffer_size: 0,
-            // One byte more than the largest frame: a longer one, cut to this, is recognised by it.
-            read_buffer_size: largest + 1,
-            read_timeout: Some(Duration::ZERO),
-            write_timeout: Some(Duration::ZERO),
+            read_buffer_size: 0,
             channel_type: ChannelType::Layer2,
             promiscuous: options.frames != Frames::Addressed,
-            // From here on the descriptor is the channel's, which closes it, on errors too.
+            // From here on the descriptor is the channel's, which closes it: the duplicates keep the socket open.
             socket_fd: Some(socket.into_raw_fd()),
             ..Config::default()
         };
         let channel = pnet_datalink::channel(&describe(interface, &link), config)
             .map_err(fails("bind a raw socket"))?;
-        let Channel::Ethernet(sender, receiver) = channel else {
+        let Channel::Ethernet(..) = channel else {
             let error = io::Error::from(io::ErrorKind::Unsupported);
             return Err(fails("open an Ethernet channel")(error));
+        };
+        let half = || {
+            duplicate
+                .try_clone()
+                .map_err(fails("duplicate the raw socket"))
+        };
+        let sender = direct::Sender(half()?);
+        let receiver = direct::Receiver {
+            socket: half()?,
+            // One byte more than the largest frame: a longer one, cut to this, is recognised by it.
+            buffer: vec![0; largest + 1].into_boxed_slice(),
         };
         Ok(Self {
             interface: interface.to_owned(),
@@ -97,8 +105,8 @@ impl PnetBackend {
                 burst: BURST,
             },
             socket: duplicate,
-            sender,
-            receiver,
+            sender: Box::new(sender),
+            receiver: Box::new(receiver),
             largest,
             frame: vec![0; usize::from(link.mtu) + ETHERNET].into_boxed_slice(),
             slot: Slot::Free,
@@ -139,7 +147,6 @@ impl PnetBackend {
 
     /// What a failed receive means.
     fn receive_error(&self, error: io::Error) -> io::Error {
-        // When poll reports an error and nothing to read, pnet makes an error of its own; the socket knows the reason.
         match self.socket.take_error() {
             Ok(Some(pending)) => self.name(pending),
             Ok(None) | Err(_) => self.name(error),

@@ -279,6 +279,7 @@ fn an_offered_endpoint_takes_no_bytes_until_it_stays() {
         assert!(farm.events.contains(&(1, told)), "{:?}", farm.events);
     }
     assert_eq!(farm.read(bound), b"next");
+    farm.take(&client);
     assert_eq!(farm.write(bound, b"push"), 4);
     assert_eq!(farm.take(&client)[0].payload, b"push");
     // Closed while it is offered, it stays, too.

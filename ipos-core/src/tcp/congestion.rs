@@ -63,6 +63,13 @@ impl Controller {
         controller
     }
 
+    /// Goes back to how it was before a reduction that was for nothing, unless the window is larger by now.
+    pub(crate) fn go_back(&mut self, before: Controller) {
+        if before.get().window() > self.get().window() {
+            *self = before;
+        }
+    }
+
     pub(crate) fn get(&self) -> &dyn Congestion {
         match self {
             Controller::Reno(reno) => reno,

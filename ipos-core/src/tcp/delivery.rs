@@ -2,9 +2,10 @@
 
 use ipos_proto::SeqNum;
 
+use super::congestion::Controller;
 use super::endpoint::Endpoint;
-use super::input::Outcome;
-use super::recovery::{DUPACK_THRESHOLD, Phase, Recovery, Undo, is_duplicate_report};
+use super::input::{Outcome, is_before};
+use super::recovery::{DUPACK_THRESHOLD, Phase, Recovery, Undo, duplicate_report};
 use super::segment::Segment;
 use super::state::State;
 use super::timers::Timer;
@@ -29,30 +30,33 @@ impl Endpoint {
         let in_flight = self.tx.in_flight();
         // A window that is not used does not grow (RFC 7661 §4.1).
         let in_use = self.pipe().saturating_mul(2) >= self.congestion.get().window();
-        let mut sample = None;
+        let (mut first, mut again) = (None, false);
         let (recovery, rtt) = (&mut self.recovery, &self.rtt);
         self.tx.flight.acknowledge(ack, |sent| {
             recovery.delivered(now, sent, rtt);
-            // Karn: one that was sent again tells nothing (RFC 6298 §3).
-            if !sent.again {
-                sample.get_or_insert(now.saturating_since(sent.at));
-            }
+            again |= sent.again;
+            first.get_or_insert(now.saturating_since(sent.at));
         });
+        // Karn (RFC 6298 §3): what was sent again may have brought about the acknowledgment of all.
+        let mut sample = first.filter(|_| !again);
         let acked = if advances {
             self.take_new_ack(now, tcp, ack, outcome)
         } else {
             0
         };
-        let duplicates = self.take_sack(now, segment);
+        self.take_sack(now, segment);
         if advances && sample.is_none() {
             sample = self.echoed_round_trip(now, segment);
         }
         if let Some(sample) = sample {
             self.rtt.sample(sample, tcp.min_rto, tcp.max_rto);
         }
-        self.take_probe_answer(ack, duplicates, in_flight);
-        let was_open = self.recovery.phase == Phase::Open;
-        if !was_open && ack.ge(self.recovery.recover) {
+        self.take_probe_answer(segment, advances, in_flight);
+        if advances {
+            self.undo_if_delayed(segment);
+        }
+        let was_fast = self.recovery.phase == Phase::Fast;
+        if self.recovery.phase != Phase::Open && ack.ge(self.recovery.recover) {
             self.recovery.finish();
         }
         self.recovery.advance(ack);
@@ -63,11 +67,7 @@ impl Endpoint {
             self.count_duplicates(advances, duplicate, acked);
         }
         self.take_losses(in_flight);
-        if acked > 0
-            && in_use
-            && self.recovery.phase != Phase::Fast
-            && was_open | (self.recovery.phase == Phase::Timeout)
-        {
+        if acked > 0 && in_use && !was_fast && self.recovery.phase != Phase::Fast {
             let srtt = Duration::from_micros(self.rtt.srtt.into());
             self.congestion.get_mut().on_ack(now, acked, srtt);
         }
@@ -92,10 +92,10 @@ impl Endpoint {
         acked
     }
 
-    /// RFC 2018, RFC 2883: what has arrived behind a gap; whether bytes have come twice.
-    fn take_sack(&mut self, now: Instant, segment: &Segment<'_>) -> bool {
+    /// RFC 2018, RFC 2883: what has arrived behind a gap, and what has come twice.
+    fn take_sack(&mut self, now: Instant, segment: &Segment<'_>) {
         if !self.sack || segment.options.sack.is_empty() {
-            return false;
+            return;
         }
         let ack = segment.ack;
         let (recovery, rtt) = (&mut self.recovery, &self.rtt);
@@ -106,28 +106,39 @@ impl Endpoint {
                 });
             }
         }
-        let duplicates = is_duplicate_report(&segment.options.sack, ack);
-        if duplicates {
-            self.recovery.duplicate_reported(ack, self.tx.nxt);
-            self.undo_if_needless();
+        let Some(end) = duplicate_report(&segment.options.sack, ack) else {
+            return;
+        };
+        match self.recovery.probe {
+            // RFC 8985 §7.4.2, case 1: nothing was lost.
+            Some(probe) if probe.again && probe.end == end => self.recovery.probe = None,
+            _ => {
+                self.recovery.duplicate_reported(end, ack, self.tx.nxt);
+                if let Some(before) = self.recovery.needless() {
+                    self.undo(before);
+                }
+            }
         }
-        duplicates
     }
 
-    /// Every segment that was sent again had arrived the first time (RFC 3708).
-    fn undo_if_needless(&mut self) {
-        if let Some(Undo {
-            cwnd,
-            ssthresh,
-            needed: 0,
-            any: true,
-        }) = self.recovery.undo
+    /// RFC 3522: the acknowledgment of all that was sent again echoes an earlier time than when the first was, so
+    /// nothing was lost, but late.
+    fn undo_if_delayed(&mut self, segment: &Segment<'_>) {
+        if let Some((ours, theirs)) = self.timestamps.zip(segment.options.timestamp)
+            && let Some((first, before)) = self.recovery.first_again()
+            && self.recovery.phase != Phase::Open
+            && !self.tx.flight.any_again()
+            && is_before(theirs.echo, ours.value(first))
         {
-            let cwnd = cwnd.max(self.congestion.get().window());
-            self.congestion.get_mut().restore(cwnd, ssthresh);
-            self.tx.flight.keep_all();
-            self.recovery.finish();
+            self.undo(before);
         }
+    }
+
+    fn undo(&mut self, before: Controller) {
+        self.congestion.go_back(before);
+        self.tx.flight.keep_all();
+        self.recovery.finish();
+        self.recovery.undo = None;
     }
 
     /// RFC 7323 §4.1: a round trip by the echoed timestamp, for segments that were sent more than once.
@@ -139,15 +150,23 @@ impl Endpoint {
         (took <= FIRST_TIMEOUT).then_some(took)
     }
 
-    /// RFC 8985 §7.4: a probe that repeated a segment may have hidden a loss.
-    fn take_probe_answer(&mut self, ack: SeqNum, duplicates: bool, in_flight: u32) {
-        if let Some(probe) = self.recovery.probe
-            && ack.ge(probe.end)
-        {
+    /// RFC 8985 §7.4.2: a probe that repeated a segment may have hidden a loss. While only the probe's own end is acknowledged,
+    /// the report of a duplicate may still come.
+    fn take_probe_answer(&mut self, segment: &Segment<'_>, advances: bool, in_flight: u32) {
+        let Some(probe) = self.recovery.probe else {
+            return;
+        };
+        let repaired = probe.again && segment.ack.gt(probe.end);
+        let needless = segment.ack == probe.end
+            && !advances
+            && segment.len() == 0
+            && segment.options.sack.is_empty();
+        // A recovery has made the window smaller already.
+        if repaired && self.recovery.phase == Phase::Open {
+            self.congestion.get_mut().on_loss(in_flight);
+        }
+        if repaired || needless || (!probe.again && segment.ack.ge(probe.end)) {
             self.recovery.probe = None;
-            if probe.again && !duplicates {
-                self.congestion.get_mut().on_loss(in_flight);
-            }
         }
     }
 
@@ -190,14 +209,8 @@ impl Endpoint {
         if self.tx.flight.lost() == 0 || self.recovery.phase != Phase::Open {
             return;
         }
-        let congestion = self.congestion.get_mut();
-        let undo = Undo {
-            cwnd: congestion.window(),
-            ssthresh: congestion.threshold(),
-            needed: 0,
-            any: false,
-        };
-        congestion.on_loss(in_flight);
+        let undo = Undo::new(self.congestion, self.tx.una);
+        self.congestion.get_mut().on_loss(in_flight);
         self.recovery.begin(Phase::Fast, self.tx.nxt, Some(undo));
         self.force = true;
     }
@@ -218,14 +231,16 @@ impl Endpoint {
         self.arm_probe(now, tcp);
     }
 
-    /// RFC 8985 §7.2.
+    /// RFC 8985 §7.2. In a recovery too, which the RFC leaves to the retransmission timer: with a few segments in flight one lost
+    /// acknowledgment is often the last (RFC 9002 §6.2 probes then as well).
     pub(super) fn arm_probe(&mut self, now: Instant, tcp: &Tcp) {
         let flight = &self.tx.flight;
-        let wanted = self.sack
-            && self.recovery.phase == Phase::Open
+        let recovering = self.recovery.phase != Phase::Open && self.retries == 0;
+        let tail = self.recovery.phase == Phase::Open
             && flight.sacked_segments() == 0
-            && self.recovery.probe.is_none()
-            && self.state.is_synchronized();
+            // While only the end of an earlier one is acknowledged, its judgement is open, but it is not in flight.
+            && self.recovery.probe.is_none_or(|probe| probe.end.le(self.tx.una));
+        let wanted = self.sack && (tail || recovering) && self.state.is_synchronized();
         if wanted {
             let after = Recovery::probe_timeout(&self.rtt, flight.segments(), tcp.min_rto);
             self.timers.set(Timer::Probe, now + after);

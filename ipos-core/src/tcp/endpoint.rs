@@ -421,6 +421,7 @@ impl Endpoint {
         self.snd_mss = mss;
         self.congestion.get_mut().set_mss(mss);
         self.tx.flight.lose_all();
+        self.recovery.undo = None;
         self.force = true;
         true
     }

@@ -83,6 +83,11 @@ impl Flight {
         self.lost
     }
 
+    /// Segments are in flight that were sent more than once.
+    pub(crate) fn any_again(&self) -> bool {
+        self.again > 0
+    }
+
     /// Adds a segment behind all others.
     pub(crate) fn push(&mut self, start: SeqNum, end: SeqNum, at: Instant) {
         self.queue.push_back(Sent {
@@ -238,9 +243,9 @@ impl Flight {
         self.queue.iter().find(|sent| sent.lost).copied()
     }
 
-    /// The last segment.
-    pub(crate) fn last(&self) -> Option<Sent> {
-        self.queue.back().copied()
+    /// The last segment that the client is not known to have.
+    pub(crate) fn last_missing(&self) -> Option<Sent> {
+        self.queue.iter().rev().find(|sent| !sent.sacked).copied()
     }
 
     /// The segment that begins at `start` was sent again, its first `len` bytes at least. What lies behind them becomes a

@@ -308,6 +308,6 @@ impl Endpoint {
 }
 
 /// `a` is an earlier timestamp than `b` (RFC 7323 §5.3: unsigned 32-bit, modular).
-fn is_before(a: u32, b: u32) -> bool {
+pub(super) fn is_before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }

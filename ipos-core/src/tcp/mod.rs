@@ -24,6 +24,8 @@ mod ring;
 mod rtt;
 pub(crate) mod segment;
 mod state;
+#[cfg(test)]
+mod tests;
 mod timeout;
 mod timers;
 mod transmit;

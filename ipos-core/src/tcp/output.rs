@@ -1,7 +1,7 @@
 //! Segments out (RFC 9293 §3.8, §3.10).
 
 use super::endpoint::{AckDue, Endpoint};
-use super::recovery::{Phase, Probe};
+use super::recovery::Probe;
 use super::segment::{Flags, Options, Outgoing, Timestamp};
 use super::state::State;
 use super::timers::Timer;
@@ -101,20 +101,23 @@ impl Endpoint {
             }
             return Some(self.ask_for_answer(now));
         }
-        let tail_probe = core::mem::take(&mut self.tail_probe);
+        let probe = core::mem::take(&mut self.tail_probe);
         let mss = self.effective_mss();
         if let Some(lost) = self.tx.flight.first_lost() {
             let piece = self.tx.again(lost.start, lost.end, mss);
             let fits = piece.end().le(self.tx.una + self.tx.wnd) || piece.seq == self.tx.una;
-            if fits && (core::mem::take(&mut self.force) || self.may_send(piece.len)) {
+            if fits && (core::mem::take(&mut self.force) | probe || self.may_send(piece.len)) {
+                if let Some(undo) = &mut self.recovery.undo {
+                    undo.sent_again(now);
+                }
                 return Some(self.send_again(now, tcp, piece));
             }
             return None;
         }
-        let new = self.tx.next(mss);
-        if tail_probe && self.recovery.phase == Phase::Open {
-            return self.poll_tail_probe(now, tcp, new, mss);
+        if probe {
+            return self.poll_tail_probe(now, tcp, mss);
         }
+        let new = self.tx.next(mss);
         if let Some(piece) = new.filter(|piece| self.may_send(piece.len)) {
             return Some(self.send_new(now, tcp, piece));
         }
@@ -131,26 +134,32 @@ impl Endpoint {
         pipe == 0 || pipe.saturating_add(len) <= self.congestion.get().window()
     }
 
-    /// RFC 8985 §7.3: something new if there is, else the last segment once more.
-    fn poll_tail_probe(
-        &mut self,
-        now: Instant,
-        tcp: &Tcp,
-        new: Option<Piece>,
-        mss: u32,
-    ) -> Option<Outgoing> {
-        let (segment, again) = match new {
-            Some(piece) => (self.send_new(now, tcp, piece), false),
+    /// RFC 8985 §7.3: something new if the congestion window lets it go, else the last segment once more. Where the RFC would send one
+    /// new segment beyond the window, the client that has everything delays its answer to it (RFC 9293 §3.8.6.3);
+    /// a segment that it has already it answers at once (RFC 5681 §4.2).
+    fn poll_tail_probe(&mut self, now: Instant, tcp: &Tcp, mss: u32) -> Option<Outgoing> {
+        let new = self.tx.next(mss).filter(|piece| self.may_send(piece.len));
+        let (segment, probe) = match new {
+            Some(piece) => (
+                self.send_new(now, tcp, piece),
+                Probe {
+                    end: self.tx.nxt,
+                    again: false,
+                },
+            ),
             None => {
-                let last = self.tx.flight.last()?;
+                let last = self.tx.flight.last_missing()?;
                 let piece = self.tx.again(last.start, last.end, mss);
-                (self.send_again(now, tcp, piece), true)
+                (
+                    self.send_again(now, tcp, piece),
+                    Probe {
+                        end: piece.end(),
+                        again: true,
+                    },
+                )
             }
         };
-        self.recovery.probe = Some(Probe {
-            end: self.tx.nxt,
-            again,
-        });
+        self.recovery.probe = Some(probe);
         self.timers.stop(Timer::Probe);
         Some(segment)
     }
@@ -165,10 +174,6 @@ impl Endpoint {
     }
 
     fn send_again(&mut self, now: Instant, tcp: &Tcp, piece: Piece) -> Outgoing {
-        if let Some(undo) = &mut self.recovery.undo {
-            undo.any = true;
-            undo.needed = undo.needed.saturating_add(1);
-        }
         let first = piece.seq == self.tx.una;
         let segment = self.data(now, piece);
         if first || self.timers.get(Timer::Retransmission).is_none() {

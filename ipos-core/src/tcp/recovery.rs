@@ -2,6 +2,7 @@
 
 use ipos_proto::SeqNum;
 
+use super::congestion::Controller;
 use super::flight::Sent;
 use super::rtt::Rtt;
 use super::segment::SackBlock;
@@ -25,16 +26,40 @@ pub(crate) enum Phase {
     Timeout,
 }
 
-/// What to go back to when a recovery turns out to have been for nothing.
+/// What to go back to when a recovery turns out to have been for nothing. It stays when the recovery is over: the
+/// reports of what was sent again come behind the acknowledgment that ends it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Undo {
-    pub(crate) cwnd: u32,
-    pub(crate) ssthresh: u32,
+    /// The congestion controller before (RFC 9438 §4.9).
+    before: Controller,
+    /// What was acknowledged then: duplicates in front of it are not of this recovery.
+    from: SeqNum,
     /// Segments sent again that the client has not reported as duplicates (RFC 2883).
-    pub(crate) needed: u32,
-    /// Some were sent again.
-    pub(crate) any: bool,
+    needed: u32,
+    /// When the first was sent again.
+    first: Option<Instant>,
 }
+
+impl Undo {
+    /// Before a recovery, `una` being the oldest byte not acknowledged.
+    pub(crate) fn new(before: Controller, una: SeqNum) -> Undo {
+        Undo {
+            before,
+            from: una,
+            needed: 0,
+            first: None,
+        }
+    }
+
+    /// A segment was sent again because it was taken for lost.
+    pub(crate) fn sent_again(&mut self, now: Instant) {
+        self.needed = self.needed.saturating_add(1);
+        self.first.get_or_insert(now);
+    }
+}
+
+/// How far behind the acknowledgments a duplicate may be reported, in bytes.
+const UNDO_REACH: i32 = 1 << 30;
 
 /// A tail loss probe under way (RFC 8985 §7).
 #[derive(Clone, Copy, Debug)]
@@ -54,10 +79,10 @@ pub(crate) struct Recovery {
     pub(crate) dupacks: u32,
     pub(crate) probe: Option<Probe>,
     pub(crate) undo: Option<Undo>,
-    /// RACK: when the latest segment that has arrived was sent, its end, and its round trip.
+    /// RACK: when the latest segment that has arrived was sent, its end, and its round trip in µs.
     latest: Instant,
     end: SeqNum,
-    rtt: Duration,
+    rtt: u32,
     /// The highest that has arrived.
     highest: SeqNum,
     /// Segments were seen to overtake each other.
@@ -79,7 +104,7 @@ impl Recovery {
             undo: None,
             latest: Instant::ZERO,
             end: nxt,
-            rtt: Duration::ZERO,
+            rtt: 0,
             highest: nxt,
             reordering: false,
             steps: 1,
@@ -98,7 +123,7 @@ impl Recovery {
         {
             self.latest = sent.at;
             self.end = sent.end;
-            self.rtt = took;
+            self.rtt = u32::try_from(micros(took)).unwrap_or(u32::MAX);
         }
         if sent.end.gt(self.highest) {
             self.highest = sent.end;
@@ -111,19 +136,34 @@ impl Recovery {
     pub(crate) fn advance(&mut self, una: SeqNum) {
         self.recover = self.recover.max(una);
         self.widened = self.widened.max(una);
+        self.undo = self.undo.filter(|undo| una.since(undo.from) < UNDO_REACH);
     }
 
-    /// RFC 2883: the client has had bytes twice. RFC 8985 §6.2, step 4: the window was too small.
-    pub(crate) fn duplicate_reported(&mut self, una: SeqNum, nxt: SeqNum) {
+    /// RFC 2883: the client has had bytes up to `end` twice. RFC 8985 §6.2, step 4: the window was too small.
+    pub(crate) fn duplicate_reported(&mut self, end: SeqNum, una: SeqNum, nxt: SeqNum) {
         if una.ge(self.widened) {
             self.widened = nxt;
             self.steps = self.steps.saturating_add(1);
             self.persists = REORDERING_PERSISTS;
             self.reordering = true;
         }
-        if let Some(undo) = &mut self.undo {
+        if let Some(undo) = &mut self.undo
+            && end.gt(undo.from)
+        {
             undo.needed = undo.needed.saturating_sub(1);
         }
+    }
+
+    /// Every segment that was sent again had arrived the first time (RFC 3708): what to go back to.
+    pub(crate) fn needless(&self) -> Option<Controller> {
+        let undo = self.undo?;
+        (undo.needed == 0 && undo.first.is_some()).then_some(undo.before)
+    }
+
+    /// When the first segment of this recovery was sent again, and what to go back to (RFC 3522).
+    pub(crate) fn first_again(&self) -> Option<(Instant, Controller)> {
+        let undo = self.undo?;
+        Some((undo.first?, undo.before))
     }
 
     /// RFC 8985 §6.2, step 4: how long after a round trip a segment may still come.
@@ -140,7 +180,7 @@ impl Recovery {
         (
             self.latest,
             self.end,
-            self.rtt + self.reordering_window(rtt, sacked_segments),
+            Duration::from_micros(self.rtt.into()) + self.reordering_window(rtt, sacked_segments),
         )
     }
 
@@ -162,7 +202,6 @@ impl Recovery {
         }
         self.phase = Phase::Open;
         self.dupacks = 0;
-        self.undo = None;
     }
 
     /// RFC 8985 §7.2: when a probe should go out.
@@ -182,11 +221,12 @@ impl Recovery {
     }
 }
 
-/// Whether the first block reports bytes that have come twice (RFC 2883 §4).
-pub(crate) fn is_duplicate_report(blocks: &[SackBlock], ack: SeqNum) -> bool {
-    match blocks {
+/// Where the bytes end that the first block reports to have come twice, if it does (RFC 2883 §4).
+pub(crate) fn duplicate_report(blocks: &[SackBlock], ack: SeqNum) -> Option<SeqNum> {
+    let duplicates = match blocks {
         [first, ..] if first.1.le(ack) => true,
         [first, second, ..] => first.0.ge(second.0) && first.1.le(second.1),
         _ => false,
-    }
+    };
+    blocks.first().filter(|_| duplicates).map(|block| block.1)
 }

@@ -2,7 +2,7 @@
 
 use super::endpoint::{AckDue, Endpoint};
 use super::input::Outcome;
-use super::recovery::Phase;
+use super::recovery::{Phase, Undo};
 use super::state::State;
 use super::timers::Timer;
 use crate::config::{KeepAlive, Tcp};
@@ -110,15 +110,21 @@ impl Endpoint {
             if self.retries >= tcp.retries {
                 return self.fail(outcome);
             }
+            // What a recovery under way has sent again counts on.
+            let undo = match self.recovery.phase {
+                Phase::Open => Some(Undo::new(self.congestion, self.tx.una)),
+                Phase::Fast | Phase::Timeout => self.recovery.undo,
+            };
             if self.retries == 0 {
                 self.congestion.get_mut().on_timeout(self.tx.in_flight());
             }
             if self.tx.flight.is_reneged() {
                 self.tx.flight.renege();
             }
+            self.timers.stop(Timer::Probe);
             self.tx.flight.lose_all();
             self.recovery.dupacks = 0;
-            self.recovery.begin(Phase::Timeout, self.tx.nxt, None);
+            self.recovery.begin(Phase::Timeout, self.tx.nxt, undo);
             self.force = true;
         }
         self.retries += 1;
