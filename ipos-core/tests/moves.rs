@@ -114,7 +114,7 @@ fn a_connection_comes_home() {
     client.seq += 1;
     client.ack += 1;
     farm.send(&client, "A", &[]);
-    farm.run(ms(61_000));
+    farm.run(ms(121_000));
     assert_eq!((tables(&farm, 0), tables(&farm, 1)), ([0; 5], [0; 5]));
 }
 
@@ -134,7 +134,7 @@ fn to_a_third_server_and_no_chain_stays() {
     migrate(&mut farm, 1, &client, "s1");
     assert_eq!(exchange(&mut farm, &mut client).0, 0);
     farm.send(&client, "R", &[]);
-    farm.run(ms(61_000));
+    farm.run(ms(121_000));
     for at in 0..3 {
         assert_eq!(tables(&farm, at), [0; 5], "server {at}");
     }
@@ -537,4 +537,29 @@ fn a_connection_with_a_gap_does_not_move() {
         assert_eq!(farm.read(bound), REQUEST);
         farm.take(&client);
     }
+}
+
+/// What the giver repeats arrives late: after the connection has come home, and ended.
+#[test]
+fn late_frames_bring_no_ended_connection_back() {
+    let mut farm = Farm::pair();
+    let (mut client, _) = moved(&mut farm);
+    migrate(&mut farm, 1, &client, "s1");
+    let frames: Vec<Vec<u8>> = farm.lan_b.iter().map(|(_, frame)| frame.clone()).collect();
+    exchange(&mut farm, &mut client);
+    let (at, id) = farm.bound();
+    farm.send(&client, "R", &[]);
+    farm.events.clear();
+    assert!(farm.devices[at].endpoint(farm.now, id).is_none());
+    assert_eq!(tables(&farm, 0), [0, 0, 0, 0, 1]);
+    for frame in &frames {
+        farm.deliver(0, Port::B, frame);
+    }
+    farm.pump();
+    assert_eq!(tables(&farm, 0), [0, 0, 0, 0, 1]);
+    assert_eq!(farm.events, []);
+    // Its client opens another one between the same ports.
+    let mut again = farm.connect(0, client.port);
+    assert_eq!(tables(&farm, 0), [1, 0, 0, 0, 0]);
+    exchange_somewhere(&mut farm, &mut again);
 }

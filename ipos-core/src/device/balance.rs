@@ -107,8 +107,13 @@ impl Device {
                 &Segment::read(&slice),
             ),
             // Its packets come through Port B; its address is another server's.
-            Some((_, Record::ForwardConnect(_) | Record::Datagrams(_) | Record::Tombstone(_)))
-            | None => Err(DropReason::NotOurs),
+            Some((_, Record::ForwardConnect(_) | Record::Datagrams(_))) | None => {
+                Err(DropReason::NotOurs)
+            }
+            // It came home, and has ended.
+            Some((_, Record::Tombstone(_))) => {
+                self.open(now, ethernet, &flow, packet, &Segment::read(&slice))
+            }
         }
     }
 
@@ -249,6 +254,9 @@ impl Device {
             only: false,
             tried: Default::default(),
         };
+        if let Some(tombstone) = self.flows.find(flow) {
+            self.flows.remove(tombstone);
+        }
         let key = self.flows.insert(*flow, Record::Pending(pending.into()));
         self.place(endpoint, key);
         self.stack.touch(endpoint);

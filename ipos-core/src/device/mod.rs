@@ -395,7 +395,7 @@ impl Device {
             },
             _ => None,
         };
-        let Some((flow, installed)) = installed.filter(|(_, installed)| !installed.home) else {
+        let Some((flow, installed)) = installed else {
             self.flows.remove(key);
             return;
         };
@@ -403,8 +403,10 @@ impl Device {
             owner,
             first,
             epoch,
+            home,
             ..
         } = **installed;
+        // Late frames of its giver must not bring it back.
         if self.flows.tombstones() < self.config.limits.tombstones {
             self.flows
                 .replace(key, Record::Tombstone(Tombstone { iss }));
@@ -413,7 +415,7 @@ impl Device {
         } else {
             self.flows.remove(key);
         }
-        if owner.is_some() {
+        if owner.is_some() && !home {
             let trailer = self.trailer(epoch, None);
             let message = Message::Release {
                 trailer: Some(trailer),
