@@ -243,7 +243,12 @@ impl Flight {
         self.queue.iter().find(|sent| sent.lost).copied()
     }
 
-    /// The last segment that the client is not known to have.
+    /// The first segment that the client is not known to have.
+    pub(crate) fn first_missing(&self) -> Option<Sent> {
+        self.queue.iter().find(|sent| !sent.sacked).copied()
+    }
+
+    /// The last one.
     pub(crate) fn last_missing(&self) -> Option<Sent> {
         self.queue.iter().rev().find(|sent| !sent.sacked).copied()
     }

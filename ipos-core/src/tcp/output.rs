@@ -1,7 +1,7 @@
 //! Segments out (RFC 9293 §3.8, §3.10).
 
 use super::endpoint::{AckDue, Endpoint};
-use super::recovery::Probe;
+use super::recovery::{Phase, Probe};
 use super::segment::{Flags, Options, Outgoing, Timestamp};
 use super::state::State;
 use super::timers::Timer;
@@ -148,8 +148,12 @@ impl Endpoint {
                 },
             ),
             None => {
-                let last = self.tx.flight.last_missing()?;
-                let piece = self.tx.again(last.start, last.end, mss);
+                // In a recovery it is the first one that holds up all others.
+                let missing = match self.recovery.phase {
+                    Phase::Open => self.tx.flight.last_missing()?,
+                    Phase::Fast | Phase::Timeout => self.tx.flight.first_missing()?,
+                };
+                let piece = self.tx.again(missing.start, missing.end, mss);
                 (
                     self.send_again(now, tcp, piece),
                     Probe {

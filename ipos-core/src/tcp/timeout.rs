@@ -28,7 +28,8 @@ impl Endpoint {
                 }
                 Timer::Probe => {
                     self.tail_probe = self.tx.outstanding();
-                    if self.tail_probe {
+                    // In a recovery the timeout stays the last resort: a probe that is not answered must not put it off.
+                    if self.tail_probe && self.recovery.phase == Phase::Open {
                         self.arm_retransmission(now, tcp);
                     }
                 }
