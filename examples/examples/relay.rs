@@ -1,4 +1,4 @@
-//! A cable that loses and reorders: everything that arrives on one interface leaves by the other, except what chance takes.
+//! A cable that loses, reorders and repeats: everything that arrives on one interface leaves by the other, except what chance takes.
 //!
 //! ```text
 //! cargo run --release --example relay -- --between r0 r1 --loss 0.01 --reorder 0.01 --seed 1
@@ -19,7 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-/// Carries frames between two interfaces, both ways, and loses or delays some of them.
+/// Carries frames between two interfaces, both ways, and loses, delays or repeats some of them.
 #[derive(Debug, Parser)]
 #[command(name = "relay", allow_negative_numbers = true, version)]
 struct Arguments {
@@ -32,6 +32,9 @@ struct Arguments {
     /// Probability that a frame is held back, so that later ones overtake it.
     #[arg(long, default_value_t = 0.0, value_parser = probability)]
     reorder: f64,
+    /// Probability that a frame that is not lost comes twice.
+    #[arg(long, default_value_t = 0.0, value_parser = probability)]
+    duplicate: f64,
     /// How long a frame is held back, in µs.
     #[arg(long, default_value_t = 500)]
     hold_back: u64,
@@ -58,6 +61,7 @@ struct Direction {
     rng: ChaCha8Rng,
     lost: u64,
     late: u64,
+    twice: u64,
     passed: u64,
     /// The outgoing queue was full: lost as on any cable.
     full: u64,
@@ -71,6 +75,7 @@ impl Direction {
             rng,
             lost: 0,
             late: 0,
+            twice: 0,
             passed: 0,
             full: 0,
         }
@@ -102,7 +107,13 @@ impl Direction {
         let taken = from.receive(BURST, &mut |frame| {
             if self.chance(arguments.loss) {
                 self.lost += 1;
-            } else if self.chance(arguments.reorder) && self.held.len() < HELD {
+                return;
+            }
+            if self.chance(arguments.duplicate) {
+                self.twice += 1;
+                self.send(to, frame);
+            }
+            if self.chance(arguments.reorder) && self.held.len() < HELD {
                 self.late += 1;
                 let until = now + Duration::from_micros(arguments.hold_back);
                 self.held.push_back((until, frame.to_vec()));
@@ -172,11 +183,14 @@ fn run(arguments: &Arguments, mut one: PnetBackend, mut other: PnetBackend) -> s
         let Direction {
             lost,
             late,
+            twice,
             passed,
             full,
             ..
         } = way;
-        eprintln!("{name}: {passed} passed, {lost} lost, {late} late, {full} for want of room");
+        eprintln!(
+            "{name}: {passed} passed, {lost} lost, {late} late, {twice} twice, {full} for want of room"
+        );
     }
     Ok(())
 }

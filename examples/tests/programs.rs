@@ -5,8 +5,11 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use ipos_lab::{End, Namespace, connect};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -175,9 +178,72 @@ fn bad_options_are_one_line() {
     }
 }
 
+/// Two hosts, each with a cable to `relay`.
+fn cables(relay: &Namespace) -> [(Namespace, Ipv4Addr); 2] {
+    [("r0", 1), ("r1", 2)].map(|(port, number)| {
+        let host = Namespace::new().unwrap();
+        let end = |namespace, name| End {
+            namespace,
+            name,
+            hardware_address: None,
+        };
+        connect(end(&host, "e0"), end(relay, port), 1500).unwrap();
+        let address = Ipv4Addr::new(10, 77, 0, number);
+        host.add_address("e0", address, 24).unwrap();
+        host.set_up("e0").unwrap();
+        relay.set_up(port).unwrap();
+        (host, address)
+    })
+}
+
+#[test]
+fn a_relay_repeats_what_it_carries() {
+    if !common::available("a_relay_repeats_what_it_carries", &[]) {
+        return;
+    }
+    let between = Namespace::new().unwrap();
+    let [(near, _), (far, address)] = cables(&between);
+    let mut command = Command::new(common::example("relay"));
+    command
+        .args(["--between", "r0", "r1", "--duplicate", "1"])
+        .stderr(Stdio::piped());
+    let relay = between.run(|| command.spawn()).unwrap().unwrap();
+    let receiver = far.run(|| UdpSocket::bind((address, 0))).unwrap().unwrap();
+    let wait = Duration::from_millis(50);
+    receiver.set_read_timeout(Some(wait)).unwrap();
+    let to = receiver.local_addr().unwrap();
+    let sender = near
+        .run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))
+        .unwrap()
+        .unwrap();
+    let mut byte = [0];
+    // Until the relay is up, and the hosts know each other's hardware addresses.
+    let up = (0..100).any(|_| {
+        sender.send_to(&[0], to).unwrap();
+        receiver.recv(&mut byte).is_ok()
+    });
+    assert!(up, "the relay carries nothing");
+    receiver.set_read_timeout(None).unwrap();
+    let mut copies = [0; 20];
+    for number in 1..20 {
+        sender.send_to(&[number], to).unwrap();
+    }
+    while copies[19] < 2 {
+        receiver.recv(&mut byte).unwrap();
+        copies[usize::from(byte[0])] += 1;
+    }
+    assert_eq!(copies[1..], [2; 19]);
+    kill(Pid::from_raw(relay.id() as i32), Signal::SIGTERM).unwrap();
+    let output = relay.wait_with_output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    assert!(error.contains(" 0 lost, 0 late, "), "{error}");
+    assert!(!error.contains(" 0 twice"), "{error}");
+}
+
 #[test]
 fn every_program_has_help() {
-    for name in ["farm", "inic", "dissect"] {
+    for name in ["farm", "inic", "dissect", "relay"] {
         let output = Command::new(common::example(name))
             .arg("--help")
             .output()

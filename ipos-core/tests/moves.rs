@@ -563,3 +563,29 @@ fn late_frames_bring_no_ended_connection_back() {
     assert_eq!(tables(&farm, 0), [1, 0, 0, 0, 0]);
     exchange_somewhere(&mut farm, &mut again);
 }
+
+/// The first server has an offer that was given up, when it is told where the connection went instead.
+#[test]
+fn a_forward_record_follows_past_an_offer_that_was_given_up() {
+    let mut farm = Farm::round_robin(3);
+    let (mut client, _) = moved(&mut farm);
+    lose(&mut farm, FrameType::Acknowledgement, 100);
+    let now = farm.now;
+    farm.devices[1].migrate(now, &flow(&client), "s1").unwrap();
+    farm.run(ms(150));
+    assert_eq!(left(&farm), [], "given up");
+    farm.tap = Box::new(|_| Pass::Deliver);
+    farm.lan_b.clear();
+    farm.devices[1]
+        .migrate(farm.now, &flow(&client), "s3")
+        .unwrap();
+    farm.run(ms(50));
+    assert_eq!(tables(&farm, 0), [0, 0, 0, 1, 0], "it leads to the third");
+    farm.run(ms(3000));
+    farm.lan_b.clear();
+    farm.send(&client, "PA", REQUEST);
+    client.seq += REQUEST.len() as u32;
+    assert_eq!(farm.lan_b.len(), 1, "directly");
+    let bound = farm.bound();
+    assert_eq!(farm.read((2, bound.1)), REQUEST);
+}

@@ -19,6 +19,8 @@ const DEFAULT_MSS: usize = 536;
 const SILENT: Duration = Duration::from_secs(70);
 /// Violations that are kept of a conversation.
 const KEPT: usize = 8;
+/// SYN-ACKs of a conversation that are told apart: a cookie and what comes after it have numbers of their own.
+const SYN_ACKS: usize = 8;
 /// Conversations that are followed. Full: further ones are not.
 const CONVERSATIONS: usize = 65_536;
 
@@ -38,6 +40,9 @@ pub struct Watch {
 pub struct Conversation {
     client_node: NodeId,
     syn: Option<Syn>,
+    /// The servers' answers to it. Full: the others are not known.
+    syn_acks: Vec<SynAck>,
+    /// The one that the client has acknowledged.
     syn_ack: Option<SynAck>,
     /// One past the last byte that the client has allowed, as far as a server can know.
     edge: Option<u32>,
@@ -66,9 +71,11 @@ struct Syn {
     scale: Option<u8>,
 }
 
-/// What the server's SYN-ACK says.
-#[derive(Debug)]
+/// What a server's SYN-ACK says.
+#[derive(Clone, Copy, Debug)]
 struct SynAck {
+    /// One past its sequence number.
+    end: u32,
     scale: Option<u8>,
 }
 
@@ -105,6 +112,7 @@ impl Conversation {
         Conversation {
             client_node,
             syn: None,
+            syn_acks: Vec::new(),
             syn_ack: None,
             edge: None,
             used: None,
@@ -172,6 +180,10 @@ impl Conversation {
         forward(&mut self.used, seen.seq.wrapping_add(len));
         if seen.has_ack {
             forward(&mut self.taken, seen.ack);
+            if self.syn_ack.is_none() {
+                let mut known = self.syn_acks.iter();
+                self.syn_ack = known.find(|known| known.end == seen.ack).copied();
+            }
         }
     }
 
@@ -196,11 +208,20 @@ impl Conversation {
             return;
         }
         if seen.syn {
-            self.syn_ack.get_or_insert(SynAck { scale: seen.scale });
+            let syn_ack = SynAck {
+                end: seen.seq.wrapping_add(1),
+                scale: seen.scale,
+            };
+            let known = |known: &SynAck| known.end == syn_ack.end;
+            if !self.syn_acks.iter().any(known) && self.syn_acks.len() < SYN_ACKS {
+                self.syn_acks.push(syn_ack);
+            }
         }
         self.check_data(now, seen);
         let shift = match &self.syn_ack {
-            Some(SynAck { scale: Some(shift) }) if !seen.syn => *shift,
+            Some(SynAck {
+                scale: Some(shift), ..
+            }) if !seen.syn => *shift,
             _ => 0,
         };
         let edge = seen.ack.wrapping_add(u32::from(seen.window) << shift);
@@ -403,6 +424,91 @@ impl Observer for Watch {
             && sighting.node == talk.client_node
         {
             talk.client_hears(&segment.seen);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Instant = Instant::ZERO;
+
+    fn seen(seq: u32, ack: u32, window: u16, payload: usize) -> Seen {
+        Seen {
+            seq,
+            ack,
+            window,
+            syn: false,
+            fin: false,
+            rst: false,
+            has_ack: true,
+            payload,
+            options: 0,
+            mss: None,
+            scale: None,
+            tsval: Some(10),
+        }
+    }
+
+    /// A connection that is open: the client's first byte is 101, the server's 501; both allow 1000 bytes.
+    fn open() -> Conversation {
+        let mut talk = Conversation::new(NodeId(9));
+        let syn = Seen {
+            syn: true,
+            has_ack: false,
+            mss: Some(600),
+            ..seen(100, 0, 1_000, 0)
+        };
+        talk.client_sends(NOW, &syn);
+        // A cookie that the client does not take, and the SYN-ACK that it does.
+        for (seq, scale) in [(300, Some(7)), (500, None)] {
+            let syn_ack = Seen {
+                syn: true,
+                scale,
+                ..seen(seq, 101, 1_000, 0)
+            };
+            talk.server_sends(NOW, &syn_ack);
+        }
+        let request = seen(101, 501, 1_000, 50);
+        talk.client_sends(NOW, &request);
+        talk.client_allows(&request);
+        talk
+    }
+
+    fn broken(segment: Seen) -> String {
+        let mut talk = open();
+        talk.server_sends(NOW, &segment);
+        talk.violations().join("; ")
+    }
+
+    #[test]
+    fn what_is_right_is_let_pass() {
+        assert_eq!(broken(seen(501, 151, 950, 600)), "");
+        assert_eq!(broken(seen(901, 101, 1_000, 600)), "", "to the edge");
+        let reset = Seen {
+            rst: true,
+            ..seen(7, 7, 0, 0)
+        };
+        assert_eq!(broken(reset), "");
+    }
+
+    #[test]
+    fn what_a_client_could_tell_a_hand_over_by_is_found() {
+        let older = Seen {
+            tsval: Some(9),
+            ..seen(501, 101, 1_000, 0)
+        };
+        for (segment, what) in [
+            (seen(501, 151, 949, 0), "right edge moves left"),
+            (seen(501, 100, 1_001, 0), "acknowledgment goes back"),
+            (seen(501, 152, 1_000, 0), "never sent"),
+            (seen(902, 101, 1_000, 600), "data up to 1502"),
+            (seen(501, 101, 1_000, 601), "MSS is 600"),
+            (older, "goes back by 1 ms"),
+        ] {
+            let found = broken(segment);
+            assert!(found.contains(what), "{what}: {found}");
         }
     }
 }

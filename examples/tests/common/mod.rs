@@ -4,6 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// Where the tests' programs come from.
+const PACKAGES: &str = "nginx-light curl util-linux dnsmasq-base bind9-dnsutils";
+
 /// The example beside this test: `<target>/<profile>/examples/<name>`. A plain `cargo test` builds both; with `--test`,
 /// `cargo build --examples` comes first.
 pub fn example(name: &str) -> PathBuf {
@@ -40,7 +43,7 @@ pub fn available(test: &str, programs: &[&str]) -> bool {
         if found.is_err() {
             skipped(
                 test,
-                &format!("there is no {program}: apt-get install nginx-light curl util-linux"),
+                &format!("there is no {program}: apt-get install {PACKAGES}"),
             );
             return false;
         }

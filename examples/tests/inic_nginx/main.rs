@@ -5,7 +5,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/site.rs"]
 mod site;
+#[path = "../common/traffic.rs"]
 mod traffic;
 
 use std::fs;
@@ -19,7 +21,9 @@ use ipos_lab::{Farm, FarmPlan, Lan, Server};
 use ipos_proto::MacAddr;
 use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
-use site::{Site, curl, output, wait_until};
+use site::{
+    Site, all_see_all, configuration, curl, migrated, nginx, noise, output, upload, url, wait_until,
+};
 
 /// The port that the proof's client uses.
 const CLIENT_PORT: u16 = 45_000;
@@ -28,41 +32,6 @@ const NOBODY: u32 = 65_534;
 
 /// What the tests need beside a laboratory.
 const PROGRAMS: [&str; 2] = ["nginx", "curl"];
-
-/// Bytes that do not repeat.
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let words = std::iter::repeat_with(|| {
-        // Knuth's MMIX generator.
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 32) as u32
-    });
-    words.take(len / 4).flat_map(u32::to_le_bytes).collect()
-}
-
-fn url(server: &Server, path: &str) -> String {
-    format!("http://{}{path}", server.address(Lan::A))
-}
-
-/// Tries until the request is answered by another server than the first; which one, and how many tries it took.
-fn migrated<'a>(
-    sites: &'a [Site<'a>],
-    mut request: impl FnMut(u16) -> String,
-) -> (&'a Site<'a>, u16) {
-    for attempt in 0..10 {
-        let name = request(attempt);
-        let site = sites
-            .iter()
-            .find(|site| site.server.name() == name)
-            .unwrap_or_else(|| panic!("answered by {name:?}"));
-        if site.server.name() != sites[0].server.name() {
-            return (site, attempt);
-        }
-    }
-    panic!("none of 10 connections moved");
-}
 
 #[test]
 fn nginx_behind_inic() {
@@ -77,7 +46,14 @@ fn nginx_behind_inic() {
     let mut sites: Vec<Site> = farm
         .servers()
         .iter()
-        .map(|server| Site::start(server, root.path(), &big_file))
+        .map(|server| {
+            Site::start(
+                server,
+                root.path(),
+                &configuration(server),
+                |server, directory| nginx(server, directory, &big_file),
+            )
+        })
         .collect();
     wait_until("the servers see each other", || all_see_all(&sites));
 
@@ -91,15 +67,6 @@ fn nginx_behind_inic() {
         assert_eq!(site.logged("left the farm"), 1);
         assert_eq!(site.logged("panicked"), 0);
     }
-}
-
-fn all_see_all(sites: &[Site]) -> bool {
-    let names: Vec<_> = sites.iter().map(|site| site.server.name()).collect();
-    sites.iter().all(|site| {
-        names
-            .iter()
-            .all(|name| *name == site.server.name() || site.sees(name))
-    })
 }
 
 /// A request to server 1 is answered by another server, from that server's interface with server 1's
@@ -191,28 +158,7 @@ fn transfers_are_whole(farm: &Farm, sites: &[Site], big: &[u8], directory: &Path
     assert_eq!(Sha256::digest(fs::read(down).unwrap()), Sha256::digest(big));
 
     let up = noise(10_000_000, 2);
-    let file = directory.join("up.bin");
-    fs::write(&file, &up).unwrap();
-    let file = file.to_str().unwrap();
-    let (site, attempt) = migrated(sites, |attempt| {
-        let target = url(first, &format!("/upload/{attempt}.bin"));
-        curl(
-            farm.client(),
-            &[
-                "-T",
-                file,
-                "-o",
-                "/dev/null",
-                "-w",
-                "%header{x-server}",
-                &target,
-            ],
-        )
-    });
-    assert_eq!(
-        Sha256::digest(site.uploaded(&format!("{attempt}.bin"))),
-        Sha256::digest(&up)
-    );
+    upload(farm.client(), sites, &directory.join("up.bin"), &up);
 }
 
 /// A device whose Port A goes down says so, and goes on when it is up again.
@@ -266,7 +212,7 @@ fn bad_input_is_one_line() {
     let program = root.path().join("inic");
     fs::copy(common::example("inic"), &program).unwrap();
     let file = root.path().join("inic.toml");
-    let good = site::configuration(server);
+    let good = configuration(server);
     let run = |text: &str, user: Option<u32>| -> Output {
         fs::write(&file, text).unwrap();
         let mut command = Command::new(&program);

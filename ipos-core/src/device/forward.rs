@@ -107,6 +107,8 @@ impl Device {
         trailer: Option<&Trailer>,
     ) -> Result<u32, DropReason> {
         let known = self.members.by_hardware(hardware).is_some();
+        // Else it may be of another address's connection.
+        let alone = self.config.port_a.addresses.len() == 1;
         let find = |address: Ipv4Addr| {
             let flow = Flow {
                 client: header.client,
@@ -116,7 +118,7 @@ impl Device {
             let key = self.flows.find(&flow)?;
             let (_, record) = self.flows.get(key)?;
             let follows = |epoch: Epoch| matches!(record, Record::Forward(f) if f.first.is_none() && epoch > f.epoch);
-            let later = known && trailer.is_some_and(|trailer| follows(trailer.epoch));
+            let later = known && alone && trailer.is_some_and(|trailer| follows(trailer.epoch));
             (record.concerns(hardware) || later).then_some(key)
         };
         let ours = self.config.port_a.addresses.iter().copied();

@@ -1,7 +1,8 @@
 //! Bound connections that move again (behaviour: "After the bind"): when, where to, and how forward records follow.
 
 use alloc::boxed::Box;
-use core::net::SocketAddrV4;
+use alloc::vec::Vec;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use ipos_proto::{Epoch, Header, MacAddr, Message, Protocol, Trailer};
 
@@ -308,42 +309,65 @@ impl Device {
     ) -> Result<Verdict, DropReason> {
         let from = self.sender(hardware, header)?;
         let epoch = trailer.ok_or(DropReason::Encapsulation)?.epoch;
-        let endpoint = SocketAddrV4::new(from.address, header.port);
-        let mut flow = Flow {
+        let addresses = self.config.port_a.addresses.iter();
+        let flow = |address: &Ipv4Addr| Flow {
             client: header.client,
-            endpoint,
+            endpoint: SocketAddrV4::new(*address, header.port),
             protocol: header.protocol,
         };
-        if let Ok(key) = self.find_told(header, hardware, trailer) {
-            let owner = self
-                .members
-                .by_port_b(*target.ip())
-                .ok_or(DropReason::Stranger)?;
-            let (hardware, incarnation) = (owner.hardware, owner.incarnation);
-            let to = Target {
-                address: *target.ip(),
-                hardware,
-                port: target.port(),
-            };
-            if let Some((known, _)) = self.flows.get(key) {
-                flow = *known;
+        let known: Vec<u32> = addresses
+            .filter_map(|address| self.flows.find(&flow(address)))
+            .collect();
+        let followed = |key: &u32| match self.flows.get(*key) {
+            Some((_, Record::Forward(f))) => f.epoch >= epoch && f.concerns(hardware),
+            _ => false,
+        };
+        if !known.iter().any(followed) {
+            match known[..] {
+                [] => {}
+                [key] => self.follow(key, target, epoch)?,
+                // Connections to several addresses: nothing tells which is meant. Its former owner passes packets on.
+                _ => return Err(DropReason::Stale),
             }
-            let headers = self.packet_headers(&flow, to);
-            self.flows.update(key, |record| {
-                let forwarding = match record {
-                    Record::Forward(forwarding) => Some(forwarding),
-                    Record::ForwardConnect(installed) => installed.back.as_mut(),
-                    _ => None,
-                };
-                let older = |f: &&mut Forwarding| f.first.is_none() && epoch > f.epoch;
-                if let Some(forwarding) = forwarding.filter(older) {
-                    forwarding.follow(headers, epoch, incarnation);
-                }
-            });
-            self.schedule_forward(key);
         }
-        self.acknowledge_epoch(from, &flow, epoch, None);
+        self.acknowledge_epoch(from, &flow(&from.address), epoch, None);
         Ok(Verdict::Consumed)
+    }
+
+    /// The flow's forward record leads to `target` from this epoch on, if it is older.
+    fn follow(&mut self, key: u32, target: SocketAddrV4, epoch: Epoch) -> Result<(), DropReason> {
+        let owner = self.members.by_port_b(*target.ip());
+        let owner = owner.ok_or(DropReason::Stranger)?;
+        let to = Target {
+            address: owner.port_b,
+            hardware: owner.hardware,
+            port: target.port(),
+        };
+        let incarnation = owner.incarnation;
+        if let Some((_, Record::ForwardConnect(installed))) = self.flows.get(key)
+            && installed.owner.is_none()
+            && epoch > installed.epoch
+        {
+            // That offer was given up: its giver has moved the connection elsewhere.
+            self.uninstall(key);
+        }
+        let Some((&flow, _)) = self.flows.get(key) else {
+            return Ok(());
+        };
+        let headers = self.packet_headers(&flow, to);
+        self.flows.update(key, |record| {
+            let forwarding = match record {
+                Record::Forward(forwarding) => Some(forwarding),
+                Record::ForwardConnect(installed) => installed.back.as_mut(),
+                _ => None,
+            };
+            let older = |f: &&mut Forwarding| f.first.is_none() && epoch > f.epoch;
+            if let Some(forwarding) = forwarding.filter(older) {
+                forwarding.follow(headers, epoch, incarnation);
+            }
+        });
+        self.schedule_forward(key);
+        Ok(())
     }
 
     /// MOVED, naming this server.

@@ -18,6 +18,11 @@ impl Dice {
         Dice(rng)
     }
 
+    /// Any number.
+    pub fn number(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
     /// Uniform in `range`.
     pub fn uniform(&mut self, range: RangeInclusive<u64>) -> u64 {
         let (least, most) = range.into_inner();

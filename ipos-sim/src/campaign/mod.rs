@@ -39,15 +39,19 @@
 //! # Ok::<(), ipos_sim::FarmError>(())
 //! ```
 
+mod build;
 mod counts;
 mod dice;
+mod draw;
 mod judge;
+mod kind;
 mod plan;
 mod run;
 mod summary;
 
 pub use counts::Counts;
 pub use dice::Dice;
-pub use plan::{Act, Ask, ClientPlan, Ending, Kind, Machine, Mover, Plan, Talk, UnknownKind, What};
+pub use kind::{Kind, UnknownKind};
+pub use plan::{Act, Ask, ClientPlan, Ending, Machine, Mover, Plan, Talk, What};
 pub use run::{Report, run};
 pub use summary::Summary;

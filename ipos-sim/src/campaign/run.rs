@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use ipos_core::{Device, EndpointId, Flow, Instant, Port, TableSize};
 
+use super::build::builder;
 use super::counts::Counts;
+use super::draw::PATIENCE;
 use super::judge::{self, Outage};
-use super::plan::{Act, Ask, ClientPlan, Ending, Machine, Mover, PATIENCE, Plan, Talk, What};
+use super::plan::{Act, Machine, Mover, Plan};
 use crate::addresses::ServerAddresses;
 use crate::builder::{FarmBuilder, FarmError};
-use crate::client::{ClientTcp, Job, Workload};
 use crate::farm::Farm;
 use crate::network::NodeId;
 use crate::ports::TWO_MSL;
-use crate::requests::{Http, Request};
 use crate::server::PORTS;
 use crate::watch::Watch;
 
@@ -287,108 +287,4 @@ impl Run<'_> {
             }
         }
     }
-}
-
-/// The farm of a plan, which does nothing yet.
-fn builder(plan: &Plan) -> FarmBuilder {
-    let (limits, tcp, high) = (plan.limits.clone(), plan.tcp.clone(), plan.high);
-    let per_request = plan.per_request;
-    let behaviour: Vec<(ClientTcp, u16, usize)> = plan
-        .clients
-        .iter()
-        .map(|client| (client.tcp.clone(), client.mtu, client.concurrency))
-        .collect();
-    let clients = plan.clients.clone();
-    let seed = plan.seed;
-    let mut builder = Farm::builder()
-        .seed(plan.seed)
-        .servers(plan.servers)
-        .policy(plan.policy)
-        .clients(plan.clients.len())
-        .service_time(Duration::ZERO..=plan.service)
-        .workload(move |index| {
-            let client = clients.get(index).cloned();
-            client.map_or_else(
-                || Box::new(std::iter::empty()) as Workload,
-                |c| workload(c, seed, index),
-            )
-        })
-        .configure_client(move |index, config| {
-            if let Some((tcp, mtu, concurrency)) = behaviour.get(index) {
-                config.tcp = tcp.clone();
-                config.mtu = *mtu;
-                config.concurrency = *concurrency;
-            }
-        })
-        .configure(move |_, config| {
-            config.synch = config.synch.clone().with_interval(high);
-            config.balance.per_request = per_request;
-            config.limits = limits.clone();
-            config.tcp = ipos_core::config::Tcp {
-                mss: config.tcp.mss,
-                ..tcp.clone()
-            };
-        });
-    for (port, latency) in PORTS.into_iter().zip(plan.latency) {
-        let lan = crate::lan::LanConfig {
-            latency,
-            ..Default::default()
-        };
-        builder = builder.lan(port, lan);
-    }
-    builder
-}
-
-/// The jobs of a client.
-fn workload(client: ClientPlan, seed: u64, index: usize) -> Workload {
-    let jobs = client
-        .talks
-        .into_iter()
-        .enumerate()
-        .map(move |(number, talk)| {
-            // Every body is another one.
-            let first =
-                seed.wrapping_mul(1_000_003) ^ ((index as u64) << 40 | (number as u64) << 20);
-            let requests = talk
-                .requests
-                .iter()
-                .zip(first..)
-                .map(|(ask, body)| request(ask, body));
-            let script = Http::new(requests.collect::<Vec<_>>());
-            let script = match talk.ending {
-                Ending::Server => script,
-                Ending::Client => script.client_closes(),
-                Ending::HalfClose => script.half_close(),
-            };
-            let Talk {
-                begin,
-                server,
-                receive_buffer,
-                send_buffer,
-                ..
-            } = talk;
-            Job {
-                not_before: Instant::ZERO + begin,
-                deadline: PATIENCE,
-                receive_buffer,
-                send_buffer,
-                ..Job::new(ServerAddresses::of(server).http(), script)
-            }
-        });
-    Box::new(jobs)
-}
-
-fn request(ask: &Ask, body: u64) -> Request {
-    let mut request = match ask.what {
-        What::Name => Request::name(),
-        What::Download(len) => Request::download(len, body),
-        What::Upload(len) => Request::upload(len, body),
-    };
-    if ask.padding > 0 {
-        request = request.with_field("Cookie", &"c".repeat(ask.padding));
-    }
-    if let Some((piece, pause)) = ask.pieces {
-        request = request.in_pieces(piece, pause);
-    }
-    request.after(ask.pause)
 }

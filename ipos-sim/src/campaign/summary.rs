@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::counts::Counts;
-use super::plan::{Kind, Plan};
+use super::kind::Kind;
+use super::plan::Plan;
 use super::run::{Report, run};
 
 /// Farms whose broken rules are kept; further ones are counted.

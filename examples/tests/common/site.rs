@@ -1,4 +1,6 @@
-//! The programs of the test: nginx, `inic` and curl, each in its namespace.
+//! The programs of a farm's tests: applications, `inic` and curl, each in its namespace.
+
+#![allow(dead_code, reason = "no test needs all of it")]
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -11,8 +13,13 @@ use ipos_lab::{Lan, Namespace, Server};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Nothing of this test takes so long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Nothing of a test takes so long unless it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Rate of `/slow.bin`, in bytes a second.
+pub const SLOW: usize = 1_000_000;
+/// Lines of each log that a failure shows.
+const SHOWN: usize = 30;
 
 /// Waits until `done`.
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
@@ -60,35 +67,30 @@ impl Drop for Running {
     }
 }
 
-/// A server of the farm: its files, its nginx, its device.
+/// A server of the farm: its files, its application, its device.
 pub struct Site<'a> {
     pub server: &'a Server,
     directory: PathBuf,
-    _nginx: Running,
+    _application: Running,
     inic: Option<Running>,
 }
 
 impl<'a> Site<'a> {
-    /// Starts both programs. `big` is served as `/big.bin`; `/` says the server's name; uploads go to `/upload/`.
-    pub fn start(server: &'a Server, root: &Path, big: &Path) -> Site<'a> {
+    /// Starts the application, and a device with this configuration file.
+    pub fn start(
+        server: &'a Server,
+        root: &Path,
+        configuration: &str,
+        application: impl FnOnce(&Server, &Path) -> Running,
+    ) -> Site<'a> {
         let directory = root.join(server.name());
-        fs::create_dir_all(directory.join("www/upload")).unwrap();
-        fs::write(directory.join("www/index.html"), server.name()).unwrap();
-        std::os::unix::fs::symlink(big, directory.join("www/big.bin")).unwrap();
-        let nginx = directory.join("nginx.conf");
-        fs::write(&nginx, nginx_configuration(server.name(), &directory)).unwrap();
-        let mut command = Command::new("nginx");
-        command
-            .arg("-c")
-            .arg(&nginx)
-            .arg("-e")
-            .arg(directory.join("error.log"));
-        let nginx = Running::start(server.namespace(), command, &directory.join("nginx.err"));
-        fs::write(directory.join("inic.toml"), configuration(server)).unwrap();
+        fs::create_dir_all(&directory).unwrap();
+        let application = application(server, &directory);
+        fs::write(directory.join("inic.toml"), configuration).unwrap();
         let mut site = Site {
             server,
             directory,
-            _nginx: nginx,
+            _application: application,
             inic: None,
         };
         site.start_inic();
@@ -142,11 +144,88 @@ impl<'a> Site<'a> {
     fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap()
     }
+}
 
-    /// A file that a client has uploaded.
-    pub fn uploaded(&self, name: &str) -> Vec<u8> {
-        fs::read(self.directory.join("www/upload").join(name)).unwrap()
+impl Drop for Site<'_> {
+    /// A test that fails shows what the server said.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for file in ["inic.err", "application.err", "error.log"] {
+                let log = fs::read_to_string(self.directory.join(file)).unwrap_or_default();
+                let last: Vec<_> = log.lines().rev().take(SHOWN).collect();
+                for line in last.iter().rev() {
+                    eprintln!("{} {file}: {line}", self.server.name());
+                }
+            }
+        }
     }
+}
+
+/// Whether every device sees every other one alive.
+pub fn all_see_all(sites: &[Site]) -> bool {
+    let names: Vec<_> = sites.iter().map(|site| site.server.name()).collect();
+    sites.iter().all(|site| {
+        names
+            .iter()
+            .all(|name| *name == site.server.name() || site.sees(name))
+    })
+}
+
+/// Tries until the request is answered by another server than the first; which one, and how many tries it took.
+pub fn migrated<'a, 'b>(
+    sites: &'a [Site<'b>],
+    mut request: impl FnMut(u16) -> String,
+) -> (&'a Site<'b>, u16) {
+    for attempt in 0..10 {
+        let name = request(attempt);
+        let site = sites
+            .iter()
+            .find(|site| site.server.name() == name)
+            .unwrap_or_else(|| panic!("answered by {name:?}"));
+        if site.server.name() != sites[0].server.name() {
+            return (site, attempt);
+        }
+    }
+    panic!("none of 10 connections moved");
+}
+
+/// Uploads `bytes`, kept in `file`, with one PUT to the first server that another one takes: what that one has is the same.
+pub fn upload(client: &Namespace, sites: &[Site], file: &Path, bytes: &[u8]) {
+    fs::write(file, bytes).unwrap();
+    let file = file.to_str().unwrap();
+    let put = |attempt| {
+        let target = url(sites[0].server, &format!("/upload/{attempt}.bin"));
+        let print = "%header{x-server}";
+        curl(
+            client,
+            &["-T", file, "-o", "/dev/null", "-w", print, &target],
+        )
+    };
+    let (site, attempt) = migrated(sites, put);
+    let taken = site.directory.join(format!("www/upload/{attempt}.bin"));
+    assert!(
+        fs::read(taken).unwrap() == bytes,
+        "{} got something else",
+        site.server.name()
+    );
+}
+
+/// Where `path` is, to clients that connect to `server`.
+pub fn url(server: &Server, path: &str) -> String {
+    format!("http://{}{path}", server.address(Lan::A))
+}
+
+/// Bytes that do not repeat.
+pub fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let words = std::iter::repeat_with(|| {
+        // Knuth's MMIX generator.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32) as u32
+    });
+    words.take(len / 4).flat_map(u32::to_le_bytes).collect()
 }
 
 /// A directory that other users may look into.
@@ -156,8 +235,21 @@ pub fn directory() -> tempfile::TempDir {
     directory
 }
 
-/// The device's configuration file.
+/// The configuration file of a device with an HTTP server as application.
 pub fn configuration(server: &Server) -> String {
+    let listen = format!(
+        r#"
+[[listen]]
+address = "{}:80"
+app = "127.0.0.1:8080"
+"#,
+        server.address(Lan::A)
+    );
+    ports(server) + &listen
+}
+
+/// The part of it that says nothing of applications.
+pub fn ports(server: &Server) -> String {
     let [a, b, c] = Lan::ALL.map(|lan| (lan.interface(), server.address(lan)));
     format!(
         r#"
@@ -178,10 +270,6 @@ address = "{c1}"
 
 [balance]
 policy = "round-robin"
-
-[[listen]]
-address = "{a1}:80"
-app = "127.0.0.1:8080"
 "#,
         name = server.name(),
         prefix = ipos_lab::PREFIX,
@@ -192,6 +280,30 @@ app = "127.0.0.1:8080"
         c0 = c.0,
         c1 = c.1,
     )
+}
+
+/// Starts nginx. `/` says the server's name, `/page` says it many times, `big` is served as `/big.bin`, and as `/slow.bin` with
+/// [`SLOW`] bytes a second; uploads go to `/upload/`.
+pub fn nginx(server: &Server, directory: &Path, big: &Path) -> Running {
+    let www = directory.join("www");
+    fs::create_dir_all(www.join("upload")).unwrap();
+    fs::write(www.join("index.html"), server.name()).unwrap();
+    fs::write(www.join("page"), page(server.name())).unwrap();
+    for name in ["big.bin", "slow.bin"] {
+        std::os::unix::fs::symlink(big, www.join(name)).unwrap();
+    }
+    let file = directory.join("nginx.conf");
+    fs::write(&file, nginx_configuration(server.name(), directory)).unwrap();
+    let mut command = Command::new("nginx");
+    command.arg("-c").arg(&file);
+    command.arg("-e").arg(directory.join("error.log"));
+    let log = directory.join("application.err");
+    Running::start(server.namespace(), command, &log)
+}
+
+/// What `/page` says: several segments.
+pub fn page(name: &str) -> String {
+    name.repeat(10_000)
 }
 
 /// nginx as it is packaged, with every file of its own in `directory`.
@@ -214,6 +326,9 @@ http {{
         listen 127.0.0.1:8080;
         root {directory}/www;
         add_header X-Server {name} always;
+        location = /slow.bin {{
+            limit_rate {SLOW};
+        }}
         location /upload/ {{
             dav_methods PUT;
         }}

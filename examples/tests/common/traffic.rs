@@ -1,5 +1,7 @@
 //! What captures prove.
 
+#![allow(dead_code, reason = "no test needs all of it")]
+
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use etherparse::{IpNumber, Ipv4HeaderSlice, TcpHeaderSlice};

@@ -1,0 +1,103 @@
+//! Makes the farm of a plan.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipos_core::Instant;
+use ipos_core::config::Tcp;
+
+use super::dice::Dice;
+use super::draw::PATIENCE;
+use super::plan::{Ask, Ending, Plan, Talk, What};
+use crate::addresses::ServerAddresses;
+use crate::builder::FarmBuilder;
+use crate::client::{Job, Workload};
+use crate::farm::Farm;
+use crate::lan::LanConfig;
+use crate::requests::{Http, Request};
+use crate::server::PORTS;
+
+/// Streams of a seed's numbers from this one on are for bodies.
+const BODIES: u64 = 1 << 48;
+
+/// The farm of a plan, which does nothing yet.
+pub(super) fn builder(plan: &Plan) -> FarmBuilder {
+    let plan = Arc::new(plan.clone());
+    let (of_workload, of_clients, of_servers) = (plan.clone(), plan.clone(), plan.clone());
+    let mut builder = Farm::builder()
+        .seed(plan.seed)
+        .servers(plan.servers)
+        .policy(plan.policy)
+        .clients(plan.clients.len())
+        .service_time(Duration::ZERO..=plan.service)
+        .workload(move |index| workload(of_workload.clone(), index))
+        .configure_client(move |index, config| {
+            if let Some(client) = of_clients.clients.get(index) {
+                config.tcp = client.tcp.clone();
+                config.mtu = client.mtu;
+                config.concurrency = client.concurrency;
+            }
+        })
+        .configure(move |_, config| {
+            config.synch = config.synch.clone().with_interval(of_servers.high);
+            config.balance.per_request = of_servers.per_request;
+            config.limits = of_servers.limits.clone();
+            config.tcp = Tcp {
+                mss: config.tcp.mss,
+                ..of_servers.tcp.clone()
+            };
+        });
+    for (port, latency) in PORTS.into_iter().zip(plan.latency) {
+        let lan = LanConfig {
+            latency,
+            ..LanConfig::default()
+        };
+        builder = builder.lan(port, lan);
+    }
+    builder
+}
+
+/// The jobs of client `index`.
+fn workload(plan: Arc<Plan>, index: usize) -> Workload {
+    let jobs = (0..).map_while(move |number| {
+        let talk = plan.clients.get(index)?.talks.get(number)?;
+        // Every body is another one.
+        let first = Dice::new(plan.seed, BODIES + ((index as u64) << 32 | number as u64)).number();
+        Some(job(talk, first))
+    });
+    Box::new(jobs)
+}
+
+/// The connection's first body is the pattern `first`, the others those that follow.
+fn job(talk: &Talk, first: u64) -> Job {
+    let requests = talk.requests.iter().zip(0..);
+    let requests = requests.map(|(ask, number)| request(ask, first.wrapping_add(number)));
+    let script = Http::new(requests);
+    let script = match talk.ending {
+        Ending::Server => script,
+        Ending::Client => script.client_closes(),
+        Ending::HalfClose => script.half_close(),
+    };
+    Job {
+        not_before: Instant::ZERO + talk.begin,
+        deadline: PATIENCE,
+        receive_buffer: talk.receive_buffer,
+        send_buffer: talk.send_buffer,
+        ..Job::new(ServerAddresses::of(talk.server).http(), script)
+    }
+}
+
+fn request(ask: &Ask, body: u64) -> Request {
+    let mut request = match ask.what {
+        What::Name => Request::name(),
+        What::Download(len) => Request::download(len, body),
+        What::Upload(len) => Request::upload(len, body),
+    };
+    if ask.padding > 0 {
+        request = request.with_field("Cookie", &"c".repeat(ask.padding));
+    }
+    if let Some((piece, pause)) = ask.pieces {
+        request = request.in_pieces(piece, pause);
+    }
+    request.after(ask.pause)
+}
