@@ -48,6 +48,10 @@ impl Endpoint {
     /// A closed window is probed for as long as the application waits; when it is gone, as often as a segment is
     /// retransmitted.
     fn persist_timeout(&mut self, tcp: &Tcp, outcome: &mut Outcome) {
+        if self.tx.wnd > 0 {
+            self.tx.small = true;
+            return;
+        }
         if self.released {
             self.retries = self.retries.saturating_add(1);
             if self.retries > tcp.retries {

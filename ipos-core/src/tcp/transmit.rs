@@ -23,6 +23,8 @@ pub(crate) struct Transmit {
     pub(crate) wl2: SeqNum,
     /// The greatest window that the client has announced.
     pub(crate) max_wnd: u32,
+    /// A small window has stayed so for long enough to be used (RFC 9293 §3.8.6.2.1, the override timeout).
+    pub(crate) small: bool,
     /// What was sent and is not acknowledged.
     pub(crate) flight: Flight,
     /// The SYN is not acknowledged yet.
@@ -75,6 +77,7 @@ impl Transmit {
             wl1: SeqNum::default(),
             wl2: SeqNum::default(),
             max_wnd: 0,
+            small: false,
             flight: Flight::default(),
             opening: true,
             fin: Fin::No,
@@ -162,7 +165,7 @@ impl Transmit {
             return None;
         }
         let cut_by_window = len < left && len < mss;
-        if cut_by_window && len < self.max_wnd / 2 && self.outstanding() {
+        if cut_by_window && len < self.max_wnd / 2 && !self.small {
             return None;
         }
         Some(self.piece(self.nxt, len, fin))
@@ -190,6 +193,7 @@ impl Transmit {
     /// Notes that a segment was sent: for the first time, or again.
     pub(crate) fn sent(&mut self, now: Instant, start: SeqNum, end: SeqNum) {
         if start == self.nxt {
+            self.small = false;
             self.flight.push(start, end, now);
             self.nxt = end;
         } else {
