@@ -34,20 +34,11 @@ fn configuration(server: &Server) -> String {
 /// dnsmasq that knows one name, and reads nothing of this host.
 fn dnsmasq(server: &Server, directory: &Path) -> Running {
     let mut command = Command::new("dnsmasq");
+    // Debugging mode: a user namespace has no other user to change to.
     command
-        .args([
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            "--user=root",
-        ])
-        .args([
-            "--no-resolv",
-            "--no-hosts",
-            "--bind-interfaces",
-            "--pid-file=",
-        ])
+        .args(["--no-daemon", "--conf-file=/dev/null", "--pid-file="])
+        .args(["--no-resolv", "--no-hosts", "--bind-interfaces"])
         .args(["--listen-address=127.0.0.1", "--port=5353"])
-        .arg("--log-facility=-")
         .arg(format!("--address=/{NAME}/{}", told_by(server)));
     let log = directory.join("application.err");
     Running::start(server.namespace(), command, &log)
