@@ -169,14 +169,7 @@ impl Neighbours {
     ) -> Vec<u32> {
         if learn && !self.table.contains_key(&address) {
             self.make_room();
-            let fresh = Neighbour {
-                hardware: None,
-                since: now,
-                used: now,
-                retry: now,
-                tries: 0,
-                waiting: Vec::new(),
-            };
+            let fresh = Neighbour::asked_for(now);
             self.table.insert(address, fresh);
         }
         let Some(neighbour) = self.table.get_mut(&address) else {

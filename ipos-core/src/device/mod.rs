@@ -10,6 +10,7 @@ mod moves;
 mod offer;
 mod reap;
 mod select;
+mod show;
 mod synch;
 
 pub use datagrams::DatagramError;
@@ -34,9 +35,9 @@ use crate::counters::{Counters, DropReason};
 use crate::early::Early;
 use crate::event::{Event, Port, Verdict};
 use crate::flow::Flow;
-use crate::flow_table::{FlowTable, Record, TABLES};
+use crate::flow_table::{FlowTable, Record};
 use crate::handover::{Bound, Installed, Target, Tombstone};
-use crate::inspect::{Load, Process, ServerState, TableSize};
+use crate::inspect::{Load, Process};
 use crate::members::Members;
 use crate::neighbour::Neighbours;
 use crate::outbox::Outbox;
@@ -236,118 +237,6 @@ impl Device {
             adverts,
         ];
         deadlines.into_iter().flatten().min()
-    }
-
-    // ---- getters ----
-
-    /// The configuration.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// What was counted so far.
-    pub fn counters(&self) -> Counters {
-        let mut counters = self.counters.clone();
-        counters.outbox_dropped = self.outbox.dropped;
-        counters
-    }
-
-    /// Established connections of this server: CN of equation 1.
-    pub fn connections(&self) -> u32 {
-        u32::try_from(self.established()).unwrap_or(u32::MAX)
-    }
-
-    /// Local and forward-connect, less what only waits for late segments.
-    fn established(&self) -> usize {
-        self.flows.bound().saturating_sub(self.stack.time_wait())
-    }
-
-    /// The server state table, this server first.
-    pub fn servers(&self, now: Instant) -> Vec<ServerState> {
-        let me = ServerState {
-            name: self.config.name.clone(),
-            synch: self.config.synch.address,
-            port_b: self.config.port_b.address,
-            connections: self.connections(),
-            load: self.me.load,
-            alive: !self.me.left,
-            draining: self.me.draining,
-            is_self: true,
-            silent_for: crate::time::Duration::ZERO,
-            selected: self.me.selected,
-            expected: self.me.expected,
-        };
-        let others = self
-            .members
-            .iter()
-            .filter(|member| !member.left)
-            .map(|member| ServerState {
-                name: member.name.clone(),
-                synch: member.synch,
-                port_b: member.port_b,
-                connections: member.connections.saturating_add(member.sent),
-                load: member.load,
-                alive: member.is_alive(now, self.config.synch.silence),
-                draining: member.draining,
-                is_self: false,
-                silent_for: now.saturating_since(member.heard),
-                selected: member.selected,
-                expected: member.expected,
-            });
-        core::iter::once(me).chain(others).collect()
-    }
-
-    /// The application information table.
-    pub fn processes(&self) -> &[Process] {
-        &self.me.processes
-    }
-
-    /// How full each table is.
-    pub fn tables(&self) -> Vec<TableSize> {
-        let limits = &self.config.limits;
-        let [temporary, local, forward_connect, forward, tombstones] = self.flows.counts();
-        let flow = [
-            (temporary, limits.temporary),
-            (local, limits.endpoints + limits.time_wait),
-            (forward_connect, limits.endpoints + limits.time_wait),
-            (forward, limits.forward),
-            (tombstones, limits.tombstones),
-        ];
-        let flow = TABLES.into_iter().zip(flow);
-        let listening = self.config.listen.len();
-        let others = [
-            ("listening-sockets", (listening, listening)),
-            (
-                "server-state",
-                (self.members.len() + 1, self.members.bound() + 1),
-            ),
-            (
-                "application-information",
-                (self.me.processes.len(), crate::config::PROCESSES),
-            ),
-            (
-                "neighbours",
-                (self.neighbours.len(), self.neighbours.bound()),
-            ),
-            ("early-packets", (self.early.len(), self.early.bound())),
-            (
-                "outbox",
-                (self.outbox.len(), limits.outbox * Port::ALL.len()),
-            ),
-        ];
-        flow.chain(others)
-            .map(|(name, (len, bound))| TableSize { name, len, bound })
-            .collect()
-    }
-
-    /// Bytes of clients' packets that are kept for other servers.
-    pub fn kept(&self) -> usize {
-        self.flows.kept()
-    }
-
-    /// Bytes that the endpoints' buffers hold.
-    pub fn buffered(&self) -> usize {
-        self.stack.held()
     }
 
     // ---- shared by the threads ----
