@@ -52,6 +52,8 @@ drop_reasons! {
     NoEndpoint = "no-endpoint",
     /// A migration message that fits no migration under way.
     Stale = "stale",
+    /// A message that fits two connections of the same client's port.
+    Ambiguous = "ambiguous",
     /// A message type that this device does not act on.
     Unsupported = "unsupported",
     /// A Synch message that cannot be read.

@@ -25,8 +25,9 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use arrayvec::ArrayVec;
-use ipos_proto::{ENCAPSULATION_LEN, ETHERNET_LEN, Epoch, MacAddr, SeqNum};
+use ipos_proto::{ConnectionInfo, ENCAPSULATION_LEN, ETHERNET_LEN, Epoch, MacAddr, SeqNum};
 
+use crate::config::Limits;
 use crate::tcp::Replay;
 use crate::time::{Duration, Instant};
 
@@ -159,6 +160,8 @@ pub(crate) struct Installed {
     pub(crate) moved: Option<Retry>,
     /// What the giver has acknowledged to the client, and must be told of.
     pub(crate) cover: Option<SeqNum>,
+    /// Where nothing was replayed: number and acknowledgment of the segment that came instead.
+    pub(crate) last_word: Option<(SeqNum, SeqNum)>,
     /// The client connected here: its packets come through Port A.
     pub(crate) home: bool,
     /// Where the packets go until this server is the owner, when the flow was given away from here before.
@@ -265,6 +268,14 @@ impl Forwarding {
             || self.first.is_some_and(|first| first.hardware == hardware)
     }
 
+    /// How long the record lives without a packet.
+    pub(crate) fn idle(&self, limits: &Limits) -> Duration {
+        match self.first {
+            None => limits.forward_idle,
+            Some(_) => limits.tombstone,
+        }
+    }
+
     /// When the kept packets are to be repeated, or the record to be dropped, which lives so long without a packet.
     pub(crate) fn deadline(&self, idle: Duration) -> Instant {
         let idle = self.used + idle;
@@ -287,6 +298,11 @@ const DESTINATION_AT: usize = 6;
 /// Kept packets until the new owner has them.
 #[derive(Debug)]
 pub(crate) struct Replaying {
+    /// The 0x01 that was answered, and what it said was received here: a server that has forgotten it meanwhile installs the
+    /// endpoint again.
+    pub(crate) offer: Option<(ConnectionInfo, SeqNum)>,
+    /// Until then: later the server may have forgotten that the connection has ended.
+    pub(crate) offer_until: Instant,
     pub(crate) kept: Kept,
     /// They are covered when the owner has received up to here.
     pub(crate) until: SeqNum,

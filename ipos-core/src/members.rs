@@ -33,6 +33,8 @@ pub(crate) struct Member {
     pub(crate) heard: Instant,
     /// The last frame from its Port B.
     pub(crate) heard_on_b: Instant,
+    /// Of its trailers.
+    pub(crate) counter: Counter,
     /// It has been silent for so long that its connections were given up.
     pub(crate) lost: bool,
     /// It has said that it leaves: kept so that an older message does not bring it back.
@@ -45,6 +47,42 @@ pub(crate) struct Member {
     pub(crate) selected: u64,
     /// Sum of the probabilities that the policy gave to it.
     pub(crate) expected: f64,
+}
+
+/// Which trailers of a server have come: each counts once (RFC 4303 §3.4.3).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counter {
+    incarnation: u32,
+    newest: u32,
+    /// The newest and the 127 before it.
+    seen: u128,
+}
+
+impl Counter {
+    /// Whether a trailer is new; it is not from now on.
+    pub(crate) fn take(&mut self, incarnation: u32, number: u32) -> bool {
+        if incarnation != self.incarnation {
+            if incarnation > self.incarnation {
+                *self = Counter {
+                    incarnation,
+                    newest: number,
+                    seen: 1,
+                };
+                return true;
+            }
+            return false;
+        }
+        let ahead = number.wrapping_sub(self.newest) as i32;
+        if ahead > 0 {
+            self.seen = self.seen.checked_shl(ahead as u32).unwrap_or(0) | 1;
+            self.newest = number;
+            return true;
+        }
+        let bit = 1_u128.checked_shl(ahead.unsigned_abs()).unwrap_or(0);
+        let new = bit != 0 && self.seen & bit == 0;
+        self.seen |= bit;
+        new
+    }
 }
 
 impl Member {
@@ -178,6 +216,7 @@ impl Members {
             next_part: 0,
             heard: now,
             heard_on_b: now,
+            counter: Counter::default(),
             lost: false,
             left: false,
             up: false,

@@ -94,6 +94,21 @@ impl Neighbours {
 
     /// Looks `address` up for `who`, who is told by [`Neighbours::confirm`] when it was not known.
     pub(crate) fn lookup(&mut self, now: Instant, address: Ipv4Addr, who: u32) -> Lookup {
+        let lookup = self.refresh(now, address);
+        if let Some(neighbour) = self.table.get_mut(&address)
+            && neighbour.hardware.is_none()
+        {
+            if !neighbour.waiting.contains(&who) {
+                neighbour.waiting.push(who);
+            }
+            let retry = neighbour.retry;
+            self.next = Some(self.next.map_or(retry, |next| next.min(retry)));
+        }
+        lookup
+    }
+
+    /// Looks `address` up for somebody who does not wait.
+    pub(crate) fn refresh(&mut self, now: Instant, address: Ipv4Addr) -> Lookup {
         if !self.table.contains_key(&address) {
             self.make_room();
         }
@@ -108,36 +123,23 @@ impl Neighbours {
             neighbour.retry = now + RETRY;
             neighbour.tries = neighbour.tries.saturating_add(1);
         }
-        if neighbour.hardware.is_none() {
-            if !neighbour.waiting.contains(&who) {
-                neighbour.waiting.push(who);
-            }
-            let retry = neighbour.retry;
-            self.next = Some(self.next.map_or(retry, |next| next.min(retry)));
-        }
         Lookup {
             hardware: neighbour.hardware,
             ask,
         }
     }
 
-    /// Keeps a frame for `address` until its hardware address is known, for a while; `false` when there is no room.
-    pub(crate) fn hold(&mut self, now: Instant, address: Ipv4Addr, frame: Vec<u8>) -> bool {
+    /// Keeps a frame for `address`, which was asked for, until its hardware address is known, for a while.
+    pub(crate) fn hold(&mut self, now: Instant, address: Ipv4Addr, frame: Vec<u8>) {
         self.held
             .retain(|held| now.saturating_since(held.since) < HELD);
-        if self.held.len() >= HELD_BOUND {
-            return false;
+        if self.held.len() < HELD_BOUND {
+            self.held.push(Held {
+                address,
+                since: now,
+                frame,
+            });
         }
-        if !self.table.contains_key(&address) {
-            self.make_room();
-            self.table.insert(address, Neighbour::asked_for(now));
-        }
-        self.held.push(Held {
-            address,
-            since: now,
-            frame,
-        });
-        true
     }
 
     /// The frames that were kept for `address`, with its hardware address.
@@ -151,7 +153,7 @@ impl Neighbours {
         addressed.collect()
     }
 
-    /// The hardware address, where it is known and no request is due for it.
+    /// The hardware address, where it is known.
     pub(crate) fn known(&mut self, now: Instant, address: Ipv4Addr) -> Option<MacAddr> {
         let neighbour = self.table.get_mut(&address)?;
         neighbour.used = now;

@@ -47,7 +47,7 @@ impl Outbox {
 
     /// Half of the room for a port is taken.
     pub(crate) fn is_half_full(&self, port: Port) -> bool {
-        self.queues[port as usize].len() >= self.bound / 2
+        2 * self.queues[port as usize].len() > self.bound
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -378,12 +378,12 @@ impl Stack {
         }
     }
 
-    /// Endpoints of applications that are between two requests.
-    pub(crate) fn quiet(&self) -> Vec<u32> {
+    /// Endpoints of applications that are between two requests, and shall move: `all` of them, or those with a wish.
+    pub(crate) fn quiet(&self, all: bool) -> Vec<u32> {
         let quiet = self
             .slots
             .iter()
-            .filter(|(_, slot)| slot.attached && slot.quiet);
+            .filter(|(_, slot)| slot.attached && slot.quiet && (all || slot.wish.is_some()));
         quiet.map(|(index, _)| index as u32).collect()
     }
 

@@ -8,7 +8,7 @@ use super::forward::pass_on;
 use crate::build::{self, Link};
 use crate::config::{Listen, Unmatched};
 use crate::counters::DropReason;
-use crate::event::{Port, Verdict};
+use crate::event::{Failure, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{Kept, Opening, Pending};
@@ -88,6 +88,9 @@ impl Device {
             }
             Some((_, Record::ForwardConnect(installed))) if installed.home => {
                 if installed.owner.is_none() {
+                    if packet.bytes().len() > self.config.port_b.room() {
+                        return self.say_too_big(now, ethernet, packet);
+                    }
                     return self.pass_back(now, key, ETHERNET_LEN, packet);
                 }
                 let endpoint = installed.endpoint;
@@ -132,6 +135,7 @@ impl Device {
         let outcome = self.stack.handle(now, &self.config.tcp, endpoint, segment);
         if outcome.reopen {
             let flow = self.flows.get(key).map(|(flow, _)| *flow);
+            self.stack.fail(endpoint, Failure::Reset);
             self.discard(key);
             let flow = flow.ok_or(DropReason::Stale)?;
             return self.open(now, ethernet, &flow, packet, segment);

@@ -16,9 +16,10 @@ use crate::flow_table::Record;
 use crate::handover::{
     Datagrams, DatagramsInstalled, Forwarding, Kept, Migration, Pending, Target,
 };
+use crate::neighbour::Lookup;
 use crate::packet::Ipv4Packet;
 use crate::time::Instant;
-use ipos_proto::{ENCAPSULATION_LEN, ETHERNET_LEN};
+use ipos_proto::ETHERNET_LEN;
 
 /// Why a datagram cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +57,10 @@ impl Device {
         }
         datagrams.used = now;
         let hop = self.next_hop(*flow.client.ip());
-        let hardware = self.neighbours.known(now, hop);
+        let Lookup { hardware, ask } = self.neighbours.refresh(now, hop);
+        if ask {
+            self.ask_for(hop);
+        }
         let link = Link {
             source: self.config.port_a.hardware,
             destination: hardware.unwrap_or(MacAddr::BROADCAST),
@@ -66,8 +70,8 @@ impl Device {
             .ok_or(DatagramError::TooLong)?;
         if hardware.is_some() {
             self.outbox.push(Port::A, frame);
-        } else if self.neighbours.hold(now, hop, frame) {
-            self.ask_for(hop);
+        } else {
+            self.neighbours.hold(now, hop, frame);
         }
         Ok(())
     }
@@ -284,9 +288,6 @@ impl Device {
                 let begins = !core::mem::replace(&mut installed.owner, true);
                 datagrams.used = now;
                 (datagrams.listener, begins)
-            }
-            Some((_, Record::Forward(forwarding))) if forwarding.first.is_some() => {
-                return Ok(pass_on(forwarding.headers, ENCAPSULATION_LEN, packet));
             }
             _ => return Err(DropReason::Stale),
         };

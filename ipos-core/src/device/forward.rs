@@ -1,6 +1,6 @@
 //! The forward thread (FIG. 9B): frames from Port B.
 
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::SocketAddrV4;
 
 use etherparse::IpNumber;
 use ipos_proto::{
@@ -67,7 +67,8 @@ impl Device {
         }
     }
 
-    /// What comes from a known server shows that it lives; what an earlier life of it has sent is late.
+    /// What comes from a known server shows that it lives; what an earlier life of it has sent is late, and what has come
+    /// before is of an earlier connection perhaps.
     fn vouch(
         &mut self,
         now: Instant,
@@ -75,7 +76,9 @@ impl Device {
         trailer: Option<&Trailer>,
     ) -> Result<(), DropReason> {
         if let Some(member) = self.members.by_hardware_mut(hardware) {
-            if trailer.is_some_and(|t| t.incarnation < member.incarnation) {
+            if trailer.is_some_and(|t| {
+                t.incarnation < member.incarnation || !member.counter.take(t.incarnation, t.number)
+            }) {
                 return Err(DropReason::Stale);
             }
             member.heard_on_b = now;
@@ -85,10 +88,7 @@ impl Device {
 
     /// The member of the farm that sent a frame.
     pub(super) fn sender(&self, hardware: MacAddr, header: &Header) -> Result<Target, DropReason> {
-        let member = self
-            .members
-            .by_hardware(hardware)
-            .filter(|member| !member.left);
+        let member = self.members.by_hardware(hardware);
         let member = member.ok_or(DropReason::Stranger)?;
         Ok(Target {
             address: member.port_b,
@@ -109,28 +109,26 @@ impl Device {
         let known = self.members.by_hardware(hardware).is_some();
         // Else it may be of another address's connection.
         let alone = self.config.port_a.addresses.len() == 1;
-        let find = |address: Ipv4Addr| {
-            let flow = Flow {
-                client: header.client,
-                endpoint: SocketAddrV4::new(address, header.port),
-                protocol: header.protocol,
-            };
-            let key = self.flows.find(&flow)?;
-            let (_, record) = self.flows.get(key)?;
-            let follows = |epoch: Epoch| matches!(record, Record::Forward(f) if f.first.is_none() && epoch > f.epoch);
-            let later = known && alone && trailer.is_some_and(|trailer| follows(trailer.epoch));
-            (record.concerns(hardware) || later).then_some(key)
+        let records = || {
+            let ours = self.config.port_a.addresses.iter().copied();
+            ours.chain(self.members.port_a()).filter_map(|address| {
+                let key = self.flows.find(&Flow {
+                    client: header.client,
+                    endpoint: SocketAddrV4::new(address, header.port),
+                    protocol: header.protocol,
+                })?;
+                Some((key, self.flows.get(key)?.1))
+            })
         };
-        let ours = self.config.port_a.addresses.iter().copied();
-        let theirs = self.members.port_a();
-        let mut found: Option<u32> = None;
-        for key in ours.chain(theirs).filter_map(find) {
-            if found.is_some_and(|other| other != key) {
-                // Two connections of this client's port with that server: nothing tells which is meant.
-                return Err(DropReason::Stale);
-            }
-            found = Some(key);
-        }
+        let follows = |record: &Record, epoch: Epoch| matches!(record, Record::Forward(f) if f.first.is_none() && epoch > f.epoch);
+        let concerned = records().filter(|(_, record)| record.concerns(hardware));
+        let later = records().filter(|(_, record)| {
+            known && alone && trailer.is_some_and(|trailer| follows(record, trailer.epoch))
+        });
+        let found = match one(concerned.map(|(key, _)| key))? {
+            Some(key) => Some(key),
+            None => one(later.map(|(key, _)| key))?,
+        };
         found.ok_or(if known {
             DropReason::Stale
         } else {
@@ -149,7 +147,7 @@ impl Device {
         match packet.protocol() {
             IpNumber::TCP => {}
             IpNumber::UDP => return self.owned_datagram(now, hardware, &packet),
-            IpNumber::ICMP => return self.owned_error(now, &packet),
+            IpNumber::ICMP => return self.owned_error(now, hardware, &packet),
             _ => return Err(DropReason::Protocol),
         }
         // The client's checksum is the only thing that vouches for what Port B has carried.
@@ -168,6 +166,10 @@ impl Device {
                     if installed.giver.hardware != hardware {
                         // Only the giver knows that its offer was taken.
                         return self.pass_back(now, key, ENCAPSULATION_LEN, &packet);
+                    }
+                    if !self.begins(endpoint, &Segment::read(&slice)) {
+                        // Of an earlier connection, or of the endpoint's former life here.
+                        return Err(DropReason::Stale);
                     }
                     self.own(now, key, endpoint);
                 }
@@ -199,6 +201,17 @@ impl Device {
             }
             Some((_, Record::Local(_) | Record::Datagrams(_))) | None => Err(DropReason::Stale),
         }
+    }
+
+    /// Whether a segment may be the first of what its giver replays: nothing of that lies before what the endpoint has.
+    fn begins(&self, endpoint: u32, segment: &Segment<'_>) -> bool {
+        self.stack.get(endpoint).is_some_and(|slot| {
+            let next = slot.tcp.rcv_nxt();
+            segment.seq.ge(next)
+                && segment.seq.le(slot.tcp.rcv_adv().max(next))
+                && segment.ack.gt(slot.tcp.iss())
+                && segment.ack.le(slot.tcp.snd_una())
+        })
     }
 
     /// A packet that has overtaken its 0x01.
@@ -307,10 +320,10 @@ impl Device {
             installed.cover = None;
         }
         let giver = installed.giver;
-        // From the first server bare acknowledgments come all the time; from another giver only what it repeats.
-        let only_repeats = installed.home || installed.first.hardware != giver.hardware;
-        let repeated = (segment.seq + segment.len()).le(before)
-            && (segment.len() > 0 || (only_repeats && giver.hardware == hardware));
+        // Bare acknowledgments come all the time: only the last word that stood for a request is a repetition.
+        let last_word =
+            giver.hardware == hardware && installed.last_word == Some((segment.seq, segment.ack));
+        let repeated = (segment.seq + segment.len()).le(before) && (segment.len() > 0 || last_word);
         if covered || repeated {
             self.acknowledge(key, giver, Some(received));
         }
@@ -325,6 +338,18 @@ impl Device {
         self.stack.fail(endpoint, crate::event::Failure::Reset);
         self.with_endpoint(now, endpoint, |slot, _| slot.tcp.abort());
     }
+}
+
+/// The one key there is, if any; two connections of a client's port with the same server cannot be told apart.
+fn one(keys: impl Iterator<Item = u32>) -> Result<Option<u32>, DropReason> {
+    let mut found = None;
+    for key in keys {
+        if found.is_some_and(|other| other != key) {
+            return Err(DropReason::Ambiguous);
+        }
+        found = Some(key);
+    }
+    Ok(found)
 }
 
 /// A packet that lies `at` in its frame, to another server.

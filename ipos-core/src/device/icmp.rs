@@ -3,7 +3,7 @@
 use core::net::SocketAddrV4;
 
 use etherparse::{IpNumber, Ipv4HeaderSlice};
-use ipos_proto::{ENCAPSULATION_LEN, ETHERNET_LEN, Ethernet, SeqNum, internet_checksum};
+use ipos_proto::{ENCAPSULATION_LEN, ETHERNET_LEN, Ethernet, MacAddr, SeqNum, internet_checksum};
 
 use super::Device;
 use super::forward::pass_on;
@@ -88,7 +88,7 @@ impl Device {
         let message = verified(packet)?;
         match (message[0], message[1]) {
             ECHO_REQUEST => self.echo(ethernet, packet),
-            (kind, _) if ERRORS.contains(&kind) => self.error(now, ETHERNET_LEN, packet),
+            (kind, _) if ERRORS.contains(&kind) => self.error(now, None, packet),
             _ => Err(DropReason::Protocol),
         }
     }
@@ -97,12 +97,13 @@ impl Device {
     pub(super) fn owned_error(
         &mut self,
         now: Instant,
+        hardware: MacAddr,
         packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
         if !ERRORS.contains(&verified(packet)?[0]) {
             return Err(DropReason::Protocol);
         }
-        self.error(now, ENCAPSULATION_LEN, packet)
+        self.error(now, Some(hardware), packet)
     }
 
     /// Goes to the server that holds the flow. There, only the path's MTU is believed: all else passes (RFC 1122
@@ -110,13 +111,21 @@ impl Device {
     fn error(
         &mut self,
         now: Instant,
-        at: usize,
+        passed_on_by: Option<MacAddr>,
         packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
         let About { flow, too_big } = about(verified(packet)?)?;
         let key = self.flows.find(&flow).ok_or(DropReason::Unmatched)?;
         let (_, record) = self.flows.get_mut(key).ok_or(DropReason::Unmatched)?;
+        if passed_on_by.is_some_and(|hardware| !record.concerns(hardware)) {
+            return Err(DropReason::Stranger);
+        }
         if let Record::Forward(forwarding) = record {
+            if passed_on_by == Some(forwarding.to().hardware) {
+                // It would come back.
+                return Err(DropReason::Stale);
+            }
+            let at = passed_on_by.map_or(ETHERNET_LEN, |_| ENCAPSULATION_LEN);
             forwarding.used = now;
             self.counters.forwarded += 1;
             return Ok(pass_on(forwarding.headers, at, packet));

@@ -31,6 +31,8 @@ enum Place {
     Back(u32),
     /// The same offer was installed already.
     Installed(u32),
+    /// This server has another connection between the same ports.
+    Taken,
 }
 
 impl Device {
@@ -56,6 +58,9 @@ impl Device {
         if let Place::Installed(key) = place {
             self.acknowledge(key, giver, None);
             return Ok(Verdict::Consumed);
+        }
+        if let Place::Taken = place {
+            return self.refuse(giver, &flow, TrailerFlags::FULL, control.epoch);
         }
         let home = self.config.port_a.addresses.contains(first.ip());
         let at_first = self.members.by_port_a(*first.ip()).map(|member| Target {
@@ -91,6 +96,8 @@ impl Device {
             owner: None,
             moved: None,
             cover: received,
+            last_word: (received == Some(control.rcv_nxt))
+                .then_some((control.rcv_nxt, control.snd_nxt)),
             home,
             back: None,
         });
@@ -152,6 +159,10 @@ impl Device {
                 }
                 if same && (control.epoch <= epoch || owner) {
                     return Err(DropReason::Stale);
+                }
+                if owner {
+                    // What may be an earlier connection's frame ends no connection that is alive.
+                    return Ok(Place::Taken);
                 }
                 // An offer that was given up, or an earlier connection between the same ports.
                 Ok(if self.uninstall(key) {

@@ -233,7 +233,10 @@ impl Device {
             self.flows.timeout(),
             self.neighbours.timeout(),
             self.early.timeout(),
-            self.reapings.first().map(|_| Instant::ZERO),
+            self.reapings
+                .first()
+                .filter(|_| !self.outbox.is_half_full(Port::A))
+                .map(|_| Instant::ZERO),
             adverts,
         ];
         deadlines.into_iter().flatten().min()

@@ -43,7 +43,7 @@ impl Device {
         self.me.draining = draining;
         // The others shall know at once.
         self.me.due[0] = now;
-        self.drain_quiet(now);
+        self.move_quiet(now);
     }
 
     /// Whether [`Device::drain`] has begun.
@@ -51,12 +51,10 @@ impl Device {
         self.me.draining
     }
 
-    /// Draining: what is at a quiet point moves on.
-    pub(super) fn drain_quiet(&mut self, now: Instant) {
-        if self.me.draining {
-            for endpoint in self.stack.quiet() {
-                self.try_leave(now, endpoint);
-            }
+    /// What is at a quiet point, and shall move, moves on.
+    pub(super) fn move_quiet(&mut self, now: Instant) {
+        for endpoint in self.stack.quiet(self.me.draining) {
+            self.try_leave(now, endpoint);
         }
     }
 
@@ -268,15 +266,19 @@ impl Device {
         hardware: MacAddr,
         target: SocketAddrV4,
     ) -> Result<Verdict, DropReason> {
-        let Ok(key) = self.find_told(header, hardware, None) else {
-            self.sender(hardware, header)?;
-            let flow = Flow {
-                client: header.client,
-                endpoint: SocketAddrV4::new(self.config.port_b.address, header.port),
-                protocol: header.protocol,
-            };
-            self.disown(&flow, hardware);
-            return Ok(Verdict::Consumed);
+        let key = match self.find_told(header, hardware, None) {
+            Ok(key) => key,
+            Err(DropReason::Ambiguous) => return Err(DropReason::Ambiguous),
+            Err(_) => {
+                let flow = Flow {
+                    client: header.client,
+                    endpoint: SocketAddrV4::new(self.config.port_b.address, header.port),
+                    protocol: header.protocol,
+                };
+                self.sender(hardware, header)?;
+                self.disown(&flow, hardware);
+                return Ok(Verdict::Consumed);
+            }
         };
         let Some((_, Record::ForwardConnect(installed))) = self.flows.get(key) else {
             return Err(DropReason::Stale);
@@ -325,7 +327,10 @@ impl Device {
         if !known.iter().any(followed) {
             match known[..] {
                 [] => {}
-                [key] => self.follow(key, target, epoch)?,
+                [key] => {
+                    let told = trailer.map_or(0, |trailer| trailer.incarnation);
+                    self.follow(key, target, epoch, told)?;
+                }
                 // Connections to several addresses: nothing tells which is meant. Its former owner passes packets on.
                 _ => return Err(DropReason::Stale),
             }
@@ -335,7 +340,13 @@ impl Device {
     }
 
     /// The flow's forward record leads to `target` from this epoch on, if it is older.
-    fn follow(&mut self, key: u32, target: SocketAddrV4, epoch: Epoch) -> Result<(), DropReason> {
+    fn follow(
+        &mut self,
+        key: u32,
+        target: SocketAddrV4,
+        epoch: Epoch,
+        told: u32,
+    ) -> Result<(), DropReason> {
         let owner = self.members.by_port_b(*target.ip());
         let owner = owner.ok_or(DropReason::Stranger)?;
         let to = Target {
@@ -343,7 +354,8 @@ impl Device {
             hardware: owner.hardware,
             port: target.port(),
         };
-        let incarnation = owner.incarnation;
+        // Its Synch report may be on the way yet.
+        let incarnation = owner.incarnation.max(told);
         if let Some((_, Record::ForwardConnect(installed))) = self.flows.get(key)
             && installed.owner.is_none()
             && epoch > installed.epoch

@@ -290,12 +290,17 @@ impl Device {
             Some(Bound::Installed(installed)) if !installed.home => Some(installed.first),
             Some(Bound::Installed(_) | Bound::Local) | None => None,
         };
-        let (id, bound) = (self.stack.id(endpoint), bound.is_some());
+        let (id, bound, replay) = (self.stack.id(endpoint), bound.is_some(), pending.replay);
         let kept = self.flows.update(key, |record| match record {
             Record::Pending(pending) => core::mem::take(&mut pending.kept),
             _ => Kept::default(),
         });
         let mut kept = kept.unwrap_or_default();
+        let exported = self.stack.get(endpoint).and_then(|slot| {
+            let control = slot.tcp.export(now, epoch, replay)?;
+            let first = flow.endpoint;
+            Some((ConnectionInfo::Tcp { first, control }, slot.tcp.rcv_nxt()))
+        });
         let Some(slot) = self.stack.remove(endpoint) else {
             return;
         };
@@ -311,6 +316,8 @@ impl Device {
         let headers = self.packet_headers(&flow, to);
         // What was acknowledged here is in nobody's hands but ours.
         let replay = Replaying {
+            offer: exported,
+            offer_until: now + self.config.limits.tombstone,
             kept,
             until: slot.tcp.rcv_nxt(),
             retry: Retry::new(now),
@@ -351,13 +358,8 @@ impl Device {
     }
 
     pub(super) fn schedule_forward(&mut self, key: u32) {
-        let limits = &self.config.limits;
         if let Some((_, Record::Forward(forwarding))) = self.flows.get(key) {
-            let idle = match forwarding.first {
-                None => limits.forward_idle,
-                Some(_) => limits.tombstone,
-            };
-            let deadline = forwarding.deadline(idle);
+            let deadline = forwarding.deadline(forwarding.idle(&self.config.limits));
             self.flows.schedule(key, Some(deadline));
         }
     }
@@ -367,11 +369,9 @@ impl Device {
         let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) else {
             return;
         };
-        let idle = match forwarding.first {
-            None => self.config.limits.forward_idle,
-            Some(_) => self.config.limits.tombstone,
-        };
-        let forgotten = self.members.by_port_b(forwarding.to().address).is_none();
+        let idle = forwarding.idle(&self.config.limits);
+        let (to, epoch) = (forwarding.to(), forwarding.epoch);
+        let forgotten = self.members.by_port_b(to.address).is_none();
         let Some(replay) = forwarding.replay.as_mut() else {
             if forwarding.used + idle <= now {
                 self.flows.remove(key);
@@ -386,7 +386,16 @@ impl Device {
             return;
         }
         replay.retry.sent(now);
+        let offer = replay.offer.filter(|_| now < replay.offer_until);
         let (headers, kept) = (forwarding.headers, core::mem::take(&mut replay.kept));
+        if let (Some((connection, received)), Some((&flow, _))) = (offer, self.flows.get(key)) {
+            let trailer = Some(self.trailer(epoch, Some(received)));
+            let message = Message::Endpoint {
+                connection,
+                trailer,
+            };
+            self.send(to, &flow, message);
+        }
         self.send_packets(&headers, &kept);
         if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key)
             && let Some(replay) = forwarding.replay.as_mut()

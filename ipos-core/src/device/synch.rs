@@ -141,7 +141,7 @@ impl Device {
             self.report(kind, &records);
             match kind {
                 SynchKind::High => self.look_for_silence(now),
-                SynchKind::Medium => self.drain_quiet(now),
+                SynchKind::Medium => self.move_quiet(now),
                 SynchKind::Low | SynchKind::Leave => {}
             }
         }
@@ -153,7 +153,9 @@ impl Device {
             self.notice(now, address);
         }
         self.look_for_dead(now);
-        self.members.forget(now, self.config.synch.forget);
+        // Not before its connections are given up.
+        let lost = self.config.limits.owner_lost.unwrap_or_default();
+        self.members.forget(now, self.config.synch.forget.max(lost));
     }
 
     pub(super) fn say_goodbye(&mut self) {

@@ -257,6 +257,11 @@ impl Endpoint {
         self.rx.nxt
     }
 
+    /// The right edge of the window that the client was told.
+    pub(crate) fn rcv_adv(&self) -> SeqNum {
+        self.rx.adv
+    }
+
     /// TS.Recent, where both sides do timestamps.
     pub(crate) fn ts_recent(&self) -> u32 {
         self.timestamps.map_or(0, |timestamps| timestamps.recent)

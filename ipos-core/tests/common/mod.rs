@@ -79,6 +79,7 @@ pub struct Farm {
     pub lan_b: Vec<(usize, Vec<u8>)>,
     pub tap: Tap,
     pub dead: Vec<bool>,
+    pub synch_lost: Option<(usize, usize)>,
 }
 
 impl Farm {
@@ -99,6 +100,7 @@ impl Farm {
             lan_b: vec![],
             tap,
             dead,
+            synch_lost: None,
         }
     }
 
@@ -189,6 +191,9 @@ impl Farm {
         }
         for _ in 0..times {
             for to in (0..self.devices.len()).filter(|to| *to != from) {
+                if port == Port::Synch && self.synch_lost == Some((from, to)) {
+                    continue;
+                }
                 self.deliver(to, port, frame);
             }
         }
