@@ -303,6 +303,9 @@ impl Stack {
                 && slot.generation == generation
             {
                 slot.tcp.end();
+                // Its host may hold it for a while yet.
+                slot.waits = false;
+                self.waits -= 1;
                 return Some(index);
             }
         }

@@ -615,3 +615,27 @@ fn asking_for_room_writes_nothing() {
     assert!(farm.events.contains(&(0, Event::Writable(bound.1))));
     assert!(written < 1 << 20);
 }
+
+/// Endpoints in TIME-WAIT that make room count no more, though their hosts have not let go of them.
+#[test]
+fn hosts_that_keep_their_endpoints_do_not_shorten_time_wait() {
+    let mut small = config(0);
+    small.limits.time_wait = 1;
+    let mut farm = Farm::new(vec![small]);
+    for port in 4000..4004 {
+        let mut client = farm.connect(0, port);
+        farm.send(&client, "PA", b"ping");
+        client.seq += 4;
+        let (at, id) = farm.bound();
+        farm.read((at, id));
+        farm.devices[at].endpoint(farm.now, id).unwrap().shutdown();
+        farm.pump();
+        client.ack += 1;
+        farm.send(&client, "FA", &[]);
+        farm.take(&client);
+        // TIME-WAIT: the FIN is acknowledged again.
+        farm.send(&client, "FA", &[]);
+        let sent = farm.take(&client);
+        assert!(sent.len() == 1 && !sent[0].header.rst, "{sent:?}");
+    }
+}
