@@ -36,6 +36,8 @@ use crate::time::{Duration, Instant};
 pub(crate) struct Kept {
     packets: Vec<Box<[u8]>>,
     bytes: usize,
+    /// Where the next turn begins.
+    next: usize,
 }
 
 impl Kept {
@@ -53,8 +55,16 @@ impl Kept {
         self.packets.is_empty()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.packets.iter().map(AsRef::as_ref)
+    }
+
+    /// As many packets as there is room for, from where the last turn has ended: each has its turn.
+    pub(crate) fn turn(&mut self, room: usize) -> impl Iterator<Item = &[u8]> {
+        let (all, from) = (self.packets.len(), self.next);
+        let some = room.min(all);
+        self.next = (from + some).checked_rem(all).unwrap_or(0);
+        self.iter().cycle().skip(from).take(some)
     }
 }
 

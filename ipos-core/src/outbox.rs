@@ -45,6 +45,11 @@ impl Outbox {
         None
     }
 
+    /// Frames that there is room for.
+    pub(crate) fn room(&self, port: Port) -> usize {
+        self.bound.saturating_sub(self.queues[port as usize].len())
+    }
+
     /// Half of the room for a port is taken.
     pub(crate) fn is_half_full(&self, port: Port) -> bool {
         2 * self.queues[port as usize].len() > self.bound

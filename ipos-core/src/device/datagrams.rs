@@ -204,8 +204,8 @@ impl Device {
         let former = self.flows.replace(key, Record::Forward(forwarding));
         self.schedule_forward(key);
         self.counters.migrated_out += 1;
-        if let Some(Record::Pending(pending)) = former {
-            self.send_packets(&headers, &pending.kept);
+        if let Some(Record::Pending(mut pending)) = former {
+            self.send_packets(&headers, &mut pending.kept);
         }
         self.tell_migrated(flow, to, now.saturating_since(started));
     }

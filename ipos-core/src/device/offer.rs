@@ -315,14 +315,14 @@ impl Device {
         self.counters.migrated_out += 1;
         let headers = self.packet_headers(&flow, to);
         // What was acknowledged here is in nobody's hands but ours.
-        let replay = Replaying {
+        let mut replay = Replaying {
             offer: exported,
             offer_until: now + self.config.limits.tombstone,
             kept,
             until: slot.tcp.rcv_nxt(),
             retry: Retry::new(now),
         };
-        self.send_packets(&headers, &replay.kept);
+        self.send_packets(&headers, &mut replay.kept);
         let forwarding = Forwarding {
             acknowledged: slot.tcp.snd_una(),
             irs: slot.tcp.irs(),
@@ -350,8 +350,8 @@ impl Device {
     }
 
     /// Kept packets as 0x02.
-    pub(super) fn send_packets(&mut self, headers: &[u8], kept: &Kept) {
-        for packet in kept.iter() {
+    pub(super) fn send_packets(&mut self, headers: &[u8], kept: &mut Kept) {
+        for packet in kept.turn(self.outbox.room(Port::B)) {
             self.counters.forwarded += 1;
             self.outbox.push(Port::B, [headers, packet].concat());
         }
@@ -387,7 +387,7 @@ impl Device {
         }
         replay.retry.sent(now);
         let offer = replay.offer.filter(|_| now < replay.offer_until);
-        let (headers, kept) = (forwarding.headers, core::mem::take(&mut replay.kept));
+        let (headers, mut kept) = (forwarding.headers, core::mem::take(&mut replay.kept));
         if let (Some((connection, received)), Some((&flow, _))) = (offer, self.flows.get(key)) {
             let trailer = Some(self.trailer(epoch, Some(received)));
             let message = Message::Endpoint {
@@ -396,7 +396,7 @@ impl Device {
             };
             self.send(to, &flow, message);
         }
-        self.send_packets(&headers, &kept);
+        self.send_packets(&headers, &mut kept);
         if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key)
             && let Some(replay) = forwarding.replay.as_mut()
         {
