@@ -208,6 +208,12 @@ impl Conversation {
             return;
         }
         if seen.syn {
+            let another = |accepted: &SynAck| accepted.end != seen.seq.wrapping_add(1);
+            if self.end.is_some() && self.syn_ack.as_ref().is_some_and(another) {
+                // The server is done, without TIME-WAIT: a late copy of the SYN opens a connection of its own, which comes to
+                // nothing (RFC 9293 §3.5).
+                return;
+            }
             let syn_ack = SynAck {
                 end: seen.seq.wrapping_add(1),
                 scale: seen.scale,
