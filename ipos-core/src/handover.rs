@@ -202,7 +202,9 @@ pub(crate) struct DatagramsInstalled {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tombstone {
     /// Tells the connection from a later one between the same ports.
-    pub(crate) iss: SeqNum,
+    pub(crate) irs: SeqNum,
+    /// Where the endpoint was here at last: it tells more surely.
+    pub(crate) iss: Option<SeqNum>,
 }
 
 impl Installed {

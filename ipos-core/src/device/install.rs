@@ -134,7 +134,10 @@ impl Device {
         };
         match self.flows.get(key) {
             Some((_, Record::Tombstone(tombstone))) => {
-                if tombstone.iss == control.iss {
+                let same = tombstone
+                    .iss
+                    .map_or(tombstone.irs == control.irs, |iss| iss == control.iss);
+                if same {
                     return Err(DropReason::Stale);
                 }
                 // Another connection between the same ports.

@@ -277,7 +277,11 @@ impl Device {
         if !self.stack.is_closed(index) || slot.attached {
             return;
         }
-        let (key, iss) = (slot.key, slot.tcp.iss());
+        let key = slot.key;
+        let tombstone = Tombstone {
+            irs: slot.tcp.irs(),
+            iss: Some(slot.tcp.iss()),
+        };
         self.stack.remove(index);
         let installed = match self.flows.get(key) {
             Some((&flow, Record::ForwardConnect(installed))) => Some((flow, installed)),
@@ -298,21 +302,24 @@ impl Device {
             home,
             ..
         } = **installed;
-        // Late frames of its giver must not bring it back.
-        if self.flows.tombstones() < self.config.limits.tombstones {
-            self.flows
-                .replace(key, Record::Tombstone(Tombstone { iss }));
-            self.flows
-                .schedule(key, Some(now + self.config.limits.tombstone));
-        } else {
-            self.flows.remove(key);
-        }
+        self.bury(now, key, tombstone);
         if owner.is_some() && !home {
             let trailer = self.trailer(epoch, None);
             let message = Message::Release {
                 trailer: Some(trailer),
             };
             self.send(first, &flow, message);
+        }
+    }
+
+    /// A connection is over that other servers have had: late frames of theirs must not bring it back.
+    fn bury(&mut self, now: Instant, key: u32, tombstone: Tombstone) {
+        if self.flows.tombstones() < self.config.limits.tombstones {
+            self.flows.replace(key, Record::Tombstone(tombstone));
+            self.flows
+                .schedule(key, Some(now + self.config.limits.tombstone));
+        } else {
+            self.flows.remove(key);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::event::{Event, ListenerId, Origin, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{
-    Bound, Forwarding, Kept, Migration, Opening, Pending, Replaying, Retry, Target,
+    Bound, Forwarding, Kept, Migration, Opening, Pending, Replaying, Retry, Target, Tombstone,
 };
 use crate::stack::Slot;
 use crate::time::{Duration, Instant};
@@ -445,8 +445,19 @@ impl Device {
         }
         let recent = |opening: &Opening| now.saturating_since(opening.at) < SYN_VALID;
         let opening = forwarding.opening.take().filter(|opening| recent(opening));
+        // Others may offer it to this server still.
+        let moved_again =
+            forwarding.epoch > Epoch::new(1) && flow.protocol == ipos_proto::Protocol::Tcp;
+        let tombstone = Tombstone {
+            irs: forwarding.irs,
+            iss: None,
+        };
         let (epoch, first) = (forwarding.epoch, forwarding.first);
-        self.flows.remove(key);
+        if moved_again {
+            self.bury(now, key, tombstone);
+        } else {
+            self.flows.remove(key);
+        }
         if let Some(first) = first.filter(|first| first.hardware != hardware) {
             // Its record may still lead here.
             let trailer = Some(self.trailer(epoch, None));
