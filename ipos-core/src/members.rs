@@ -2,9 +2,10 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use core::net::Ipv4Addr;
 
-use ipos_proto::MacAddr;
+use ipos_proto::{MacAddr, Trailer};
 
 use crate::config::Listen;
 use crate::inspect::Load;
@@ -52,25 +53,20 @@ pub(crate) struct Member {
 /// Which trailers of a server have come: each counts once (RFC 4303 §3.4.3).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counter {
-    incarnation: u32,
     newest: u32,
-    /// The newest and the 127 before it.
+    /// The newest and the 127 before it; 0: none has come.
     seen: u128,
 }
 
 impl Counter {
     /// Whether a trailer is new; it is not from now on.
-    pub(crate) fn take(&mut self, incarnation: u32, number: u32) -> bool {
-        if incarnation != self.incarnation {
-            if incarnation > self.incarnation {
-                *self = Counter {
-                    incarnation,
-                    newest: number,
-                    seen: 1,
-                };
-                return true;
-            }
-            return false;
+    pub(crate) fn take(&mut self, number: u32) -> bool {
+        if self.seen == 0 {
+            *self = Counter {
+                newest: number,
+                seen: 1,
+            };
+            return true;
         }
         let ahead = number.wrapping_sub(self.newest) as i32;
         if ahead > 0 {
@@ -86,6 +82,16 @@ impl Counter {
 }
 
 impl Member {
+    /// Whether a trailer is of this life, and has not come before. Of a later life everything is taken: only the Synch
+    /// LAN tells of one, so that a broken frame ends none.
+    pub(crate) fn takes(&mut self, trailer: &Trailer) -> bool {
+        match trailer.incarnation.cmp(&self.incarnation) {
+            Ordering::Less => false,
+            Ordering::Equal => self.counter.take(trailer.number),
+            Ordering::Greater => true,
+        }
+    }
+
     /// Whether it has been heard within the silence time.
     pub(crate) fn is_alive(&self, now: Instant, silence: Duration) -> bool {
         !self.left && self.is_identified() && now.saturating_since(self.heard) <= silence

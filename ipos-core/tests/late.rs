@@ -384,6 +384,64 @@ fn moved_to_a_new_life() {
     works(&mut farm, &mut client, bound);
 }
 
+/// A server owns a connection and restarts; the first server, which has not heard of it, goes on repeating the request.
+#[test]
+fn replay_to_a_new_life() {
+    let mut farm = Farm::pair();
+    skip_turn(&mut farm, 4000);
+    let client = farm.connect(0, 4001);
+    farm.tap = Box::new(|frame| match &frame.message {
+        Message::Acknowledgement { trailer: Some(t) } if t.acknowledged().is_some() => Pass::Lose,
+        _ => Pass::Deliver,
+    });
+    farm.send(&client, "PA", REQUEST);
+    farm.run(ms(1));
+    assert_eq!(farm.bound().0, 1);
+    let mut config = farm.devices[1].config().clone();
+    config.incarnation += 1;
+    farm.devices[1] = ipos_core::Device::new(config, farm.now).unwrap();
+    farm.synch_lost = Some((1, 0));
+    farm.run(ms(300));
+    assert_eq!(farm.table(1, "forward-connect"), 0, "two lives own it");
+    farm.synch_lost = None;
+    farm.run(ms(300));
+    let sent = farm.take(&client);
+    assert!(sent.iter().any(|s| s.header.rst), "{sent:?}");
+}
+
+/// An owner that has restarted says itself that it knows nothing of the connection, when the Synch LAN does not.
+#[test]
+fn a_new_life_disowns_what_it_does_not_know() {
+    let mut farm = Farm::pair();
+    let (mut client, _) = moved(&mut farm, 4001);
+    let mut config = farm.devices[1].config().clone();
+    config.incarnation += 1;
+    farm.devices[1] = ipos_core::Device::new(config, farm.now).unwrap();
+    farm.synch_lost = Some((1, 0));
+    farm.run(ms(150));
+    farm.send(&client, "PA", REQUEST);
+    client.seq += REQUEST.len() as u32;
+    farm.run(ms(150));
+    let sent = farm.take(&client);
+    assert!(sent.iter().any(|s| s.header.rst), "{sent:?}");
+    assert_eq!(farm.table(0, "forward"), 0);
+}
+
+/// A frame whose trailer was broken on its way, so that it is of a life to come.
+#[test]
+fn a_broken_trailer_ends_no_life() {
+    let mut farm = Farm::pair();
+    let (mut client, bound) = moved(&mut farm, 4001);
+    let told = frames(&farm, 1, FrameType::Acknowledgement);
+    let mut frame = told.last().unwrap().clone();
+    let incarnation = frame.len() - 8;
+    frame[incarnation] ^= 0x80;
+    farm.deliver(0, Port::B, &frame);
+    works(&mut farm, &mut client, bound);
+    let (mut next, bound) = moved(&mut farm, 4101);
+    works(&mut farm, &mut next, bound);
+}
+
 #[test]
 fn reopen_tells_the_host() {
     let mut farm = Farm::pair();

@@ -12,6 +12,8 @@ bitflags::bitflags! {
     pub struct TrailerFlags: u16 {
         /// `rcv_nxt` is valid.
         const RCV_NXT = 0x0001;
+        /// 0x01: the sender has seen the 0x03 of this epoch. A receiver that has begun its life since does not install it.
+        const ACKNOWLEDGED = 0x0002;
         /// REFUSE: a table is full.
         const FULL = 0x0100;
         /// REFUSE: no such application on this server.

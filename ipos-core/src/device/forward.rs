@@ -76,9 +76,7 @@ impl Device {
         trailer: Option<&Trailer>,
     ) -> Result<(), DropReason> {
         if let Some(member) = self.members.by_hardware_mut(hardware) {
-            if trailer.is_some_and(|t| {
-                t.incarnation < member.incarnation || !member.counter.take(t.incarnation, t.number)
-            }) {
+            if trailer.is_some_and(|trailer| !member.takes(trailer)) {
                 return Err(DropReason::Stale);
             }
             member.heard_on_b = now;

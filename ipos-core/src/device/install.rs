@@ -59,6 +59,12 @@ impl Device {
             self.acknowledge(key, giver, None);
             return Ok(Verdict::Consumed);
         }
+        let acknowledged = |t: Trailer| t.flags.contains(TrailerFlags::ACKNOWLEDGED);
+        let of_former_life = trailer.is_some_and(acknowledged) && now < self.me.young_until;
+        if matches!(place, Place::Free) && of_former_life {
+            // It was installed here, and may have had an owner: that one is dead.
+            return Err(DropReason::Stale);
+        }
         if let Place::Taken = place {
             return self.refuse(giver, &flow, TrailerFlags::FULL, control.epoch);
         }

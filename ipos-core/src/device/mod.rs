@@ -92,6 +92,8 @@ struct Me {
     due: [Instant; 3],
     left: bool,
     draining: bool,
+    /// Until then others may repeat what an earlier life of this server has acknowledged.
+    young_until: Instant,
     /// When the last ICMP error was sent.
     error_at: Instant,
     selected: u64,
@@ -131,6 +133,7 @@ impl Device {
             chances: Vec::new(),
             me: Me {
                 due: [now; 3],
+                young_until: now + limits.tombstone,
                 ..Me::default()
             },
             reapings: Vec::new(),
@@ -330,7 +333,7 @@ impl Device {
         }
     }
 
-    /// Tells a server that the connection whose packets it sends is not, or no more, here.
+    /// Tells a server that the connection whose packets it sends is not, or no more, here: RELEASE of no epoch.
     fn disown(&mut self, flow: &Flow, from: ipos_proto::MacAddr) {
         let Some(address) = self.members.by_hardware(from).map(|member| member.port_b) else {
             return;
@@ -341,8 +344,8 @@ impl Device {
             hardware: from,
             port,
         };
-        let message = Message::Release { trailer: None };
-        self.send(to, flow, message);
+        let trailer = Some(self.trailer(Epoch::default(), None));
+        self.send(to, flow, Message::Release { trailer });
     }
 
     /// The next trailer of this device.

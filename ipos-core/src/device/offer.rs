@@ -3,7 +3,9 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use ipos_proto::{ConnectionInfo, ETHERNET_LEN, Epoch, MacAddr, Message, SeqNum, Trailer};
+use ipos_proto::{
+    ConnectionInfo, ETHERNET_LEN, Epoch, MacAddr, Message, SeqNum, Trailer, TrailerFlags,
+};
 
 use super::Device;
 use super::select::Choice;
@@ -389,10 +391,11 @@ impl Device {
         let offer = replay.offer.filter(|_| now < replay.offer_until);
         let (headers, mut kept) = (forwarding.headers, core::mem::take(&mut replay.kept));
         if let (Some((connection, received)), Some((&flow, _))) = (offer, self.flows.get(key)) {
-            let trailer = Some(self.trailer(epoch, Some(received)));
+            let mut trailer = self.trailer(epoch, Some(received));
+            trailer.flags |= TrailerFlags::ACKNOWLEDGED;
             let message = Message::Endpoint {
                 connection,
-                trailer,
+                trailer: Some(trailer),
             };
             self.send(to, &flow, message);
         }
@@ -440,7 +443,14 @@ impl Device {
         let Some((&flow, Record::Forward(forwarding))) = self.flows.get_mut(key) else {
             return Err(DropReason::Stale);
         };
-        if trailer.is_some_and(|trailer| trailer.epoch < forwarding.epoch) {
+        // Epoch 0: nothing is known of the connection there.
+        let unknown = trailer.is_some_and(|trailer| trailer.epoch == Epoch::default());
+        let offered = |replay: &Replaying| replay.offer.is_some() && now < replay.offer_until;
+        let stale = match unknown {
+            true => forwarding.replay.as_deref().is_some_and(offered),
+            false => trailer.is_some_and(|trailer| trailer.epoch < forwarding.epoch),
+        };
+        if stale {
             return Err(DropReason::Stale);
         }
         let recent = |opening: &Opening| now.saturating_since(opening.at) < SYN_VALID;
@@ -453,7 +463,9 @@ impl Device {
             iss: None,
         };
         let (epoch, first) = (forwarding.epoch, forwarding.first);
-        if moved_again {
+        if unknown && opening.is_none() {
+            self.reset_forwarded(now, key);
+        } else if moved_again {
             self.bury(now, key, tombstone);
         } else {
             self.flows.remove(key);

@@ -98,6 +98,7 @@ impl Device {
                     cursor = key as usize + 1;
                     let told = forwarding.incarnation;
                     if forwarding.to().address == owner && told < incarnation {
+                        self.counters.owners_lost += 1;
                         self.reset_forwarded(now, key);
                     }
                 }
@@ -113,11 +114,10 @@ impl Device {
     }
 
     /// RST to the client where its hardware address is known; what it sends later is answered as of no connection.
-    fn reset_forwarded(&mut self, now: Instant, key: u32) {
+    pub(super) fn reset_forwarded(&mut self, now: Instant, key: u32) {
         let Some((flow, Record::Forward(forwarding))) = self.flows.remove(key) else {
             return;
         };
-        self.counters.owners_lost += 1;
         let silent = forwarding.first.is_some() || flow.protocol == Protocol::Udp;
         if silent || self.config.unmatched == crate::config::Unmatched::Drop {
             return;

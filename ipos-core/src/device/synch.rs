@@ -17,7 +17,7 @@ use crate::config::Listen;
 use crate::counters::DropReason;
 use crate::event::{Event, Port, Verdict};
 use crate::inspect::Load;
-use crate::members::Member;
+use crate::members::{Counter, Member};
 use crate::packet::{IPV4, Ipv4Packet};
 use crate::time::{Duration, Instant};
 
@@ -279,6 +279,7 @@ impl Member {
     fn restarted(&mut self, incarnation: u32) {
         self.incarnation = incarnation;
         self.sequence = [0; 3];
+        self.counter = Counter::default();
         self.next_part = 0;
         self.partial.clear();
         self.listen.clear();
