@@ -77,7 +77,7 @@ impl Record {
         match self {
             Record::Pending(pending) => pending.kept.bytes(),
             Record::Forward(forwarding) => forwarded(forwarding),
-            Record::ForwardConnect(installed) => installed.back.as_ref().map_or(0, forwarded),
+            Record::ForwardConnect(installed) => installed.back.as_deref().map_or(0, forwarded),
             Record::Local(_) | Record::Datagrams(_) | Record::Tombstone(_) => 0,
         }
     }
@@ -127,6 +127,8 @@ pub(crate) struct FlowTable {
     reserved: usize,
     kept: usize,
     timers: TimerQueue,
+    /// The deadlines of tombstones: the oldest makes room.
+    graves: TimerQueue,
 }
 
 impl FlowTable {
@@ -140,6 +142,7 @@ impl FlowTable {
             reserved: 0,
             kept: 0,
             timers: TimerQueue::default(),
+            graves: TimerQueue::default(),
         }
     }
 
@@ -221,8 +224,7 @@ impl FlowTable {
 
     /// Moves a flow to the table that `record` belongs to; its deadline ends.
     pub(crate) fn replace(&mut self, key: u32, record: Record) -> Option<Record> {
-        let entry = self.entries.get_mut(key as usize)?;
-        self.timers.schedule(key, &mut entry.scheduled, None);
+        self.schedule(key, None);
         self.update(key, |entry| core::mem::replace(entry, record))
     }
 
@@ -245,8 +247,8 @@ impl FlowTable {
 
     /// Removes a flow.
     pub(crate) fn remove(&mut self, key: u32) -> Option<(Flow, Record)> {
-        let mut entry = self.entries.try_remove(key as usize)?;
-        self.timers.schedule(key, &mut entry.scheduled, None);
+        self.schedule(key, None);
+        let entry = self.entries.try_remove(key as usize)?;
         self.counts[entry.record.table()] -= 1;
         self.reserved -= entry.record.reserved();
         self.kept -= entry.record.kept();
@@ -260,8 +262,17 @@ impl FlowTable {
     /// Sets or ends a flow's deadline.
     pub(crate) fn schedule(&mut self, key: u32, at: Option<Instant>) {
         if let Some(entry) = self.entries.get_mut(key as usize) {
-            self.timers.schedule(key, &mut entry.scheduled, at);
+            let timers = match entry.record {
+                Record::Tombstone(_) => &mut self.graves,
+                _ => &mut self.timers,
+            };
+            timers.schedule(key, &mut entry.scheduled, at);
         }
+    }
+
+    /// The tombstone whose time ends first.
+    pub(crate) fn oldest_tombstone(&self) -> Option<u32> {
+        self.graves.first()
     }
 
     /// The next place, from `cursor` on, whose flow is forwarded, among at most `steps` places; `Err` is where to go on,
@@ -281,12 +292,13 @@ impl FlowTable {
 
     /// The earliest deadline.
     pub(crate) fn timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        let timers = [self.timers.next(), self.graves.next()];
+        timers.into_iter().flatten().min()
     }
 
     /// A flow whose deadline has passed; it has none any more.
     pub(crate) fn expired(&mut self, now: Instant) -> Option<u32> {
-        let key = self.timers.pop(now)?;
+        let key = self.timers.pop(now).or_else(|| self.graves.pop(now))?;
         if let Some(entry) = self.entries.get_mut(key as usize) {
             entry.scheduled = None;
         }

@@ -22,10 +22,12 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use arrayvec::ArrayVec;
-use ipos_proto::{ConnectionInfo, ENCAPSULATION_LEN, ETHERNET_LEN, Epoch, MacAddr, SeqNum};
+use ipos_proto::{
+    ConnectionInfo, ENCAPSULATION_LEN, ETHERNET_LEN, Epoch, MacAddr, SeqNum, Trailer,
+};
 
 use crate::config::Limits;
 use crate::tcp::Replay;
@@ -127,6 +129,8 @@ pub(crate) struct Retry {
     pub(crate) due: Instant,
 }
 
+/// How often 0x01 is sent before another server is taken, and MOVE before it is given up.
+pub(crate) const TRIES: u8 = 5;
 /// behaviour: "start 2 ms, double".
 const FIRST_INTERVAL: Duration = Duration::from_millis(2);
 /// What is repeated until it is answered is sent no more rarely than this.
@@ -175,7 +179,7 @@ pub(crate) struct Installed {
     /// The client connected here: its packets come through Port A.
     pub(crate) home: bool,
     /// Where the packets go until this server is the owner, when the flow was given away from here before.
-    pub(crate) back: Option<Forwarding>,
+    pub(crate) back: Option<Box<Forwarding>>,
 }
 
 /// A UDP flow of this server.
@@ -205,6 +209,10 @@ pub(crate) struct Tombstone {
     pub(crate) irs: SeqNum,
     /// Where the endpoint was here at last: it tells more surely.
     pub(crate) iss: Option<SeqNum>,
+    /// Of its last owner.
+    pub(crate) epoch: Epoch,
+    /// What its last owner had received of the client.
+    pub(crate) received: SeqNum,
 }
 
 impl Installed {
@@ -237,7 +245,17 @@ pub(crate) struct Forwarding {
     /// Request packets that the client will not send again.
     pub(crate) replay: Option<Box<Replaying>>,
     /// The first server, where this is another one: packets come from there until its record has followed.
-    pub(crate) first: Option<Target>,
+    pub(crate) first: Option<Box<Target>>,
+    /// The owner is asked to move the connection on.
+    pub(crate) asked: Option<Box<Asked>>,
+}
+
+/// MOVE is repeated until it is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// The server that the connection shall move to.
+    pub(crate) target: SocketAddrV4,
+    pub(crate) retry: Retry,
 }
 
 impl Forwarding {
@@ -258,7 +276,15 @@ impl Forwarding {
             opening: None,
             replay: None,
             first: None,
+            asked: None,
         }
+    }
+
+    /// Whether what a trailer says to be received can be of this connection: clients take later initial sequence numbers
+    /// for later connections (RFC 6528 §3).
+    pub(crate) fn is_of(&self, trailer: &Trailer) -> bool {
+        let received = trailer.acknowledged();
+        received.is_none_or(|received| received.gt(self.irs))
     }
 
     /// The owner's Port B.
@@ -277,7 +303,7 @@ impl Forwarding {
     pub(crate) fn concerns(&self, hardware: MacAddr) -> bool {
         // Its frames begin with their destination.
         self.headers.starts_with(&hardware.0)
-            || self.first.is_some_and(|first| first.hardware == hardware)
+            || (self.first.as_ref()).is_some_and(|first| first.hardware == hardware)
     }
 
     /// How long the record lives without a packet.
@@ -288,12 +314,13 @@ impl Forwarding {
         }
     }
 
-    /// When the kept packets are to be repeated, or the record to be dropped, which lives so long without a packet.
+    /// When the kept packets or MOVE are to be repeated, or the record to be dropped, which lives so long without a packet.
     pub(crate) fn deadline(&self, idle: Duration) -> Instant {
-        let idle = self.used + idle;
-        self.replay
-            .as_ref()
-            .map_or(idle, |replay| replay.retry.due.min(idle))
+        let replay = self.replay.as_ref().map(|replay| replay.retry.due);
+        let asked = self.asked.as_ref().map(|asked| asked.retry.due);
+        // Who is asked may show that the connection lives.
+        let idle = asked.unwrap_or(self.used + idle);
+        replay.map_or(idle, |replay| replay.min(idle))
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Member {
     pub(crate) heard: Instant,
     /// The last frame from its Port B.
     pub(crate) heard_on_b: Instant,
+    /// When it was first asked whether it lives, since it was last seen.
+    pub(crate) asked: Option<Instant>,
     /// Of its trailers.
     pub(crate) counter: Counter,
     /// It has been silent for so long that its connections were given up.
@@ -56,19 +58,34 @@ pub(crate) struct Counter {
     newest: u32,
     /// The newest and the 127 before it; 0: none has come.
     seen: u128,
+    /// The last one that was too far ahead to be believed alone.
+    far: Option<u32>,
 }
+
+/// A number that is further ahead is believed when the next one agrees (RFC 3550 A.1): the bits of one may be broken.
+const FAR: u32 = 1 << 16;
 
 impl Counter {
     /// Whether a trailer is new; it is not from now on.
     pub(crate) fn take(&mut self, number: u32) -> bool {
+        let far = self.far.take();
+        let ahead = number.wrapping_sub(self.newest) as i32;
+        if self.seen != 0 && ahead.unsigned_abs() > FAR {
+            let agrees = far.is_some_and(|far| (1..FAR).contains(&number.wrapping_sub(far)));
+            if !agrees {
+                self.far = Some(number);
+                return false;
+            }
+            self.seen = 0;
+        }
         if self.seen == 0 {
             *self = Counter {
                 newest: number,
                 seen: 1,
+                far: None,
             };
             return true;
         }
-        let ahead = number.wrapping_sub(self.newest) as i32;
         if ahead > 0 {
             self.seen = self.seen.checked_shl(ahead as u32).unwrap_or(0) | 1;
             self.newest = number;
@@ -100,6 +117,13 @@ impl Member {
     /// The last sign of life, on either port.
     pub(crate) fn seen(&self) -> Instant {
         self.heard.max(self.heard_on_b)
+    }
+
+    /// It is silent and is asked now: since when, without an answer.
+    pub(crate) fn ask(&mut self, now: Instant) -> Instant {
+        let seen = self.seen();
+        let asked = self.asked.filter(|asked| *asked > seen);
+        *self.asked.insert(asked.unwrap_or(now))
     }
 
     /// Whether it has told where its Port B is.
@@ -222,6 +246,7 @@ impl Members {
             next_part: 0,
             heard: now,
             heard_on_b: now,
+            asked: None,
             counter: Counter::default(),
             lost: false,
             left: false,

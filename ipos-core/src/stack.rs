@@ -16,10 +16,10 @@ use core::hash::{Hash, Hasher};
 use crate::config::{Limits, Tcp};
 use crate::event::{EndpointId, Event, Failure};
 use crate::flow::Flow;
-use crate::handover::Target;
 use crate::tcp::{BufferLimits, Endpoint, Outcome, Segment, State};
 use crate::time::Instant;
 use crate::timer_queue::TimerQueue;
+use core::net::SocketAddrV4;
 
 /// An endpoint and what the stack knows beside it.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(crate) struct Slot {
     told_writable: bool,
     scheduled: Option<Instant>,
     /// Bytes of memory that its buffers hold.
-    held: usize,
+    held: u32,
     /// In the queue of those in TIME-WAIT.
     waits: bool,
 }
@@ -57,8 +57,8 @@ pub(crate) struct Slot {
 pub(crate) enum Wish {
     /// To the server that selection finds.
     Any,
-    /// To this one.
-    To(Target),
+    /// To the one with this Port B, and the application on this port of it.
+    To(SocketAddrV4),
 }
 
 /// All endpoints.
@@ -180,7 +180,7 @@ impl Stack {
 
     pub(crate) fn remove(&mut self, index: u32) -> Option<Slot> {
         let mut slot = self.slots.try_remove(index as usize)?;
-        self.held -= slot.held;
+        self.held -= slot.held as usize;
         self.waits -= usize::from(slot.waits);
         self.timers.schedule(index, &mut slot.scheduled, None);
         Some(slot)
@@ -256,8 +256,8 @@ impl Stack {
     /// The endpoint may have another deadline, and hold more or less memory.
     pub(crate) fn reschedule(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(index as usize) {
-            let held = slot.tcp.memory();
-            self.held = self.held - slot.held + held;
+            let held = u32::try_from(slot.tcp.memory()).unwrap_or(u32::MAX);
+            self.held = self.held - slot.held as usize + held as usize;
             slot.held = held;
             if !slot.waits && slot.tcp.state() == State::TimeWait {
                 slot.waits = true;

@@ -49,6 +49,11 @@ impl TimerQueue {
         self.0.first().map(|(at, _)| *at)
     }
 
+    /// Whose it is.
+    pub(crate) fn first(&self) -> Option<u32> {
+        self.0.first().map(|(_, key)| *key)
+    }
+
     /// Takes a key out whose deadline has passed. Its owner forgets the deadline.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<u32> {
         if self.next()? > now {

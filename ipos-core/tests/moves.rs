@@ -231,6 +231,21 @@ fn the_first_server_asks_the_owner_to_move() {
     );
 }
 
+/// MOVE or its answer is lost: it is repeated, and the connection moves once.
+#[test]
+fn a_lost_command_is_repeated() {
+    for lost in [FrameType::Move, FrameType::Acknowledgement] {
+        let mut farm = Farm::round_robin(3);
+        let (mut client, _) = moved(&mut farm);
+        lose(&mut farm, lost, 2);
+        migrate(&mut farm, 0, &client, "s3");
+        farm.run(ms(200));
+        assert_eq!(exchange(&mut farm, &mut client).0, 2, "{lost:?}");
+        let asked = farm.types().iter().filter(|t| **t == 0x12).count();
+        assert!((2..=3).contains(&asked), "{lost:?}: asked {asked} times");
+    }
+}
+
 #[test]
 fn only_a_quiet_application_loses_its_connection() {
     let mut farm = Farm::round_robin(2);

@@ -62,7 +62,7 @@ impl Device {
             }
             Message::Move { target, .. } => self.asked_to_move(now, &header, hardware, target),
             Message::Moved { target, trailer } => {
-                self.moved(&header, hardware, target, trailer.as_ref())
+                self.moved(now, &header, hardware, target, trailer.as_ref())
             }
         }
     }
@@ -192,9 +192,9 @@ impl Device {
                 self.counters.forwarded += 1;
                 Ok(pass_on(forwarding.headers, ENCAPSULATION_LEN, &packet))
             }
-            Some((_, Record::Tombstone(_))) => {
+            Some((_, &mut Record::Tombstone(tombstone))) => {
                 // The RELEASE was lost.
-                self.disown(&flow, hardware);
+                self.disown(&flow, hardware, Some(tombstone));
                 Err(DropReason::Stale)
             }
             Some((_, Record::Local(_) | Record::Datagrams(_))) | None => Err(DropReason::Stale),
@@ -232,14 +232,18 @@ impl Device {
 
     /// The first packet after the 0x03: from here on this server answers the client.
     fn own(&mut self, now: Instant, key: u32, endpoint: u32) {
+        let Some((flow, _)) = self.flows.get(key) else {
+            return;
+        };
+        let unknown = self.members.by_port_a(*flow.endpoint.ip()).is_none();
         let moved = self.flows.update(key, |record| {
             let Record::ForwardConnect(installed) = record else {
                 return None;
             };
             installed.owner = Some(now);
             installed.back = None;
-            let led_elsewhere =
-                !installed.home && installed.first.hardware != installed.giver.hardware;
+            let elsewhere = installed.first.hardware != installed.giver.hardware;
+            let led_elsewhere = !installed.home && (elsewhere || unknown);
             installed.moved = led_elsewhere.then(|| Retry::new(now));
             installed.moved
         });

@@ -54,7 +54,7 @@ impl Device {
             }
         };
         let flow = Flow::tcp(header.client, first);
-        let place = self.place_for(&flow, giver, &control)?;
+        let place = self.place_for(now, &flow, giver, &control)?;
         if let Place::Installed(key) = place {
             self.acknowledge(key, giver, None);
             return Ok(Verdict::Consumed);
@@ -131,6 +131,7 @@ impl Device {
     /// Where the endpoint goes, if it may be installed; what is older makes room.
     fn place_for(
         &mut self,
+        now: Instant,
         flow: &Flow,
         giver: Target,
         control: &ControlBlock,
@@ -151,7 +152,16 @@ impl Device {
                 Ok(Place::Free)
             }
             Some((_, Record::Forward(forwarding))) => {
-                if control.epoch <= forwarding.epoch {
+                let (same, later) = (
+                    control.irs == forwarding.irs,
+                    control.irs.gt(forwarding.irs),
+                );
+                if !same && later && forwarding.first.is_some() {
+                    // An earlier connection between the same ports, which this server has passed on.
+                    self.discard(key);
+                    return Ok(Place::Free);
+                }
+                if !same || control.epoch <= forwarding.epoch {
                     return Err(DropReason::Stale);
                 }
                 Ok(Place::Back(key))
@@ -174,7 +184,7 @@ impl Device {
                     return Ok(Place::Taken);
                 }
                 // An offer that was given up, or an earlier connection between the same ports.
-                Ok(if self.uninstall(key) {
+                Ok(if self.uninstall(now, key) {
                     Place::Back(key)
                 } else {
                     Place::Free
@@ -185,7 +195,7 @@ impl Device {
     }
 
     /// Forgets an endpoint that is not this server's. Whether the flow has its forward record again.
-    pub(super) fn uninstall(&mut self, key: u32) -> bool {
+    pub(super) fn uninstall(&mut self, now: Instant, key: u32) -> bool {
         let uninstalled = self.flows.update(key, |record| match record {
             Record::ForwardConnect(installed) => Some((installed.endpoint, installed.back.take())),
             _ => None,
@@ -198,8 +208,14 @@ impl Device {
             self.discard(key);
             return false;
         };
-        self.flows.replace(key, Record::Forward(forwarding));
+        let member = self.members.by_port_b(forwarding.to().address);
+        let died = member.is_none_or(|m| m.lost || m.incarnation > forwarding.incarnation);
+        self.flows.replace(key, Record::Forward(*forwarding));
         self.stack.remove(endpoint);
+        if died && self.config.limits.owner_lost.is_some() {
+            self.reset_forwarded(now, key);
+            return false;
+        }
         self.schedule_forward(key);
         true
     }
@@ -211,7 +227,7 @@ impl Device {
             if let (Some(Record::Forward(former)), Record::ForwardConnect(installed)) =
                 (former, record)
             {
-                installed.back = Some(former);
+                installed.back = Some(Box::new(former));
             }
         });
     }

@@ -180,7 +180,7 @@ impl Device {
         }
         while let Some((flow, from)) = self.early.expire(now) {
             self.counters.drop(DropReason::NoEndpoint);
-            self.disown(&flow, from);
+            self.disown(&flow, from, None);
         }
         self.evict(now);
         self.go_on_reaping(now);
@@ -281,10 +281,7 @@ impl Device {
             return;
         }
         let key = slot.key;
-        let tombstone = Tombstone {
-            irs: slot.tcp.irs(),
-            iss: Some(slot.tcp.iss()),
-        };
+        let (irs, iss, received) = (slot.tcp.irs(), slot.tcp.iss(), slot.tcp.rcv_nxt());
         self.stack.remove(index);
         let installed = match self.flows.get(key) {
             Some((&flow, Record::ForwardConnect(installed))) => Some((flow, installed)),
@@ -305,24 +302,28 @@ impl Device {
             home,
             ..
         } = **installed;
+        let tombstone = Tombstone {
+            irs,
+            iss: Some(iss),
+            epoch,
+            received,
+        };
         self.bury(now, key, tombstone);
         if owner.is_some() && !home {
-            let trailer = self.trailer(epoch, None);
-            let message = Message::Release {
-                trailer: Some(trailer),
-            };
-            self.send(first, &flow, message);
+            let trailer = Some(self.trailer(epoch, Some(received)));
+            self.send(first, &flow, Message::Release { trailer });
         }
     }
 
     /// A connection is over that other servers have had: late frames of theirs must not bring it back.
     fn bury(&mut self, now: Instant, key: u32, tombstone: Tombstone) {
-        if self.flows.tombstones() < self.config.limits.tombstones {
-            self.flows.replace(key, Record::Tombstone(tombstone));
-            self.flows
-                .schedule(key, Some(now + self.config.limits.tombstone));
-        } else {
-            self.flows.remove(key);
+        let limits = &self.config.limits;
+        self.flows.replace(key, Record::Tombstone(tombstone));
+        self.flows.schedule(key, Some(now + limits.tombstone));
+        if self.flows.tombstones() > limits.tombstones
+            && let Some(oldest) = self.flows.oldest_tombstone()
+        {
+            self.flows.remove(oldest);
         }
     }
 
@@ -333,8 +334,9 @@ impl Device {
         }
     }
 
-    /// Tells a server that the connection whose packets it sends is not, or no more, here: RELEASE of no epoch.
-    fn disown(&mut self, flow: &Flow, from: ipos_proto::MacAddr) {
+    /// Tells a server that the connection whose packets it sends is not here, RELEASE of no epoch; or, where there is a
+    /// tombstone, is no more.
+    fn disown(&mut self, flow: &Flow, from: ipos_proto::MacAddr, tombstone: Option<Tombstone>) {
         let Some(address) = self.members.by_hardware(from).map(|member| member.port_b) else {
             return;
         };
@@ -344,7 +346,9 @@ impl Device {
             hardware: from,
             port,
         };
-        let trailer = Some(self.trailer(Epoch::default(), None));
+        let ended = tombstone.map(|tombstone| (tombstone.epoch, tombstone.received));
+        let (epoch, received) = ended.unzip();
+        let trailer = Some(self.trailer(epoch.unwrap_or_default(), received));
         self.send(to, flow, Message::Release { trailer });
     }
 

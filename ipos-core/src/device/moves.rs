@@ -12,7 +12,7 @@ use crate::counters::DropReason;
 use crate::event::Verdict;
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Bound, Forwarding, Pending, Target};
+use crate::handover::{Asked, Bound, Forwarding, Pending, Retry, TRIES, Target};
 use crate::packet::Ipv4Packet;
 use crate::stack::Wish;
 use crate::tcp::{Replay, Segment};
@@ -59,7 +59,7 @@ impl Device {
     }
 
     /// An operator's command: the connection shall move to the server named `to`, at its next quiet point. Its owner
-    /// moves it; the first server asks the owner to (0x12, once).
+    /// moves it; the first server asks the owner to (0x12, up to five times until that answers).
     ///
     /// # Errors
     /// This server does not know the flow or the server, or that one has no such application.
@@ -72,10 +72,9 @@ impl Device {
         if let Some(endpoint) = record.endpoint() {
             return self.wish(now, endpoint, Some(to));
         }
-        let Record::Forward(forwarding) = record else {
+        let Record::Forward(_) = record else {
             return Err(MigrateError::UnknownFlow);
         };
-        let (owner, epoch) = (forwarding.to(), forwarding.epoch);
         let serves =
             |l: &crate::config::Listen| l.address == flow.endpoint && l.protocol == flow.protocol;
         let listener = self.config.listen.iter().position(serves);
@@ -83,13 +82,52 @@ impl Device {
         let target = if to == self.config.name {
             SocketAddrV4::new(self.config.port_b.address, flow.endpoint.port())
         } else {
-            let target = self.server_named(to, listener)?;
-            SocketAddrV4::new(target.address, target.port)
+            self.server_named(to, listener)?
         };
-        let trailer = Some(self.trailer(epoch, None));
-        let message = Message::Move { target, trailer };
-        self.send(owner, flow, message);
+        self.ask(now, key, target);
         Ok(())
+    }
+
+    /// 0x12 for the connection's owner.
+    pub(super) fn ask(&mut self, now: Instant, key: u32, target: SocketAddrV4) {
+        let asked = Asked {
+            target,
+            retry: Retry::new(now),
+        };
+        if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) {
+            forwarding.asked = Some(Box::new(asked));
+        }
+        self.send_move(key);
+    }
+
+    /// 0x12 again, unless the owner has been asked often enough.
+    pub(super) fn ask_again(&mut self, now: Instant, key: u32) {
+        let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) else {
+            return;
+        };
+        let used_up = |asked: &mut Box<Asked>| asked.retry.is_used_up(TRIES);
+        if forwarding.asked.take_if(used_up).is_some() {
+            let over = forwarding.used + forwarding.idle(&self.config.limits);
+            if over <= now {
+                self.flows.remove(key);
+                return;
+            }
+        }
+        if let Some(asked) = &mut forwarding.asked {
+            asked.retry.sent(now);
+        }
+        self.send_move(key);
+    }
+
+    fn send_move(&mut self, key: u32) {
+        if let Some((&flow, Record::Forward(forwarding))) = self.flows.get(key)
+            && let Some(&Asked { target, .. }) = forwarding.asked.as_deref()
+        {
+            let (owner, epoch) = (forwarding.to(), forwarding.epoch);
+            let trailer = Some(self.trailer(epoch, None));
+            self.send(owner, &flow, Message::Move { target, trailer });
+        }
+        self.schedule_forward(key);
     }
 
     /// The endpoint shall move: to the server of this name, or to the one that selection finds.
@@ -117,17 +155,14 @@ impl Device {
         self.try_leave(now, endpoint);
     }
 
-    fn server_named(&self, name: &str, listener: usize) -> Result<Target, MigrateError> {
+    fn server_named(&self, name: &str, listener: usize) -> Result<SocketAddrV4, MigrateError> {
         let mut members = self.members.iter().filter(|member| member.up);
         let member = members.find(|member| member.name == name);
         let member = member.ok_or(MigrateError::UnknownServer)?;
         let listen = self.config.listen.get(listener);
         let port = listen.and_then(|listen| member.serves(listen));
-        Ok(Target {
-            address: member.port_b,
-            hardware: member.hardware,
-            port: port.ok_or(MigrateError::NoApplication)?,
-        })
+        let port = port.ok_or(MigrateError::NoApplication)?;
+        Ok(SocketAddrV4::new(member.port_b, port))
     }
 
     /// Whether the endpoint is at a quiet point: its application is between two requests, everything sent is acknowledged and
@@ -165,6 +200,10 @@ impl Device {
         match wish {
             Wish::Any => self.decide(now, key),
             Wish::To(target) => {
+                let Some(target) = self.target(target) else {
+                    // It was forgotten meanwhile.
+                    return self.serve_here(now, key);
+                };
                 if let Some((_, Record::Pending(pending))) = self.flows.get_mut(key) {
                     pending.only = true;
                 }
@@ -258,7 +297,7 @@ impl Device {
         }
     }
 
-    /// 0x12: the first server asks for the endpoint to move. What is not here is answered with RELEASE.
+    /// 0x12: the first server asks for the endpoint to move, and is answered with 0x03. What is not here is answered with RELEASE.
     pub(super) fn asked_to_move(
         &mut self,
         now: Instant,
@@ -276,41 +315,48 @@ impl Device {
                     protocol: header.protocol,
                 };
                 self.sender(hardware, header)?;
-                self.disown(&flow, hardware);
+                self.disown(&flow, hardware, None);
                 return Ok(Verdict::Consumed);
             }
         };
         let Some((_, Record::ForwardConnect(installed))) = self.flows.get(key) else {
             return Err(DropReason::Stale);
         };
-        let endpoint = installed.endpoint;
+        let (endpoint, first) = (installed.endpoint, installed.first);
+        if hardware == first.hardware {
+            self.acknowledge(key, first, None);
+        }
         if *target.ip() == self.config.port_b.address {
             self.send_moved(key);
             return Ok(Verdict::Consumed);
         }
-        let member = self
-            .members
-            .by_port_b(*target.ip())
-            .ok_or(DropReason::Stranger)?;
-        let target = Target {
-            address: *target.ip(),
-            hardware: member.hardware,
-            port: target.port(),
-        };
+        self.target(target).ok_or(DropReason::Stranger)?;
         self.set_wish(now, endpoint, Wish::To(target));
         Ok(Verdict::Consumed)
+    }
+
+    /// The known server with this Port B, and the application on this port of it.
+    fn target(&self, at: SocketAddrV4) -> Option<Target> {
+        let member = self.members.by_port_b(*at.ip())?;
+        Some(Target {
+            address: member.port_b,
+            hardware: member.hardware,
+            port: at.port(),
+        })
     }
 
     /// 0x13: the forward record follows. It is answered with 0x03 even when there is none: the sender repeats it until then.
     pub(super) fn moved(
         &mut self,
+        now: Instant,
         header: &Header,
         hardware: MacAddr,
         target: SocketAddrV4,
         trailer: Option<&Trailer>,
     ) -> Result<Verdict, DropReason> {
         let from = self.sender(hardware, header)?;
-        let epoch = trailer.ok_or(DropReason::Encapsulation)?.epoch;
+        let trailer = trailer.ok_or(DropReason::Encapsulation)?;
+        let epoch = trailer.epoch;
         let addresses = self.config.port_a.addresses.iter();
         let flow = |address: &Ipv4Addr| Flow {
             client: header.client,
@@ -328,8 +374,7 @@ impl Device {
             match known[..] {
                 [] => {}
                 [key] => {
-                    let told = trailer.map_or(0, |trailer| trailer.incarnation);
-                    self.follow(key, target, epoch, told)?;
+                    self.follow(now, key, target, trailer)?;
                 }
                 // Connections to several addresses: nothing tells which is meant. Its former owner passes packets on.
                 _ => return Err(DropReason::Stale),
@@ -342,26 +387,26 @@ impl Device {
     /// The flow's forward record leads to `target` from this epoch on, if it is older.
     fn follow(
         &mut self,
+        now: Instant,
         key: u32,
         target: SocketAddrV4,
-        epoch: Epoch,
-        told: u32,
+        trailer: &Trailer,
     ) -> Result<(), DropReason> {
-        let owner = self.members.by_port_b(*target.ip());
-        let owner = owner.ok_or(DropReason::Stranger)?;
-        let to = Target {
-            address: owner.port_b,
-            hardware: owner.hardware,
-            port: target.port(),
-        };
+        let &Trailer {
+            epoch,
+            incarnation: told,
+            ..
+        } = trailer;
+        let to = self.target(target).ok_or(DropReason::Stranger)?;
+        let owner = self.members.by_port_b(to.address);
         // Its Synch report may be on the way yet.
-        let incarnation = owner.incarnation.max(told);
+        let incarnation = owner.map_or(told, |owner| owner.incarnation.max(told));
         if let Some((_, Record::ForwardConnect(installed))) = self.flows.get(key)
             && installed.owner.is_none()
             && epoch > installed.epoch
         {
             // That offer was given up: its giver has moved the connection elsewhere.
-            self.uninstall(key);
+            self.uninstall(now, key);
         }
         let Some((&flow, _)) = self.flows.get(key) else {
             return Ok(());
@@ -370,10 +415,11 @@ impl Device {
         self.flows.update(key, |record| {
             let forwarding = match record {
                 Record::Forward(forwarding) => Some(forwarding),
-                Record::ForwardConnect(installed) => installed.back.as_mut(),
+                Record::ForwardConnect(installed) => installed.back.as_deref_mut(),
                 _ => None,
             };
-            let older = |f: &&mut Forwarding| f.first.is_none() && epoch > f.epoch;
+            let older =
+                |f: &&mut Forwarding| f.first.is_none() && epoch > f.epoch && f.is_of(trailer);
             if let Some(forwarding) = forwarding.filter(older) {
                 forwarding.follow(headers, epoch, incarnation);
             }
@@ -382,17 +428,27 @@ impl Device {
         Ok(())
     }
 
-    /// MOVED, naming this server.
+    /// MOVED, naming this server, as soon as the first server is known.
     pub(super) fn send_moved(&mut self, key: u32) {
-        let Some((&flow, Record::ForwardConnect(installed))) = self.flows.get(key) else {
+        let Some((&flow, Record::ForwardConnect(installed))) = self.flows.get_mut(key) else {
             return;
         };
+        let Some(first) = self.members.by_port_a(*flow.endpoint.ip()) else {
+            return;
+        };
+        installed.first = Target {
+            address: first.port_b,
+            hardware: first.hardware,
+            port: flow.endpoint.port(),
+        };
         let (first, epoch) = (installed.first, installed.epoch);
-        let listener = self.stack.get(installed.endpoint).map(|slot| slot.listener);
+        let endpoint = installed.endpoint;
+        let listener = self.stack.get(endpoint).map(|slot| slot.listener);
         let listen = listener.and_then(|listener| self.config.listen.get(listener));
         let port = listen.map_or(flow.endpoint.port(), |listen| listen.address.port());
         let target = SocketAddrV4::new(self.config.port_b.address, port);
-        let trailer = Some(self.trailer(epoch, None));
+        let received = self.rcv_nxt(endpoint);
+        let trailer = Some(self.trailer(epoch, Some(received)));
         let message = Message::Moved { target, trailer };
         self.send(first, &flow, message);
     }
@@ -425,5 +481,6 @@ impl Forwarding {
         self.incarnation = incarnation;
         // It moved at a quiet point: its former owner had all of them.
         self.replay = None;
+        self.asked = None;
     }
 }

@@ -2,9 +2,10 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use core::net::SocketAddrV4;
 
 use ipos_proto::{
-    ConnectionInfo, ETHERNET_LEN, Epoch, MacAddr, Message, SeqNum, Trailer, TrailerFlags,
+    ConnectionInfo, ETHERNET_LEN, Epoch, MacAddr, Message, Protocol, SeqNum, Trailer, TrailerFlags,
 };
 
 use super::Device;
@@ -15,13 +16,12 @@ use crate::event::{Event, ListenerId, Origin, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{
-    Bound, Forwarding, Kept, Migration, Opening, Pending, Replaying, Retry, Target, Tombstone,
+    Bound, Forwarding, Kept, Migration, Opening, Pending, Replaying, Retry, TRIES, Target,
+    Tombstone,
 };
 use crate::stack::Slot;
 use crate::time::{Duration, Instant};
 
-/// How often 0x01 is sent before another server is taken.
-const OFFER_TRIES: u8 = 5;
 /// A SYN is answered late within this time: then its client sends it again (RFC 6298 §2.1).
 const SYN_VALID: Duration = Duration::from_secs(1);
 
@@ -188,7 +188,7 @@ impl Device {
             Some((_, Record::Pending(pending))) => match &mut pending.migration {
                 // The client has sent nothing for so long: its application may be one that speaks first.
                 None => self.serve_here(now, key),
-                Some(migration) if migration.retry.is_used_up(OFFER_TRIES) => {
+                Some(migration) if migration.retry.is_used_up(TRIES) => {
                     self.counters.unanswered += 1;
                     self.offer_failed(now, key);
                 }
@@ -200,7 +200,7 @@ impl Device {
             },
             Some((_, Record::ForwardConnect(installed))) if installed.owner.is_none() => {
                 self.counters.never_owned += 1;
-                self.uninstall(key);
+                self.uninstall(now, key);
             }
             Some((_, Record::ForwardConnect(_))) => self.tell_first(now, key),
             Some((_, Record::Forward(_))) => self.forward_deadline(now, key),
@@ -258,6 +258,11 @@ impl Device {
                             forwarding.replay = None;
                         }
                     });
+                    self.schedule_forward(key);
+                } else if forwarding.replay.is_none() && fits(forwarding.epoch) {
+                    if forwarding.asked.take().is_some() {
+                        forwarding.used = now;
+                    }
                     self.schedule_forward(key);
                 }
             }
@@ -329,7 +334,7 @@ impl Device {
             acknowledged: slot.tcp.snd_una(),
             irs: slot.tcp.irs(),
             replay: Some(Box::new(replay)),
-            first,
+            first: first.map(Box::new),
             ..Forwarding::new(now, headers, epoch, incarnation)
         };
         self.flows.replace(key, Record::Forward(forwarding));
@@ -366,19 +371,30 @@ impl Device {
         }
     }
 
-    /// Kept packets are sent again, or the record has been idle too long.
+    /// Kept packets or MOVE are sent again, or the record has been idle too long.
     fn forward_deadline(&mut self, now: Instant, key: u32) {
-        let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) else {
+        let Some((&flow, Record::Forward(forwarding))) = self.flows.get_mut(key) else {
             return;
         };
         let idle = forwarding.idle(&self.config.limits);
         let (to, epoch) = (forwarding.to(), forwarding.epoch);
         let forgotten = self.members.by_port_b(to.address).is_none();
+        if forwarding
+            .asked
+            .as_ref()
+            .is_some_and(|asked| asked.retry.due <= now)
+        {
+            return self.ask_again(now, key);
+        }
         let Some(replay) = forwarding.replay.as_mut() else {
-            if forwarding.used + idle <= now {
-                self.flows.remove(key);
-            } else {
-                self.schedule_forward(key);
+            let target = SocketAddrV4::new(to.address, to.port);
+            let lives = forwarding.used + idle > now;
+            let first = forwarding.first.is_none() && flow.protocol == Protocol::Tcp;
+            match (lives, first && !forgotten) {
+                (true, _) => self.schedule_forward(key),
+                // An idle connection is not over: the owner knows.
+                (false, true) => self.ask(now, key, target),
+                (false, false) => drop(self.flows.remove(key)),
             }
             return;
         };
@@ -448,11 +464,14 @@ impl Device {
         let offered = |replay: &Replaying| replay.offer.is_some() && now < replay.offer_until;
         let stale = match unknown {
             true => forwarding.replay.as_deref().is_some_and(offered),
-            false => trailer.is_some_and(|trailer| trailer.epoch < forwarding.epoch),
+            false => trailer.is_some_and(|trailer| {
+                trailer.epoch < forwarding.epoch || !forwarding.is_of(&trailer)
+            }),
         };
         if stale {
             return Err(DropReason::Stale);
         }
+        let received = trailer.as_ref().and_then(Trailer::acknowledged);
         let recent = |opening: &Opening| now.saturating_since(opening.at) < SYN_VALID;
         let opening = forwarding.opening.take().filter(|opening| recent(opening));
         // Others may offer it to this server still.
@@ -461,8 +480,10 @@ impl Device {
         let tombstone = Tombstone {
             irs: forwarding.irs,
             iss: None,
+            epoch: forwarding.epoch,
+            received: received.unwrap_or(forwarding.irs + 1),
         };
-        let (epoch, first) = (forwarding.epoch, forwarding.first);
+        let (epoch, first) = (forwarding.epoch, forwarding.first.take());
         if unknown && opening.is_none() {
             self.reset_forwarded(now, key);
         } else if moved_again {
@@ -473,7 +494,7 @@ impl Device {
         if let Some(first) = first.filter(|first| first.hardware != hardware) {
             // Its record may still lead here.
             let trailer = Some(self.trailer(epoch, None));
-            self.send(first, &flow, Message::Release { trailer });
+            self.send(*first, &flow, Message::Release { trailer });
         }
         match opening {
             Some(opening) => self.balance(now, &opening.frame),

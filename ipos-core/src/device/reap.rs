@@ -38,12 +38,17 @@ impl Device {
             return;
         };
         let silence = self.config.synch.silence;
+        // This server may have stood still itself: answers may lie in the ports' queues.
+        let patience = self.config.synch.high.saturating_mul(2);
         let (mut dead, mut silent) = (Vec::new(), Vec::new());
         for member in self.members.iter_mut() {
             if member.is_alive(now, silence) {
                 member.lost = false;
             } else if !member.lost && member.is_identified() {
-                if now.saturating_since(member.seen()) >= lost {
+                let asked = member.ask(now);
+                if now.saturating_since(member.seen()) >= lost
+                    && now.saturating_since(asked) >= patience
+                {
                     member.lost = true;
                     dead.push(member.port_b);
                 } else {

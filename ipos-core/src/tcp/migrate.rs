@@ -61,7 +61,7 @@ impl Endpoint {
             scale,
             sack,
             timestamps,
-            ack_due: _, // replayed bytes are acknowledged by the importer
+            ack_due,
             last_ack_sent,
             snd_limit: _,
             peer_segment: _,
@@ -90,6 +90,9 @@ impl Endpoint {
         flags.set(ControlFlags::TIMESTAMPS, timestamps.is_some());
         let finished = rx.finished() && replay.rcv_nxt == rx.nxt;
         flags.set(ControlFlags::FIN_RECEIVED, finished);
+        // Replayed bytes are acknowledged by the importer anyway.
+        let due = *ack_due != AckDue::No && replay.rcv_nxt == rx.nxt;
+        flags.set(ControlFlags::DELAYED_ACK, due);
         Some(ControlBlock {
             state: if finished {
                 TcpState::CloseWait
@@ -213,7 +216,10 @@ impl Endpoint {
                     recent_at: now - Duration::from_millis(block.ts_recent_age.into()),
                     offset: block.tsval.wrapping_sub(now.as_millis() as u32),
                 }),
-            ack_due: AckDue::No,
+            ack_due: match block.flags.contains(ControlFlags::DELAYED_ACK) {
+                true => AckDue::Now,
+                false => AckDue::No,
+            },
             last_ack_sent: block.last_ack_sent,
             peer_segment: u32::from(super::endpoint::DEFAULT_MSS),
             force: false,
