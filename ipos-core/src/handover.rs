@@ -342,6 +342,8 @@ pub(crate) struct Replaying {
     pub(crate) offer: Option<(ConnectionInfo, SeqNum)>,
     /// Until then: later the server may have forgotten that the connection has ended.
     pub(crate) offer_until: Instant,
+    /// From then on a REFUSE is believed: there may be room before.
+    pub(crate) refusable: Instant,
     pub(crate) kept: Kept,
     /// They are covered when the owner has received up to here.
     pub(crate) until: SeqNum,

@@ -60,8 +60,8 @@ impl Device {
             return Ok(Verdict::Consumed);
         }
         let acknowledged = |t: Trailer| t.flags.contains(TrailerFlags::ACKNOWLEDGED);
-        let of_former_life = trailer.is_some_and(acknowledged) && now < self.me.young_until;
-        if matches!(place, Place::Free) && of_former_life {
+        let again = trailer.is_some_and(acknowledged);
+        if matches!(place, Place::Free) && again && now < self.me.young_until {
             // It was installed here, and may have had an owner: that one is dead.
             return Err(DropReason::Stale);
         }
@@ -78,7 +78,8 @@ impl Device {
         let Some(listener) = self.listener_for(at_first, &flow, header.port, home) else {
             return self.refuse(giver, &flow, TrailerFlags::NO_APPLICATION, control.epoch);
         };
-        if self.me.left || (self.me.draining && !home) {
+        // What was taken once is taken again.
+        if self.me.left || (self.me.draining && !home && !again) {
             return self.refuse(giver, &flow, TrailerFlags::DRAINING, control.epoch);
         }
         if self.established() >= self.config.limits.endpoints {

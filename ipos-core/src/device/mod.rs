@@ -92,7 +92,7 @@ struct Me {
     due: [Instant; 3],
     left: bool,
     draining: bool,
-    /// Until then others may repeat what an earlier life of this server has acknowledged.
+    /// Until then others may take this life for an earlier one, and repeat what that has acknowledged.
     young_until: Instant,
     /// When the last ICMP error was sent.
     error_at: Instant,
@@ -133,7 +133,7 @@ impl Device {
             chances: Vec::new(),
             me: Me {
                 due: [now; 3],
-                young_until: now + limits.tombstone,
+                young_until: now + config.synch.silence,
                 ..Me::default()
             },
             reapings: Vec::new(),
@@ -226,11 +226,6 @@ impl Device {
 
     /// When [`Device::handle_timeout`] must be called at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let adverts = if self.me.left {
-            None
-        } else {
-            self.me.due.iter().min().copied()
-        };
         let deadlines = [
             self.stack.timeout(),
             self.flows.timeout(),
@@ -240,7 +235,7 @@ impl Device {
                 .first()
                 .filter(|_| !self.outbox.is_half_full(Port::A))
                 .map(|_| Instant::ZERO),
-            adverts,
+            self.me.due.iter().min().copied(),
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -252,6 +252,7 @@ impl Device {
                 let received = trailer.as_ref().and_then(Trailer::acknowledged);
                 if let (Some(replay), Some(received)) = (&forwarding.replay, received)
                     && received.ge(replay.until)
+                    && fits(forwarding.epoch)
                 {
                     self.flows.update(key, |record| {
                         if let Record::Forward(forwarding) = record {
@@ -325,6 +326,7 @@ impl Device {
         let mut replay = Replaying {
             offer: exported,
             offer_until: now + self.config.limits.tombstone,
+            refusable: now + self.config.limits.install_deadline.saturating_mul(3),
             kept,
             until: slot.tcp.rcv_nxt(),
             retry: Retry::new(now),
@@ -378,7 +380,11 @@ impl Device {
         };
         let idle = forwarding.idle(&self.config.limits);
         let (to, epoch) = (forwarding.to(), forwarding.epoch);
-        let forgotten = self.members.by_port_b(to.address).is_none();
+        let owner = self.members.by_port_b(to.address);
+        let forgotten = owner.is_none();
+        // Or it may be another life of it, which knows nothing of this connection.
+        let silence = self.config.synch.silence;
+        let same_life = owner.is_some_and(|owner| now.saturating_since(owner.heard) < silence / 2);
         if forwarding
             .asked
             .as_ref()
@@ -404,7 +410,9 @@ impl Device {
             return;
         }
         replay.retry.sent(now);
-        let offer = replay.offer.filter(|_| now < replay.offer_until);
+        let offer = replay
+            .offer
+            .filter(|_| same_life && now < replay.offer_until);
         let (headers, mut kept) = (forwarding.headers, core::mem::take(&mut replay.kept));
         if let (Some((connection, received)), Some((&flow, _))) = (offer, self.flows.get(key)) {
             let mut trailer = self.trailer(epoch, Some(received));
@@ -432,20 +440,44 @@ impl Device {
         hardware: MacAddr,
         trailer: Option<Trailer>,
     ) -> Result<Verdict, DropReason> {
-        let Some((_, Record::Pending(pending))) = self.flows.get(key) else {
-            return Err(DropReason::Stale);
-        };
         // Epoch 0: of a frame that could not be read as a whole.
-        let fits = pending.migration.is_some_and(|m| {
-            m.to.hardware == hardware
-                && trailer.is_none_or(|t| t.epoch == m.epoch || t.epoch == Epoch::default())
-        });
-        if !fits {
-            return Err(DropReason::Stale);
+        let fits = |to: MacAddr, epoch: Epoch| {
+            to == hardware
+                && trailer.is_none_or(|t| t.epoch == epoch || t.epoch == Epoch::default())
+        };
+        match self.flows.get(key) {
+            Some((_, Record::Pending(pending)))
+                if (pending.migration).is_some_and(|m| fits(m.to.hardware, m.epoch)) =>
+            {
+                self.counters.refused += 1;
+                self.offer_failed(now, key);
+            }
+            // Its deadline there has passed without a packet, and it is not taken again: nobody has the connection.
+            Some((_, Record::Forward(forwarding)))
+                if fits(forwarding.to().hardware, forwarding.epoch)
+                    && (forwarding.replay.as_ref()).is_some_and(|replay| {
+                        replay.offer.is_some() && now >= replay.refusable
+                    }) =>
+            {
+                self.counters.refused += 1;
+                self.lose(now, key);
+            }
+            _ => return Err(DropReason::Stale),
         }
-        self.counters.refused += 1;
-        self.offer_failed(now, key);
         Ok(Verdict::Consumed)
+    }
+
+    /// Nobody has the connection any more: its client is told, through the first server.
+    fn lose(&mut self, now: Instant, key: u32) {
+        let Some((&flow, Record::Forward(forwarding))) = self.flows.get_mut(key) else {
+            return;
+        };
+        let Some(first) = forwarding.first.take() else {
+            return self.reset_forwarded(now, key);
+        };
+        self.flows.remove(key);
+        let trailer = Some(self.trailer(Epoch::default(), None));
+        self.send(*first, &flow, Message::Release { trailer });
     }
 
     /// 0x10: the connection has ended at its owner.

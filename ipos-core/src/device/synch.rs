@@ -124,11 +124,8 @@ impl Device {
         });
     }
 
-    /// Sends the reports that are due, and looks who has fallen silent.
+    /// Sends the reports that are due, unless this server has left, and looks who has fallen silent.
     pub(super) fn advertise(&mut self, now: Instant) {
-        if self.me.left {
-            return;
-        }
         let synch = &self.config.synch;
         let intervals = [synch.high, synch.medium, synch.low];
         for (priority, kind) in PRIORITIES.into_iter().enumerate() {
@@ -137,8 +134,10 @@ impl Device {
             }
             // Not `due + interval`: a device that was not driven for a while does not catch up.
             self.me.due[priority] = now + intervals[priority].max(Duration::from_millis(1));
-            let records = self.records(kind);
-            self.report(kind, &records);
+            if !self.me.left {
+                let records = self.records(kind);
+                self.report(kind, &records);
+            }
             match kind {
                 SynchKind::High => self.look_for_silence(now),
                 SynchKind::Medium => self.move_quiet(now),
