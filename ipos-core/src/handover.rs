@@ -135,6 +135,8 @@ pub(crate) const TRIES: u8 = 5;
 const FIRST_INTERVAL: Duration = Duration::from_millis(2);
 /// What is repeated until it is answered is sent no more rarely than this.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(250);
+/// The first server may be gone for long: a connection that waits for it is not in a hurry.
+pub(crate) const LONGEST_MOVED: Duration = Duration::from_secs(10);
 
 impl Retry {
     /// After the first sending.
@@ -148,8 +150,13 @@ impl Retry {
 
     /// Counts a sending: the next interval is twice as long, up to [`LONGEST_INTERVAL`].
     pub(crate) fn sent(&mut self, now: Instant) {
+        self.sent_up_to(now, LONGEST_INTERVAL);
+    }
+
+    /// As [`Retry::sent`], with another longest interval.
+    pub(crate) fn sent_up_to(&mut self, now: Instant, longest: Duration) {
         self.sent = self.sent.saturating_add(1);
-        self.interval = self.interval.saturating_mul(2).min(LONGEST_INTERVAL);
+        self.interval = self.interval.saturating_mul(2).min(longest);
         self.due = now + self.interval;
     }
 

@@ -256,8 +256,7 @@ impl Device {
                 installed: Some(installed),
             };
             let key = self.flows.insert(*flow, Record::Datagrams(datagrams));
-            let deadline = now + self.config.limits.install_deadline;
-            self.flows.schedule(key, Some(deadline));
+            self.schedule_datagrams(key);
         }
         self.acknowledge_epoch(giver, flow, epoch, None);
         for packet in self.early.take(flow, giver.hardware) {
@@ -293,7 +292,6 @@ impl Device {
         };
         if begins {
             self.counters.migrated_in += 1;
-            self.schedule_datagrams(key);
         }
         self.deliver(&flow, listener, payload)
     }
@@ -330,7 +328,7 @@ impl Device {
         };
         let installed = datagrams.installed;
         let never_owned = installed.is_some_and(|installed| !installed.owner);
-        if !never_owned && datagrams.used + self.config.limits.udp_idle > now {
+        if datagrams.used + self.config.limits.udp_idle > now {
             return self.schedule_datagrams(key);
         }
         self.flows.remove(key);

@@ -12,7 +12,7 @@ use crate::counters::DropReason;
 use crate::event::Verdict;
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Asked, Bound, Forwarding, Pending, Retry, TRIES, Target};
+use crate::handover::{Asked, Bound, Forwarding, LONGEST_MOVED, Pending, Retry, TRIES, Target};
 use crate::packet::Ipv4Packet;
 use crate::stack::Wish;
 use crate::tcp::{Replay, Segment};
@@ -461,7 +461,7 @@ impl Device {
         let Some(retry) = &mut installed.moved else {
             return;
         };
-        retry.sent(now);
+        retry.sent_up_to(now, LONGEST_MOVED);
         let due = retry.due;
         self.send_moved(key);
         self.flows.schedule(key, Some(due));
