@@ -30,6 +30,8 @@ use ipos_proto::{
 };
 
 use crate::config::Limits;
+use crate::event::Port;
+use crate::outbox::Outbox;
 use crate::tcp::Replay;
 use crate::time::{Duration, Instant};
 
@@ -61,12 +63,16 @@ impl Kept {
         self.packets.iter().map(AsRef::as_ref)
     }
 
-    /// As many packets as there is room for, from where the last turn has ended: each has its turn.
-    pub(crate) fn turn(&mut self, room: usize) -> impl Iterator<Item = &[u8]> {
+    /// Queues packets as 0x02: as many as there is room for, from where the last turn has ended, so that each has its
+    /// turn. How many.
+    pub(crate) fn send(&mut self, headers: &[u8], outbox: &mut Outbox) -> u64 {
         let (all, from) = (self.packets.len(), self.next);
-        let some = room.min(all);
+        let some = outbox.room(Port::B).min(all);
         self.next = (from + some).checked_rem(all).unwrap_or(0);
-        self.iter().cycle().skip(from).take(some)
+        for packet in self.iter().cycle().skip(from).take(some) {
+            outbox.push(Port::B, [headers, packet].concat());
+        }
+        some as u64
     }
 }
 
@@ -131,6 +137,8 @@ pub(crate) struct Retry {
 
 /// How often 0x01 is sent before another server is taken, and MOVE before it is given up.
 pub(crate) const TRIES: u8 = 5;
+/// How often an owner is asked whether an idle connection lives: for 3 s.
+pub(crate) const IDLE_TRIES: u8 = 18;
 /// behaviour: "start 2 ms, double".
 const FIRST_INTERVAL: Duration = Duration::from_millis(2);
 /// What is repeated until it is answered is sent no more rarely than this.
@@ -247,22 +255,33 @@ pub(crate) struct Forwarding {
     pub(crate) acknowledged: SeqNum,
     /// The client's initial sequence number: late copies of its SYN open nothing.
     pub(crate) irs: SeqNum,
-    /// The client wants a new connection, which begins here when this one is released.
-    pub(crate) opening: Option<Box<Opening>>,
+    /// Where the client's stream was at its last packet.
+    pub(crate) seq: SeqNum,
     /// Request packets that the client will not send again.
     pub(crate) replay: Option<Box<Replaying>>,
-    /// The first server, where this is another one: packets come from there until its record has followed.
-    pub(crate) first: Option<Box<Target>>,
-    /// The owner is asked to move the connection on.
-    pub(crate) asked: Option<Box<Asked>>,
+    /// What only few records have; of the first server's one at most.
+    pub(crate) aside: Option<Box<Aside>>,
+}
+
+/// What a forward record may have besides.
+#[derive(Debug)]
+pub(crate) enum Aside {
+    /// This server is not the first one, but this is: packets come from there until its record has followed.
+    First(Target),
+    /// The client wants a new connection, which begins here when this one is released.
+    Opening(Opening),
+    /// The owner is asked to move the connection on, or whether it lives.
+    Asked(Asked),
 }
 
 /// MOVE is repeated until it is answered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
-    /// The server that the connection shall move to.
+    /// The server that the connection shall move to; its owner, where it is only asked whether it lives.
     pub(crate) target: SocketAddrV4,
     pub(crate) retry: Retry,
+    /// How often it is sent.
+    pub(crate) tries: u8,
 }
 
 impl Forwarding {
@@ -280,18 +299,32 @@ impl Forwarding {
             used: now,
             acknowledged: SeqNum::default(),
             irs: SeqNum::default(),
-            opening: None,
+            seq: SeqNum::default(),
             replay: None,
-            first: None,
-            asked: None,
+            aside: None,
         }
     }
 
-    /// Whether what a trailer says to be received can be of this connection: clients take later initial sequence numbers
-    /// for later connections (RFC 6528 §3).
+    /// The first server, where this is another one.
+    pub(crate) fn first(&self) -> Option<Target> {
+        match self.aside.as_deref() {
+            Some(Aside::First(first)) => Some(*first),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn asked(&self) -> Option<&Asked> {
+        match self.aside.as_deref() {
+            Some(Aside::Asked(asked)) => Some(asked),
+            _ => None,
+        }
+    }
+
+    /// Whether what a trailer says to be received can be of this connection, and is not of another one between the same
+    /// ports: the client's packets pass the first server.
     pub(crate) fn is_of(&self, trailer: &Trailer) -> bool {
-        let received = trailer.acknowledged();
-        received.is_none_or(|received| received.gt(self.irs))
+        let near = |received: SeqNum| received.since(self.seq).unsigned_abs() <= NEAR;
+        self.first().is_some() || trailer.acknowledged().is_none_or(near)
     }
 
     /// The owner's Port B.
@@ -310,12 +343,12 @@ impl Forwarding {
     pub(crate) fn concerns(&self, hardware: MacAddr) -> bool {
         // Its frames begin with their destination.
         self.headers.starts_with(&hardware.0)
-            || (self.first.as_ref()).is_some_and(|first| first.hardware == hardware)
+            || self.first().is_some_and(|first| first.hardware == hardware)
     }
 
     /// How long the record lives without a packet.
     pub(crate) fn idle(&self, limits: &Limits) -> Duration {
-        match self.first {
+        match self.first() {
             None => limits.forward_idle,
             Some(_) => limits.tombstone,
         }
@@ -324,7 +357,7 @@ impl Forwarding {
     /// When the kept packets or MOVE are to be repeated, or the record to be dropped, which lives so long without a packet.
     pub(crate) fn deadline(&self, idle: Duration) -> Instant {
         let replay = self.replay.as_ref().map(|replay| replay.retry.due);
-        let asked = self.asked.as_ref().map(|asked| asked.retry.due);
+        let asked = self.asked().map(|asked| asked.retry.due);
         // Who is asked may show that the connection lives.
         let idle = asked.unwrap_or(self.used + idle);
         replay.map_or(idle, |replay| replay.min(idle))
@@ -338,6 +371,8 @@ pub(crate) struct Opening {
     pub(crate) frame: Box<[u8]>,
 }
 
+/// Bytes between what an owner has received and the client's last packet: a window, and packets that were lost.
+const NEAR: u32 = 1 << 22;
 /// Where the destination stands in the ipOS header.
 const DESTINATION_AT: usize = 6;
 

@@ -11,7 +11,7 @@ use crate::counters::DropReason;
 use crate::event::{Failure, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Kept, Opening, Pending};
+use crate::handover::{Aside, Kept, Opening, Pending};
 use crate::packet::{ARP, IPV4, Ipv4Packet};
 use crate::tcp::{
     Endpoint, Open, Options, Outgoing, Replay, Segment, State, Window, reset_for, timestamp_clock,
@@ -71,14 +71,14 @@ impl Device {
                     return self.say_too_big(now, ethernet, packet);
                 }
                 forwarding.used = now;
+                let seq = SeqNum::new(slice.sequence_number());
                 if slice.ack() {
+                    forwarding.seq = seq + slice.payload().len() as u32;
                     forwarding.acknowledged = SeqNum::new(slice.acknowledgment_number());
-                } else if slice.syn()
-                    && slice.payload().is_empty()
-                    && slice.sequence_number() != forwarding.irs.raw()
-                {
+                } else if slice.syn() && slice.payload().is_empty() && seq != forwarding.irs {
                     let frame = frame.get(..packet.range().end).unwrap_or_default().into();
-                    forwarding.opening = Some(Opening { at: now, frame }.into());
+                    let opening = Aside::Opening(Opening { at: now, frame });
+                    forwarding.aside = Some(opening.into());
                 }
                 self.counters.forwarded += 1;
                 Ok(pass_on(forwarding.headers, ETHERNET_LEN, packet))

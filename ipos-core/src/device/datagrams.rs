@@ -205,7 +205,7 @@ impl Device {
         self.schedule_forward(key);
         self.counters.migrated_out += 1;
         if let Some(Record::Pending(mut pending)) = former {
-            self.send_packets(&headers, &mut pending.kept);
+            self.counters.forwarded += pending.kept.send(&headers, &mut self.outbox);
         }
         self.tell_migrated(flow, to, now.saturating_since(started));
     }

@@ -62,7 +62,7 @@ impl Device {
             }
             Message::Move { target, .. } => self.asked_to_move(now, &header, hardware, target),
             Message::Moved { target, trailer } => {
-                self.moved(now, &header, hardware, target, trailer.as_ref())
+                self.moved(&header, hardware, target, trailer.as_ref())
             }
         }
     }
@@ -118,7 +118,7 @@ impl Device {
                 Some((key, self.flows.get(key)?.1))
             })
         };
-        let follows = |record: &Record, epoch: Epoch| matches!(record, Record::Forward(f) if f.first.is_none() && epoch > f.epoch);
+        let follows = |record: &Record, epoch: Epoch| matches!(record, Record::Forward(f) if f.first().is_none() && epoch > f.epoch);
         let concerned = records().filter(|(_, record)| record.concerns(hardware));
         let later = records().filter(|(_, record)| {
             known && alone && trailer.is_some_and(|trailer| follows(record, trailer.epoch))

@@ -153,11 +153,10 @@ impl Device {
                 Ok(Place::Free)
             }
             Some((_, Record::Forward(forwarding))) => {
-                let (same, later) = (
-                    control.irs == forwarding.irs,
-                    control.irs.gt(forwarding.irs),
-                );
-                if !same && later && forwarding.first.is_some() {
+                let same = control.irs == forwarding.irs;
+                let unused =
+                    now.saturating_since(forwarding.used) >= self.config.limits.early_deadline;
+                if !same && unused && forwarding.first().is_some() {
                     // An earlier connection between the same ports, which this server has passed on.
                     self.discard(key);
                     return Ok(Place::Free);
@@ -185,7 +184,7 @@ impl Device {
                     return Ok(Place::Taken);
                 }
                 // An offer that was given up, or an earlier connection between the same ports.
-                Ok(if self.uninstall(now, key) {
+                Ok(if self.uninstall(key) {
                     Place::Back(key)
                 } else {
                     Place::Free
@@ -196,7 +195,7 @@ impl Device {
     }
 
     /// Forgets an endpoint that is not this server's. Whether the flow has its forward record again.
-    pub(super) fn uninstall(&mut self, now: Instant, key: u32) -> bool {
+    pub(super) fn uninstall(&mut self, key: u32) -> bool {
         let uninstalled = self.flows.update(key, |record| match record {
             Record::ForwardConnect(installed) => Some((installed.endpoint, installed.back.take())),
             _ => None,
@@ -209,14 +208,8 @@ impl Device {
             self.discard(key);
             return false;
         };
-        let member = self.members.by_port_b(forwarding.to().address);
-        let died = member.is_none_or(|m| m.lost || m.incarnation > forwarding.incarnation);
         self.flows.replace(key, Record::Forward(*forwarding));
         self.stack.remove(endpoint);
-        if died && self.config.limits.owner_lost.is_some() {
-            self.reset_forwarded(now, key);
-            return false;
-        }
         self.schedule_forward(key);
         true
     }

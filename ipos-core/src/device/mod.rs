@@ -3,6 +3,7 @@
 mod balance;
 mod datagrams;
 mod forward;
+mod given;
 mod host;
 mod icmp;
 mod install;

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use ipos_proto::{Epoch, Header, MacAddr, Message, Protocol, Trailer};
+use ipos_proto::{Header, MacAddr, Message, Protocol, Trailer};
 
 use super::Device;
 use super::select::Choice;
@@ -12,7 +12,7 @@ use crate::counters::DropReason;
 use crate::event::Verdict;
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Asked, Bound, Forwarding, LONGEST_MOVED, Pending, Retry, TRIES, Target};
+use crate::handover::{Bound, Installed, LONGEST_MOVED, Pending, TRIES, Target};
 use crate::packet::Ipv4Packet;
 use crate::stack::Wish;
 use crate::tcp::{Replay, Segment};
@@ -84,50 +84,8 @@ impl Device {
         } else {
             self.server_named(to, listener)?
         };
-        self.ask(now, key, target);
+        self.ask(now, key, target, TRIES);
         Ok(())
-    }
-
-    /// 0x12 for the connection's owner.
-    pub(super) fn ask(&mut self, now: Instant, key: u32, target: SocketAddrV4) {
-        let asked = Asked {
-            target,
-            retry: Retry::new(now),
-        };
-        if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) {
-            forwarding.asked = Some(Box::new(asked));
-        }
-        self.send_move(key);
-    }
-
-    /// 0x12 again, unless the owner has been asked often enough.
-    pub(super) fn ask_again(&mut self, now: Instant, key: u32) {
-        let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key) else {
-            return;
-        };
-        let used_up = |asked: &mut Box<Asked>| asked.retry.is_used_up(TRIES);
-        if forwarding.asked.take_if(used_up).is_some() {
-            let over = forwarding.used + forwarding.idle(&self.config.limits);
-            if over <= now {
-                self.flows.remove(key);
-                return;
-            }
-        }
-        if let Some(asked) = &mut forwarding.asked {
-            asked.retry.sent(now);
-        }
-        self.send_move(key);
-    }
-
-    fn send_move(&mut self, key: u32) {
-        if let Some((&flow, Record::Forward(forwarding))) = self.flows.get(key)
-            && let Some(&Asked { target, .. }) = forwarding.asked.as_deref()
-        {
-            let (owner, epoch) = (forwarding.to(), forwarding.epoch);
-            let trailer = Some(self.trailer(epoch, None));
-            self.send(owner, &flow, Message::Move { target, trailer });
-        }
-        self.schedule_forward(key);
     }
 
     /// The endpoint shall move: to the server of this name, or to the one that selection finds.
@@ -319,12 +277,25 @@ impl Device {
                 return Ok(Verdict::Consumed);
             }
         };
-        let Some((_, Record::ForwardConnect(installed))) = self.flows.get(key) else {
+        let Some((&flow, record)) = self.flows.get(key) else {
             return Err(DropReason::Stale);
         };
-        let (endpoint, first) = (installed.endpoint, installed.first);
+        let installed = match record {
+            Record::ForwardConnect(installed) => installed,
+            Record::Pending(pending) => match &pending.bound {
+                Some(Bound::Installed(installed)) => installed,
+                Some(Bound::Local) | None => return Err(DropReason::Stale),
+            },
+            _ => return Err(DropReason::Stale),
+        };
+        let Installed {
+            endpoint,
+            first,
+            epoch,
+            ..
+        } = **installed;
         if hardware == first.hardware {
-            self.acknowledge(key, first, None);
+            self.acknowledge_epoch(first, &flow, epoch, None);
         }
         if *target.ip() == self.config.port_b.address {
             self.send_moved(key);
@@ -336,7 +307,7 @@ impl Device {
     }
 
     /// The known server with this Port B, and the application on this port of it.
-    fn target(&self, at: SocketAddrV4) -> Option<Target> {
+    pub(super) fn target(&self, at: SocketAddrV4) -> Option<Target> {
         let member = self.members.by_port_b(*at.ip())?;
         Some(Target {
             address: member.port_b,
@@ -348,7 +319,6 @@ impl Device {
     /// 0x13: the forward record follows. It is answered with 0x03 even when there is none: the sender repeats it until then.
     pub(super) fn moved(
         &mut self,
-        now: Instant,
         header: &Header,
         hardware: MacAddr,
         target: SocketAddrV4,
@@ -374,7 +344,7 @@ impl Device {
             match known[..] {
                 [] => {}
                 [key] => {
-                    self.follow(now, key, target, trailer)?;
+                    self.follow(key, target, trailer)?;
                 }
                 // Connections to several addresses: nothing tells which is meant. Its former owner passes packets on.
                 _ => return Err(DropReason::Stale),
@@ -382,50 +352,6 @@ impl Device {
         }
         self.acknowledge_epoch(from, &flow(&from.address), epoch, None);
         Ok(Verdict::Consumed)
-    }
-
-    /// The flow's forward record leads to `target` from this epoch on, if it is older.
-    fn follow(
-        &mut self,
-        now: Instant,
-        key: u32,
-        target: SocketAddrV4,
-        trailer: &Trailer,
-    ) -> Result<(), DropReason> {
-        let &Trailer {
-            epoch,
-            incarnation: told,
-            ..
-        } = trailer;
-        let to = self.target(target).ok_or(DropReason::Stranger)?;
-        let owner = self.members.by_port_b(to.address);
-        // Its Synch report may be on the way yet.
-        let incarnation = owner.map_or(told, |owner| owner.incarnation.max(told));
-        if let Some((_, Record::ForwardConnect(installed))) = self.flows.get(key)
-            && installed.owner.is_none()
-            && epoch > installed.epoch
-        {
-            // That offer was given up: its giver has moved the connection elsewhere.
-            self.uninstall(now, key);
-        }
-        let Some((&flow, _)) = self.flows.get(key) else {
-            return Ok(());
-        };
-        let headers = self.packet_headers(&flow, to);
-        self.flows.update(key, |record| {
-            let forwarding = match record {
-                Record::Forward(forwarding) => Some(forwarding),
-                Record::ForwardConnect(installed) => installed.back.as_deref_mut(),
-                _ => None,
-            };
-            let older =
-                |f: &&mut Forwarding| f.first.is_none() && epoch > f.epoch && f.is_of(trailer);
-            if let Some(forwarding) = forwarding.filter(older) {
-                forwarding.follow(headers, epoch, incarnation);
-            }
-        });
-        self.schedule_forward(key);
-        Ok(())
     }
 
     /// MOVED, naming this server, as soon as the first server is known.
@@ -465,22 +391,5 @@ impl Device {
         let due = retry.due;
         self.send_moved(key);
         self.flows.schedule(key, Some(due));
-    }
-}
-
-impl Forwarding {
-    /// The connection has another owner.
-    fn follow(
-        &mut self,
-        headers: [u8; ipos_proto::ENCAPSULATION_LEN],
-        epoch: Epoch,
-        incarnation: u32,
-    ) {
-        self.headers = headers;
-        self.epoch = epoch;
-        self.incarnation = incarnation;
-        // It moved at a quiet point: its former owner had all of them.
-        self.replay = None;
-        self.asked = None;
     }
 }

@@ -2,28 +2,21 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use core::net::SocketAddrV4;
 
-use ipos_proto::{
-    ConnectionInfo, ETHERNET_LEN, Epoch, MacAddr, Message, Protocol, SeqNum, Trailer, TrailerFlags,
-};
+use ipos_proto::{ConnectionInfo, ETHERNET_LEN, Epoch, MacAddr, Message, SeqNum, Trailer};
 
 use super::Device;
 use super::select::Choice;
 use crate::build;
 use crate::counters::DropReason;
-use crate::event::{Event, ListenerId, Origin, Port, Verdict};
+use crate::event::{Event, ListenerId, Origin, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{
-    Bound, Forwarding, Kept, Migration, Opening, Pending, Replaying, Retry, TRIES, Target,
-    Tombstone,
+    Aside, Bound, Forwarding, Kept, Migration, Pending, Replaying, Retry, TRIES, Target,
 };
 use crate::stack::Slot;
 use crate::time::{Duration, Instant};
-
-/// A SYN is answered late within this time: then its client sends it again (RFC 6298 §2.1).
-const SYN_VALID: Duration = Duration::from_secs(1);
 
 impl Device {
     /// A request has come: which server is it for? Nothing happens while a hand-over is under way.
@@ -200,7 +193,9 @@ impl Device {
             },
             Some((_, Record::ForwardConnect(installed))) if installed.owner.is_none() => {
                 self.counters.never_owned += 1;
-                self.uninstall(now, key);
+                if self.uninstall(key) {
+                    self.reset_if_dead(now, key);
+                }
             }
             Some((_, Record::ForwardConnect(_))) => self.tell_first(now, key),
             Some((_, Record::Forward(_))) => self.forward_deadline(now, key),
@@ -248,25 +243,7 @@ impl Device {
                 let incarnation = trailer.map_or(0, |trailer| trailer.incarnation);
                 self.hand_over(now, key, migration, incarnation);
             }
-            Some((_, Record::Forward(forwarding))) => {
-                let received = trailer.as_ref().and_then(Trailer::acknowledged);
-                if let (Some(replay), Some(received)) = (&forwarding.replay, received)
-                    && received.ge(replay.until)
-                    && fits(forwarding.epoch)
-                {
-                    self.flows.update(key, |record| {
-                        if let Record::Forward(forwarding) = record {
-                            forwarding.replay = None;
-                        }
-                    });
-                    self.schedule_forward(key);
-                } else if forwarding.replay.is_none() && fits(forwarding.epoch) {
-                    if forwarding.asked.take().is_some() {
-                        forwarding.used = now;
-                    }
-                    self.schedule_forward(key);
-                }
-            }
+            Some((_, Record::Forward(_))) => self.forward_acknowledged(now, key, trailer.as_ref()),
             Some((_, Record::ForwardConnect(installed)))
                 if installed.first.hardware == hardware && fits(installed.epoch) =>
             {
@@ -323,7 +300,7 @@ impl Device {
         self.counters.migrated_out += 1;
         let headers = self.packet_headers(&flow, to);
         // What was acknowledged here is in nobody's hands but ours.
-        let mut replay = Replaying {
+        let replay = Replaying {
             offer: exported,
             offer_until: now + self.config.limits.tombstone,
             refusable: now + self.config.limits.install_deadline.saturating_mul(3),
@@ -331,15 +308,16 @@ impl Device {
             until: slot.tcp.rcv_nxt(),
             retry: Retry::new(now),
         };
-        self.send_packets(&headers, &mut replay.kept);
         let forwarding = Forwarding {
             acknowledged: slot.tcp.snd_una(),
             irs: slot.tcp.irs(),
             replay: Some(Box::new(replay)),
-            first: first.map(Box::new),
+            aside: first.map(|first| Box::new(Aside::First(first))),
+            seq: slot.tcp.rcv_nxt(),
             ..Forwarding::new(now, headers, epoch, incarnation)
         };
         self.flows.replace(key, Record::Forward(forwarding));
+        self.replay(key);
         self.schedule_forward(key);
         if let Some(endpoint) = id.filter(|_| bound && slot.attached) {
             let to = self.name_of(to);
@@ -356,80 +334,6 @@ impl Device {
     pub(super) fn tell_migrated(&mut self, flow: Flow, to: Target, took: Duration) {
         let to = self.name_of(to);
         self.tell(Event::Migrated { flow, to, took });
-    }
-
-    /// Kept packets as 0x02.
-    pub(super) fn send_packets(&mut self, headers: &[u8], kept: &mut Kept) {
-        for packet in kept.turn(self.outbox.room(Port::B)) {
-            self.counters.forwarded += 1;
-            self.outbox.push(Port::B, [headers, packet].concat());
-        }
-    }
-
-    pub(super) fn schedule_forward(&mut self, key: u32) {
-        if let Some((_, Record::Forward(forwarding))) = self.flows.get(key) {
-            let deadline = forwarding.deadline(forwarding.idle(&self.config.limits));
-            self.flows.schedule(key, Some(deadline));
-        }
-    }
-
-    /// Kept packets or MOVE are sent again, or the record has been idle too long.
-    fn forward_deadline(&mut self, now: Instant, key: u32) {
-        let Some((&flow, Record::Forward(forwarding))) = self.flows.get_mut(key) else {
-            return;
-        };
-        let idle = forwarding.idle(&self.config.limits);
-        let (to, epoch) = (forwarding.to(), forwarding.epoch);
-        let owner = self.members.by_port_b(to.address);
-        let forgotten = owner.is_none();
-        // Or it may be another life of it, which knows nothing of this connection.
-        let silence = self.config.synch.silence;
-        let same_life = owner.is_some_and(|owner| now.saturating_since(owner.heard) < silence / 2);
-        if forwarding
-            .asked
-            .as_ref()
-            .is_some_and(|asked| asked.retry.due <= now)
-        {
-            return self.ask_again(now, key);
-        }
-        let Some(replay) = forwarding.replay.as_mut() else {
-            let target = SocketAddrV4::new(to.address, to.port);
-            let lives = forwarding.used + idle > now;
-            let first = forwarding.first.is_none() && flow.protocol == Protocol::Tcp;
-            match (lives, first && !forgotten) {
-                (true, _) => self.schedule_forward(key),
-                // An idle connection is not over: the owner knows.
-                (false, true) => self.ask(now, key, target),
-                (false, false) => drop(self.flows.remove(key)),
-            }
-            return;
-        };
-        // What they carry is in nobody else's hands: only the cover, RELEASE or the owner's end ends it.
-        if forgotten || forwarding.used + idle <= now {
-            self.flows.remove(key);
-            return;
-        }
-        replay.retry.sent(now);
-        let offer = replay
-            .offer
-            .filter(|_| same_life && now < replay.offer_until);
-        let (headers, mut kept) = (forwarding.headers, core::mem::take(&mut replay.kept));
-        if let (Some((connection, received)), Some((&flow, _))) = (offer, self.flows.get(key)) {
-            let mut trailer = self.trailer(epoch, Some(received));
-            trailer.flags |= TrailerFlags::ACKNOWLEDGED;
-            let message = Message::Endpoint {
-                connection,
-                trailer: Some(trailer),
-            };
-            self.send(to, &flow, message);
-        }
-        self.send_packets(&headers, &mut kept);
-        if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key)
-            && let Some(replay) = forwarding.replay.as_mut()
-        {
-            replay.kept = kept;
-        }
-        self.schedule_forward(key);
     }
 
     /// 0x11: the server does not take the endpoint.
@@ -465,73 +369,6 @@ impl Device {
             _ => return Err(DropReason::Stale),
         }
         Ok(Verdict::Consumed)
-    }
-
-    /// Nobody has the connection any more: its client is told, through the first server.
-    fn lose(&mut self, now: Instant, key: u32) {
-        let Some((&flow, Record::Forward(forwarding))) = self.flows.get_mut(key) else {
-            return;
-        };
-        let Some(first) = forwarding.first.take() else {
-            return self.reset_forwarded(now, key);
-        };
-        self.flows.remove(key);
-        let trailer = Some(self.trailer(Epoch::default(), None));
-        self.send(*first, &flow, Message::Release { trailer });
-    }
-
-    /// 0x10: the connection has ended at its owner.
-    pub(super) fn released(
-        &mut self,
-        now: Instant,
-        key: u32,
-        hardware: MacAddr,
-        trailer: Option<Trailer>,
-    ) -> Result<Verdict, DropReason> {
-        let Some((&flow, Record::Forward(forwarding))) = self.flows.get_mut(key) else {
-            return Err(DropReason::Stale);
-        };
-        // Epoch 0: nothing is known of the connection there.
-        let unknown = trailer.is_some_and(|trailer| trailer.epoch == Epoch::default());
-        let offered = |replay: &Replaying| replay.offer.is_some() && now < replay.offer_until;
-        let stale = match unknown {
-            true => forwarding.replay.as_deref().is_some_and(offered),
-            false => trailer.is_some_and(|trailer| {
-                trailer.epoch < forwarding.epoch || !forwarding.is_of(&trailer)
-            }),
-        };
-        if stale {
-            return Err(DropReason::Stale);
-        }
-        let received = trailer.as_ref().and_then(Trailer::acknowledged);
-        let recent = |opening: &Opening| now.saturating_since(opening.at) < SYN_VALID;
-        let opening = forwarding.opening.take().filter(|opening| recent(opening));
-        // Others may offer it to this server still.
-        let moved_again =
-            forwarding.epoch > Epoch::new(1) && flow.protocol == ipos_proto::Protocol::Tcp;
-        let tombstone = Tombstone {
-            irs: forwarding.irs,
-            iss: None,
-            epoch: forwarding.epoch,
-            received: received.unwrap_or(forwarding.irs + 1),
-        };
-        let (epoch, first) = (forwarding.epoch, forwarding.first.take());
-        if unknown && opening.is_none() {
-            self.reset_forwarded(now, key);
-        } else if moved_again {
-            self.bury(now, key, tombstone);
-        } else {
-            self.flows.remove(key);
-        }
-        if let Some(first) = first.filter(|first| first.hardware != hardware) {
-            // Its record may still lead here.
-            let trailer = Some(self.trailer(epoch, None));
-            self.send(*first, &flow, Message::Release { trailer });
-        }
-        match opening {
-            Some(opening) => self.balance(now, &opening.frame),
-            None => Ok(Verdict::Consumed),
-        }
     }
 
     // ---- small things about flows and their endpoints ----

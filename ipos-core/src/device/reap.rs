@@ -118,12 +118,25 @@ impl Device {
         }
     }
 
+    /// A record that was laid by meanwhile may lead to a server that has died.
+    pub(super) fn reset_if_dead(&mut self, now: Instant, key: u32) {
+        let Some((_, Record::Forward(forwarding))) = self.flows.get(key) else {
+            return;
+        };
+        let owner = self.members.by_port_b(forwarding.to().address);
+        let lives = owner.is_some_and(|m| !m.lost && m.incarnation <= forwarding.incarnation);
+        if !lives && self.config.limits.owner_lost.is_some() {
+            self.counters.owners_lost += 1;
+            self.reset_forwarded(now, key);
+        }
+    }
+
     /// RST to the client where its hardware address is known; what it sends later is answered as of no connection.
     pub(super) fn reset_forwarded(&mut self, now: Instant, key: u32) {
         let Some((flow, Record::Forward(forwarding))) = self.flows.remove(key) else {
             return;
         };
-        let silent = forwarding.first.is_some() || flow.protocol == Protocol::Udp;
+        let silent = forwarding.first().is_some() || flow.protocol == Protocol::Udp;
         if silent || self.config.unmatched == crate::config::Unmatched::Drop {
             return;
         }
