@@ -26,11 +26,17 @@ impl HeadGatherer {
         self.kept.is_empty()
     }
 
+    /// The bytes of a head that has not come whole.
+    pub fn held(&self) -> &[u8] {
+        &self.kept
+    }
+
     /// Takes `bytes` up to the end of the head; `None` while that has not come. Otherwise what `parse` makes of
     /// the whole head, and the bytes behind it.
     ///
     /// # Errors
-    /// A head of more than [`HEAD_MAX`] bytes, and the errors of `parse`.
+    /// A head of more than [`HEAD_MAX`] bytes: none of `bytes` is taken, what came before is still held. And the
+    /// errors of `parse`.
     pub fn gather<'a, T>(
         &mut self,
         bytes: &'a [u8],

@@ -1,8 +1,8 @@
 //! What heads say about their connection and their message's framing.
 
-use httparse::{EMPTY_HEADER, Header, Request, Response, Status};
+use httparse::{EMPTY_HEADER, Header, Response, Status};
 
-use crate::Opaque;
+use crate::{Opaque, cookie};
 
 /// Most fields of a head.
 const FIELDS_MAX: usize = 128;
@@ -77,15 +77,18 @@ pub struct ResponseHead {
     pub framing: Framing,
 }
 
-impl RequestHead {
-    /// Reads a whole head.
-    ///
-    /// # Errors
-    /// It is not an HTTP/1.0 or HTTP/1.1 request head, or its method is HEAD or CONNECT in another case: not
-    /// every application knows these for what they are.
-    pub fn parse(head: &[u8]) -> Result<RequestHead, Opaque> {
+/// A whole request head, while it is looked at.
+#[derive(Debug)]
+pub struct Request<'a> {
+    head: RequestHead,
+    fields: &'a [Header<'a>],
+}
+
+impl Request<'_> {
+    /// Reads a whole head; what `look` makes of it.
+    pub(crate) fn read<R>(head: &[u8], look: impl FnOnce(&Request<'_>) -> R) -> Result<R, Opaque> {
         let mut fields = [EMPTY_HEADER; FIELDS_MAX];
-        let mut request = Request::new(&mut fields);
+        let mut request = httparse::Request::new(&mut fields);
         whole(request.parse(head), head)?;
         let method = match request.method.ok_or(Opaque::Malformed)? {
             "HEAD" => Method::Head,
@@ -93,13 +96,36 @@ impl RequestHead {
             name if is_any(name.as_bytes(), &["HEAD", "CONNECT"]) => return Err(Opaque::Malformed),
             _ => Method::Other,
         };
-        Ok(RequestHead {
+        let fields = &*request.headers;
+        let head = RequestHead {
             method,
             version: version(request.version)?,
-            connection: connection(request.headers),
-            framing: framing(request.headers),
-            authenticates_connection: authenticates_connection(request.headers),
-        })
+            connection: connection(fields),
+            framing: framing(fields),
+            authenticates_connection: authenticates_connection(fields),
+        };
+        Ok(look(&Request { head, fields }))
+    }
+
+    /// What it says about the connection and the framing.
+    pub fn head(&self) -> RequestHead {
+        self.head
+    }
+
+    /// The value of the first cookie called `name`; see [`cookie()`].
+    pub fn cookie(&self, name: &str) -> Option<&[u8]> {
+        cookie(self.fields, name)
+    }
+}
+
+impl RequestHead {
+    /// Reads a whole head.
+    ///
+    /// # Errors
+    /// It is not an HTTP/1.0 or HTTP/1.1 request head, or its method is HEAD or CONNECT in another case: not
+    /// every application knows these for what they are.
+    pub fn parse(head: &[u8]) -> Result<RequestHead, Opaque> {
+        Request::read(head, |request| request.head)
     }
 
     /// Whether the client lets the connection go on behind this request (RFC 9112 §9.3).
@@ -158,7 +184,10 @@ fn version(minor: Option<u8>) -> Result<Version, Opaque> {
 }
 
 /// The values of the fields called `name`.
-fn values<'a>(fields: &'a [Header<'a>], name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn values<'a>(
+    fields: &[Header<'a>],
+    name: &'static str,
+) -> impl Iterator<Item = &'a [u8]> {
     let named = fields
         .iter()
         .filter(move |field| field.name.eq_ignore_ascii_case(name));

@@ -2,7 +2,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::*;
-use crate::HEAD_MAX;
+use crate::{HEAD_MAX, PIPELINE_MAX};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const HEAD: &str = "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -212,13 +212,7 @@ fn heads_are_bounded() {
 #[test]
 fn memory_is_held_only_while_a_head_is_cut() {
     let mut exchange = Exchange::new();
-    let held = |exchange: &Exchange| {
-        let http = exchange.state.as_ref().unwrap();
-        (
-            http.requests.head.capacity(),
-            http.responses.head.capacity(),
-        )
-    };
+    let held = |exchange: &Exchange| exchange.state.as_ref().unwrap().capacities();
     exchange.handle_request(GET.as_bytes());
     exchange.handle_response(OK.as_bytes());
     assert_eq!(held(&exchange), (0, 0));
