@@ -396,6 +396,11 @@ impl Config {
                 "limits.endpoints",
                 "must be at least 1",
             ),
+            (
+                limits.early_packets > 0,
+                "limits.early_packets",
+                "must be at least 1",
+            ),
         ];
         match rules.into_iter().find(|(holds, _, _)| !holds) {
             Some((_, field, problem)) => Err(ConfigError { field, problem }),

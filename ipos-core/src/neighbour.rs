@@ -12,6 +12,8 @@ use crate::time::{Duration, Instant};
 const FRESH: Duration = Duration::from_secs(60);
 /// Between two requests for one address.
 const RETRY: Duration = Duration::from_millis(250);
+/// An answer may take so long.
+const ANSWER: Duration = Duration::from_secs(1);
 /// Requests without an answer until the address counts as unreachable.
 const TRIES: u8 = 6;
 
@@ -41,7 +43,8 @@ impl Neighbour {
     }
 }
 
-/// The neighbour table. Bounded: the longest unused is replaced.
+/// The neighbour table. Bounded: the longest unused is replaced, but none that is asked for and may answer yet; then
+/// nothing is learnt of the new one.
 #[derive(Debug)]
 pub(crate) struct Neighbours {
     table: HashMap<Ipv4Addr, Neighbour, foldhash::fast::FixedState>,
@@ -109,8 +112,12 @@ impl Neighbours {
 
     /// Looks `address` up for somebody who does not wait.
     pub(crate) fn refresh(&mut self, now: Instant, address: Ipv4Addr) -> Lookup {
-        if !self.table.contains_key(&address) {
-            self.make_room();
+        if !self.table.contains_key(&address) && !self.make_room(now) {
+            // Whoever asks does so again, with its next segment.
+            return Lookup {
+                hardware: None,
+                ask: false,
+            };
         }
         let neighbour = self
             .table
@@ -169,8 +176,7 @@ impl Neighbours {
         hardware: MacAddr,
         learn: bool,
     ) -> Vec<u32> {
-        if learn && !self.table.contains_key(&address) {
-            self.make_room();
+        if learn && !self.table.contains_key(&address) && self.make_room(now) {
             let fresh = Neighbour::asked_for(now);
             self.table.insert(address, fresh);
         }
@@ -214,18 +220,20 @@ impl Neighbours {
         (due, given_up)
     }
 
-    fn make_room(&mut self) {
+    /// Whether there is room for one more.
+    fn make_room(&mut self, now: Instant) -> bool {
         if self.table.len() < self.bound {
-            return;
+            return true;
         }
+        let may_answer =
+            |n: &Neighbour| n.hardware.is_none() && now.saturating_since(n.since) < ANSWER;
         let oldest = self
             .table
             .iter()
+            .filter(|(_, n)| !may_answer(n))
             .min_by_key(|(address, n)| (n.used, **address))
             .map(|(address, _)| *address);
-        if let Some(oldest) = oldest {
-            self.table.remove(&oldest);
-        }
+        oldest.is_some_and(|oldest| self.table.remove(&oldest).is_some())
     }
 }
 
@@ -303,6 +311,16 @@ mod tests {
         assert_eq!(table.len(), 2);
         assert_eq!(table.lookup(at(9), host(1), 0).hardware, None);
         assert_eq!(table.lookup(at(9), host(3), 0).hardware, Some(MAC));
+    }
+
+    #[test]
+    fn a_full_table_lets_its_requests_be_answered() {
+        let mut table = Neighbours::new(1, 1);
+        let other = Ipv4Addr::new(10, 0, 0, 9);
+        assert!(table.lookup(at(0), HOST, 1).ask);
+        assert!(!table.lookup(at(1), other, 2).ask);
+        assert_eq!(table.confirm(at(2), HOST, MAC, false), [1]);
+        assert!(table.lookup(at(3), other, 2).ask);
     }
 
     #[test]

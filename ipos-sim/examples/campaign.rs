@@ -32,7 +32,8 @@ struct Options {
     /// Farms at a time [default: one per processor].
     #[arg(long)]
     jobs: Option<usize>,
-    /// What to leave out: loss, duplication, reordering, corruption, partition, crash, drain, move, per-request.
+    /// What to leave out: loss, duplication, reordering, corruption, partition, crash, drain, move, per-request, udp, reuse,
+    /// leave, long-partition, small-limits.
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
     without: Vec<Kind>,
     /// Print what happened as JSON.

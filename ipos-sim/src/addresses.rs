@@ -12,6 +12,8 @@ pub const MAX_CLIENTS: usize = 155;
 pub const PREFIX: u8 = 24;
 /// The port that clients connect to.
 pub const HTTP: u16 = 80;
+/// The port that clients send datagrams to, where there is such a service.
+pub const ECHO: u16 = 7;
 
 /// One server's names and addresses. The first server is number 0: `s1`, 10.77.0.11.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,11 @@ impl ServerAddresses {
     /// What clients connect to.
     pub fn http(&self) -> SocketAddrV4 {
         SocketAddrV4::new(self.a.1, HTTP)
+    }
+
+    /// What clients send datagrams to.
+    pub fn echo(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.a.1, ECHO)
     }
 }
 

@@ -56,6 +56,8 @@ pub trait Session: Send {
 /// | `POST` with a body | `<count> <digest, 16 hex digits>` and a line feed |
 ///
 /// Every answer carries `X-Server: <name>`. Keep-alive unless the client says `Connection: close`.
+///
+/// A datagram is answered with the server's name, a line feed, and the datagram.
 pub struct Web {
     name: String,
     service: RangeInclusive<Duration>,
@@ -94,6 +96,10 @@ impl Application for Web {
             gatherer: Gatherer::default(),
             state: State::Head,
         })
+    }
+
+    fn datagram(&mut self, _: Instant, _: ListenerId, _: Flow, payload: &[u8]) -> Option<Vec<u8>> {
+        Some([self.name.as_bytes(), b"\n", payload].concat())
     }
 }
 
@@ -292,6 +298,14 @@ mod tests {
         let body = right.len() - 9;
         pattern::fill(2, 0, &mut right[body..]);
         assert_eq!(stream.output, right);
+    }
+
+    #[test]
+    fn datagrams_come_back() {
+        let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7);
+        let flow = Flow::udp(any, any);
+        let answer = Web::new("s3", 1).datagram(Instant::ZERO, ListenerId(1), flow, b"ping");
+        assert_eq!(answer.as_deref(), Some(&b"s3\nping"[..]));
     }
 
     #[test]

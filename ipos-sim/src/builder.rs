@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ipos_balance::PolicyKind;
-use ipos_core::config::{Listen, PortA, PortB, SynchPort};
+use ipos_core::config::{Limits, Listen, PortA, PortB, SynchPort};
 use ipos_core::{Config, ConfigError, Instant, Load, Port};
 use ipos_proto::{ETHERTYPE, Protocol};
 use rand_core::Rng;
@@ -266,9 +266,12 @@ impl FarmBuilder {
         let mut network = Network::new(self.plan.seed, &self.lans);
         let mut sites = Vec::new();
         let mut ethertype = ETHERTYPE;
+        let mut limits = Limits::default();
         for index in 0..self.plan.servers {
             let server = self.plan.start(index, 1, Instant::ZERO)?;
-            ethertype = server.device().config().port_b.ethertype;
+            let config = server.device().config();
+            ethertype = config.port_b.ethertype;
+            limits.clone_from(&config.limits);
             let node = network.add_node(Host::Server(Box::new(server)), &PORTS.map(LanId::from));
             sites.push(Site::new(node));
         }
@@ -278,7 +281,8 @@ impl FarmBuilder {
         let owner = self.check_owner.then(|| {
             let nodes = sites.iter().map(Site::node);
             let check = OneOwner::new(Port::A.into(), Port::B.into(), nodes);
-            Arc::new(Mutex::new(check.with_ethertype(ethertype)))
+            let check = check.with_ethertype(ethertype);
+            Arc::new(Mutex::new(check.with_limits(Port::Synch.into(), &limits)))
         });
         if let Some(owner) = &owner {
             network.observe(Box::new(owner.clone()));
@@ -292,6 +296,8 @@ impl FarmBuilder {
                 prefix: addresses::PREFIX,
                 mtu: self.lans[LanId::from(Port::A).0].mtu,
                 concurrency: self.concurrency,
+                ports: ClientConfig::PORTS,
+                rest: ClientConfig::REST,
                 tcp: ClientTcp {
                     timestamps: index % 2 == 0,
                     ..ClientTcp::default()

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipos_core::Instant;
@@ -17,7 +18,7 @@ use smoltcp::wire::{
 use crate::frame::Outbox;
 use crate::neighbours::Neighbours;
 use crate::network::Node;
-use crate::ports::{Ports, TWO_MSL};
+use crate::ports::{Ports, RANGE, TWO_MSL};
 use crate::random::{Purpose, stream};
 use crate::script::{Connection, ExchangeError, Log, Script};
 use crate::stream::{Next, Stream};
@@ -36,6 +37,10 @@ pub struct ClientConfig {
     pub mtu: u16,
     /// Jobs that it does at a time.
     pub concurrency: usize,
+    /// The ports that it connects from, each only once while there are others.
+    pub ports: RangeInclusive<u16>,
+    /// How long a port rests after its connection; 2 MSL by the book.
+    pub rest: Duration,
     /// How its TCP behaves.
     pub tcp: ClientTcp,
     /// Seed of its generator.
@@ -59,6 +64,16 @@ pub struct ClientTcp {
     pub ack_delay: Option<Duration>,
     /// Keeps to a congestion window (Reno).
     pub congestion_control: bool,
+    /// How long it stays in TIME-WAIT at the most: a client that needs the port again does not wait for 2 MSL (RFC 6191).
+    /// `None`: for smoltcp's 10 s.
+    pub time_wait: Option<Duration>,
+}
+
+impl ClientConfig {
+    /// Every port from 1024 on.
+    pub const PORTS: RangeInclusive<u16> = RANGE;
+    /// 2 MSL, no less than the servers' TIME-WAIT.
+    pub const REST: Duration = TWO_MSL;
 }
 
 impl Default for ClientTcp {
@@ -72,6 +87,7 @@ impl Default for ClientTcp {
             nagle: true,
             ack_delay: Some(Duration::from_millis(10)),
             congestion_control: true,
+            time_wait: None,
         }
     }
 }
@@ -135,7 +151,7 @@ pub type Workload = Box<dyn Iterator<Item = Job> + Send>;
 
 /// A client host.
 ///
-/// Every connection has a local port of its own, which is not used again before 2 MSL have passed, and a socket
+/// Every connection has a local port of its own, which is not used again before it has rested, and a socket
 /// that stays until TIME-WAIT is over.
 pub struct Client {
     config: ClientConfig,
@@ -152,6 +168,8 @@ pub struct Client {
     workload: Option<Workload>,
     /// The next job, and when it begins.
     next: Option<(Instant, Job)>,
+    /// It waits for a port to be released.
+    starved: bool,
     /// Connections whose script goes on.
     active: usize,
     unoffered: Vec<u8>,
@@ -172,6 +190,8 @@ struct Talk {
     wake: Option<Instant>,
     /// Its entry in [`Client::due`].
     due: Option<Instant>,
+    /// Since when it is in TIME-WAIT.
+    waits: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -212,13 +232,14 @@ impl Client {
         Client {
             neighbours: Neighbours::new(hardware, config.address),
             interface,
-            ports: Ports::new(),
+            ports: Ports::new(config.ports.clone(), config.rest),
             connections: BTreeMap::new(),
             due: BTreeSet::new(),
             nobody: SocketSet::new(Vec::new()),
             jobs: VecDeque::new(),
             workload: None,
             next: None,
+            starved: false,
             active: 0,
             unoffered: config.tcp.unoffered(),
             log: Log::default(),
@@ -276,7 +297,8 @@ impl Client {
                 }
                 Err(free) => {
                     // Without a port that comes free: one is released within the deadline of a job.
-                    *begin = free.unwrap_or(now + Duration::from_secs(1));
+                    *begin = free.unwrap_or(now + TWO_MSL);
+                    self.starved = true;
                     return;
                 }
             }
@@ -318,6 +340,7 @@ impl Client {
             job: Some(job),
             wake: None,
             due: None,
+            waits: None,
         };
         self.connections.insert(port, talk);
         self.active += 1;
@@ -349,8 +372,14 @@ impl Client {
         // One that was aborted keeps its peer's address until its RST is sent, which may wait for an ARP reply.
         let socket = talk.sockets.get::<tcp::Socket>(talk.handle);
         let closed = socket.state() == tcp::State::Closed && socket.remote_endpoint().is_none();
+        let closed = closed || talk.has_waited(now, self.config.tcp.time_wait);
         if given_up || (talk.phase == Phase::Closing && closed) {
             self.ports.release(now, port);
+            if std::mem::take(&mut self.starved)
+                && let Some((begin, _)) = &mut self.next
+            {
+                *begin = (*begin).min(now + self.config.rest);
+            }
         } else {
             let due = self.when(now, &mut talk);
             talk.due = Some(due);
@@ -455,8 +484,12 @@ impl Client {
                 due = next.map_or(due, |next| due.min(instant(next)));
             }
         }
+        let waited = self.config.tcp.time_wait.zip(talk.waits);
+        let waited = waited.map(|(most, since)| since + most);
         talk.wake
-            .map_or(due, |wake| due.min(wake))
+            .into_iter()
+            .chain(waited)
+            .fold(due, Instant::min)
             .max(now + Duration::from_micros(1))
     }
 
@@ -483,6 +516,16 @@ impl Talk {
             client: SocketAddrV4::new(client, port),
             server: self.server,
         }
+    }
+
+    /// Whether it has been in TIME-WAIT for as long as it may.
+    fn has_waited(&mut self, now: Instant, most: Option<Duration>) -> bool {
+        let socket = self.sockets.get::<tcp::Socket>(self.handle);
+        if socket.state() != tcp::State::TimeWait {
+            return false;
+        }
+        let since = *self.waits.get_or_insert(now);
+        most.is_some_and(|most| since + most <= now)
     }
 
     /// Ends the script, if it goes on.

@@ -393,10 +393,11 @@ impl Farm {
         self.with_owner(|owner| owner.violations().to_vec())
     }
 
-    /// Whether a server crashed that the connection was in the hands of, or that it was being handed to.
-    pub fn lost_its_owner(&self, connection: &Connection) -> bool {
+    /// When a server crashed that a connection between these ports was in the hands of, or that it was being handed to; see
+    /// [`OneOwner::bereavements`].
+    pub fn bereavements(&self, connection: &Connection) -> Vec<Instant> {
         let flow = Flow::tcp(connection.client, connection.server);
-        self.with_owner(|owner| owner.is_bereaved(&flow))
+        self.with_owner(|owner| owner.bereavements(&flow).to_vec())
     }
 
     fn with_owner<R: Default>(&self, look: impl FnOnce(&OneOwner) -> R) -> R {

@@ -40,6 +40,7 @@
 
 pub mod addresses;
 mod app;
+mod asker;
 mod builder;
 pub mod campaign;
 mod capture;
@@ -62,9 +63,10 @@ mod script;
 mod server;
 mod stream;
 mod watch;
-mod wire;
+pub mod wire;
 
 pub use app::{Application, Session, Web};
+pub use asker::{Answer, Asker, AskerConfig, Question};
 pub use builder::{FarmBuilder, FarmError};
 pub use capture::Capture;
 pub use client::{Client, ClientConfig, ClientTcp, Job, Workload};

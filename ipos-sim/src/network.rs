@@ -2,6 +2,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipos_core::Instant;
@@ -31,6 +32,24 @@ pub trait Node {
 
     /// When [`Node::handle_timeout`] is to be called. A moment already past is taken for one microsecond from now.
     fn poll_timeout(&self) -> Option<Instant>;
+}
+
+/// A machine that is looked into after the run: keep a clone.
+impl<N: Node> Node for Arc<Mutex<N>> {
+    fn handle_frame(&mut self, now: Instant, port: usize, frame: &[u8], out: &mut Outbox) {
+        let mut node = self.lock().unwrap_or_else(PoisonError::into_inner);
+        node.handle_frame(now, port, frame, out);
+    }
+
+    fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
+        let mut node = self.lock().unwrap_or_else(PoisonError::into_inner);
+        node.handle_timeout(now, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let node = self.lock().unwrap_or_else(PoisonError::into_inner);
+        node.poll_timeout()
+    }
 }
 
 /// Room for bytes beyond the MTU in a frame's buffer, so that oversized frames are seen and counted.

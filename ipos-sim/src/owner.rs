@@ -1,12 +1,20 @@
 //! The rule that a connection has one owner.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod datagrams;
+mod hearing;
+mod ownership;
+
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use ipos_core::config::Limits;
 use ipos_core::{Flow, Instant};
-use ipos_proto::{ConnectionInfo, ETHERTYPE, Ethernet, Frame, Header, MacAddr, Message};
+use ipos_proto::{ConnectionInfo, ETHERTYPE, Ethernet, Frame, Header, MacAddr, Message, Protocol};
 use smoltcp::wire::{IpProtocol, Ipv4Packet, TcpPacket};
 
+use self::datagrams::DatagramFlows;
+use self::hearing::{Hearing, Sign};
+use self::ownership::{Offer, Ownership};
 use crate::addresses::ServerAddresses;
 use crate::network::{LanId, NodeId};
 use crate::observe::{Observer, Sighting};
@@ -16,6 +24,8 @@ const IPV4: u16 = 0x0800;
 const FLOWS: usize = 65_536;
 /// Violations that are kept; further ones are counted.
 const VIOLATIONS: usize = 64;
+/// Sequence numbers that a client uses on one connection, at the most.
+const USED: i32 = 1 << 24;
 
 /// Checks, from the frames alone, that at most one server transmits on a connection at a time, and that
 /// another one does so only after a hand-over.
@@ -24,12 +34,18 @@ const VIOLATIONS: usize = 64;
 ///   0x01 it has answered with 0x03: its first one makes it the owner, be it the first server again.
 /// * It may not any more once it has itself sent a 0x02 of the flow.
 /// * An offer counts once: its epoch is above that of every one that the server has become the owner by.
-/// * After the owner's RELEASE nobody may transmit but RST.
-/// * After a crash of the first server, the owner, or a server that the first one still takes for the owner, the flow is
-///   free: nothing of it is checked.
+/// * After the owner's RELEASE nobody may transmit but RST, until the client connects from the same port again: the new
+///   connection begins with the first server's SYN-ACK, which it may send when it is the owner or the former one has ended.
+/// * After a crash of the first server, the owner, or a server that the first one still takes for the owner, the connection is
+///   free: nothing of it is checked. The same where the first server has heard so little of the owner that it may take it for
+///   dead, see [`OneOwner::with_limits`].
+///
+/// Of UDP flows, that one server answers: the first one, until it sends a datagram to another one, and then that one until
+/// it releases the flow.
 pub struct OneOwner {
     lan_a: LanId,
     lan_b: LanId,
+    synch: Option<LanId>,
     ethertype: u16,
     /// Server of each Port A hardware address.
     port_a: BTreeMap<MacAddr, usize>,
@@ -39,77 +55,19 @@ pub struct OneOwner {
     port_b: BTreeMap<MacAddr, usize>,
     /// Server of each Port B address.
     by_address: BTreeMap<Ipv4Addr, usize>,
+    /// Server of each Synch Port hardware address.
+    port_synch: BTreeMap<MacAddr, usize>,
     /// Server of each node.
     nodes: BTreeMap<NodeId, usize>,
     flows: BTreeMap<Flow, Ownership>,
-    /// Flows whose owner crashed.
-    bereaved: BTreeSet<Flow>,
+    datagrams: DatagramFlows,
+    /// Flows whose owner crashed, and when.
+    bereaved: BTreeMap<Flow, Vec<Instant>>,
+    /// The client's initial sequence numbers on connections that are not checked any more.
+    freed: BTreeMap<Flow, Vec<i32>>,
+    hearing: Hearing,
     violations: Vec<Violation>,
     count: u64,
-}
-
-#[derive(Default)]
-struct Ownership {
-    /// The client's initial sequence number: another one is another connection.
-    isn: i32,
-    /// The server that transmits; `None` from its first 0x02 on until the next one does.
-    owner: Option<usize>,
-    /// Servers that have the endpoint and were sent a packet of it.
-    granted: BTreeSet<usize>,
-    /// The last offer that has reached each server.
-    offers: BTreeMap<usize, Offer>,
-    /// The epoch of the offer by which each server became the owner last.
-    epochs: BTreeMap<usize, u32>,
-    /// Servers that have crashed since they answered an offer; their 0x03 may be under way.
-    forgotten: BTreeSet<usize>,
-    /// The server that the first one sends the client's packets to.
-    forwarded_to: Option<usize>,
-    /// The owner has released it.
-    ended: bool,
-}
-
-/// A 0x01.
-#[derive(Clone, Copy)]
-struct Offer {
-    giver: usize,
-    epoch: u32,
-    /// It was answered with 0x03.
-    answered: bool,
-}
-
-impl Ownership {
-    /// Whether the connection cannot go on without this server.
-    fn needs(&self, server: usize) -> bool {
-        let under_way = |offer: &Offer| offer.answered || offer.giver == server;
-        let between = self.owner.is_none()
-            && self.granted.is_empty()
-            && (self.offers.get(&server).is_some_and(under_way)
-                || self.offers.values().any(|offer| offer.giver == server));
-        let owns = self.owner == Some(server) || self.granted.contains(&server);
-        between || owns || self.forwarded_to == Some(server)
-    }
-
-    /// The server has lost its state.
-    fn forget(&mut self, server: usize) {
-        if self
-            .offers
-            .remove(&server)
-            .is_some_and(|offer| offer.answered)
-        {
-            self.forgotten.insert(server);
-        }
-        // A new life begins with epochs of its own.
-        self.epochs.remove(&server);
-    }
-
-    /// A server sends a 0x02 to another one. Whether that one has crashed in between.
-    fn hands_on(&mut self, server: usize, to: Option<usize>) -> bool {
-        if self.granted.remove(&server) || self.owner == Some(server) {
-            self.owner = None;
-            self.offers.remove(&server);
-        }
-        to.is_some_and(|to| self.forgotten.contains(&to))
-    }
 }
 
 /// A server transmitted on a connection that was not its own, or had ended.
@@ -135,6 +93,7 @@ impl OneOwner {
         OneOwner {
             lan_a,
             lan_b,
+            synch: None,
             ethertype: ETHERTYPE,
             port_a: servers
                 .iter()
@@ -152,12 +111,19 @@ impl OneOwner {
                 .iter()
                 .map(|&(server, _)| (of(server).b.1, server))
                 .collect(),
+            port_synch: servers
+                .iter()
+                .map(|&(server, _)| (of(server).synch.0, server))
+                .collect(),
             nodes: servers
                 .iter()
                 .map(|&(server, node)| (node, server))
                 .collect(),
             flows: BTreeMap::new(),
-            bereaved: BTreeSet::new(),
+            datagrams: DatagramFlows::default(),
+            bereaved: BTreeMap::new(),
+            freed: BTreeMap::new(),
+            hearing: Hearing::default(),
             violations: Vec::new(),
             count: 0,
         }
@@ -166,6 +132,15 @@ impl OneOwner {
     /// The farm's Ethernet type on Port B, where it is not the seed's.
     pub fn with_ethertype(mut self, ethertype: u16) -> OneOwner {
         self.ethertype = ethertype;
+        self
+    }
+
+    /// The servers' limits, and the LAN of their Synch Ports: a server that has not been heard there nor on LAN B for
+    /// [`Limits::owner_lost`] may be taken for dead. Otherwise none ever is.
+    pub fn with_limits(mut self, synch: LanId, limits: &Limits) -> OneOwner {
+        self.synch = Some(synch);
+        self.hearing.patience = limits.owner_lost;
+        self.datagrams.idle = limits.forward_idle;
         self
     }
 
@@ -179,42 +154,96 @@ impl OneOwner {
         self.count
     }
 
-    /// Whether a server crashed that the flow's connection needed: its owner, one that took part in a hand-over under way,
-    /// or one that the first server still took for the owner. The first 65 536 such flows are remembered.
-    pub fn is_bereaved(&self, flow: &Flow) -> bool {
-        self.bereaved.contains(flow)
+    /// When a server crashed that the flow's connection needed: its owner, one that took part in a hand-over under way,
+    /// or one that the first server still took for the owner; or when the first server could take it for dead. Of the first
+    /// 65 536 such flows.
+    pub fn bereavements(&self, flow: &Flow) -> &[Instant] {
+        self.bereaved.get(flow).map_or(&[], Vec::as_slice)
+    }
+
+    /// The server that a client connected to.
+    fn first(&self, flow: &Flow) -> Option<usize> {
+        self.addresses.get(flow.endpoint.ip()).copied()
     }
 
     /// A server sends to a client.
     fn server_sends(&mut self, now: Instant, server: usize, packet: &[u8]) {
         let Some((segment, source, destination)) = segment(packet) else {
-            return;
+            return self.server_answers(now, server, packet);
         };
         let flow = Flow::tcp(destination, source);
+        let is_first = self.first(&flow) == Some(server);
+        if self.is_of_freed(&flow, &segment) {
+            return;
+        }
         let Some(ownership) = self.flows.get_mut(&flow) else {
             return;
         };
-        if ownership.ended && segment.rst() {
-            return;
-        }
-        if !ownership.ended && ownership.owner == Some(server) {
-            return;
-        }
-        if !ownership.ended && ownership.granted.remove(&server) {
+        let may = if is_first && segment.syn() {
+            ownership.begins(server, segment.ack_number().0.wrapping_sub(1))
+        } else if ownership.ended {
+            segment.rst()
+        } else if ownership.granted.remove(&server) {
             ownership.owner = Some(server);
+            true
+        } else {
+            ownership.owner == Some(server)
+        };
+        if may {
             return;
         }
+        let (owner, led_to) = (ownership.owner, ownership.forwarded_to);
+        if is_first
+            && let Some(since) = led_to.and_then(|led| self.hearing.lost_since(now, server, led))
+        {
+            return self.bereave(since, flow);
+        }
+        self.violated(now, flow, server, owner, segment.to_string());
+    }
+
+    /// A server sends a datagram to a client.
+    fn server_answers(&mut self, now: Instant, server: usize, packet: &[u8]) {
+        let Some((endpoint, client)) = datagrams::ends(packet) else {
+            return;
+        };
+        let flow = Flow::udp(client, endpoint);
+        let is_first = self.first(&flow) == Some(server);
+        let Err(owner) = self.datagrams.answers(now, &flow, server, is_first) else {
+            return;
+        };
+        let lost = owner.and_then(|owner| self.hearing.lost_since(now, server, owner));
+        if !is_first || lost.is_none() {
+            self.violated(now, flow, server, owner, "datagram".into());
+        }
+    }
+
+    fn violated(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        server: usize,
+        owner: Option<usize>,
+        segment: String,
+    ) {
         self.count += 1;
         if self.violations.len() < VIOLATIONS {
-            let owner = ownership.owner;
             self.violations.push(Violation {
                 now,
                 flow,
                 server,
                 owner,
-                segment: segment.to_string(),
+                segment,
             });
         }
+    }
+
+    /// Whether a segment is of a connection that is not checked any more; all RSTs are, where there was one.
+    fn is_of_freed(&self, flow: &Flow, segment: &TcpPacket<&[u8]>) -> bool {
+        let ack = segment.ack_number().0;
+        self.freed.get(flow).is_some_and(|freed| {
+            let of = |isn: &i32| (0..=USED).contains(&ack.wrapping_sub(*isn));
+            segment.rst() || freed.iter().any(of)
+        })
     }
 
     /// A client's segment arrives at a server. A SYN begins a connection, even if it is a late copy.
@@ -228,40 +257,72 @@ impl OneOwner {
         }
         let isn = segment.seq_number().0;
         let flow = Flow::tcp(client, endpoint);
-        if self
-            .flows
-            .get(&flow)
-            .is_none_or(|known| known.ended || known.isn != isn)
-        {
-            if self.flows.len() >= FLOWS {
-                self.flows.pop_first();
+        if let Some(known) = self.flows.get_mut(&flow) {
+            if known.isn != isn {
+                known.next = Some(isn);
             }
-            self.flows.insert(
-                flow,
-                Ownership {
-                    isn,
-                    owner: Some(server),
-                    ..Ownership::default()
-                },
-            );
+            return;
         }
+        if self.flows.len() >= FLOWS {
+            self.flows.pop_first();
+        }
+        self.flows.insert(
+            flow,
+            Ownership {
+                isn,
+                owner: Some(server),
+                ..Ownership::default()
+            },
+        );
     }
 
     /// A server sends on Port B.
-    fn sends_on_b(&mut self, server: usize, to: Option<usize>, frame: &Frame<'_>) {
-        let Header { client, port, .. } = frame.header;
+    fn sends_on_b(&mut self, now: Instant, server: usize, to: Option<usize>, frame: &Frame<'_>) {
+        let Header {
+            client,
+            port,
+            protocol,
+            ..
+        } = frame.header;
         match frame.message {
-            Message::Packet(packet) => {
-                let Some(flow) = flow_of(packet) else { return };
-                let Some(known) = self.flows.get_mut(&flow) else {
+            Message::Packet(packet) if protocol == Protocol::Udp => {
+                let (Some((client, endpoint)), Some(to)) = (datagrams::ends(packet), to) else {
                     return;
                 };
-                let first = self.addresses.get(flow.endpoint.ip()) == Some(&server);
+                let flow = Flow::udp(client, endpoint);
+                if self.first(&flow) != Some(server) {
+                    return;
+                }
+                if let Some(owner) = self.datagrams.forwards(now, flow, to)
+                    && self.hearing.lost_since(now, server, owner).is_none()
+                {
+                    self.violated(
+                        now,
+                        flow,
+                        server,
+                        Some(owner),
+                        format!("0x02 to s{}", to + 1),
+                    );
+                }
+            }
+            Message::Acknowledgement { .. } if protocol == Protocol::Udp => {
+                if let Some(to) = to {
+                    let endpoint = SocketAddrV4::new(ServerAddresses::of(to).a.1, port);
+                    self.datagrams.takes(server, client, endpoint);
+                }
+            }
+            _ if protocol == Protocol::Udp => {}
+            Message::Packet(packet) => {
+                let Some(flow) = flow_of(packet) else { return };
+                let first = self.first(&flow) == Some(server);
+                let Some(known) = self.flows.get_mut(&flow).filter(|known| known.begun) else {
+                    return;
+                };
                 if first && known.owner == Some(server) {
                     known.forwarded_to = to;
                 }
                 if known.hands_on(server, to) {
-                    self.bereave(flow);
+                    self.bereave(now, flow);
                 }
             }
             Message::Acknowledgement { trailer } => {
@@ -276,7 +337,10 @@ impl OneOwner {
                 }
             }
             Message::Release { .. } => {
-                for (_, known) in flows_of(&mut self.flows, client, port) {
+                // The first server is told: the address that the client connected to is its.
+                let first = to.map(|to| SocketAddrV4::new(ServerAddresses::of(to).a.1, port));
+                let known = first.and_then(|first| self.flows.get_mut(&Flow::tcp(client, first)));
+                if let Some(known) = known {
                     // It may have been the owner without a word to the client.
                     known.ended |= known.owner == Some(server) || known.granted.remove(&server);
                 }
@@ -287,13 +351,30 @@ impl OneOwner {
 
     /// A frame on Port B arrives at a server.
     fn reaches_b(&mut self, server: usize, from: usize, frame: &Frame<'_>) {
-        let Header { client, port, .. } = frame.header;
+        let Header {
+            client,
+            port,
+            protocol,
+            ..
+        } = frame.header;
         match frame.message {
+            Message::Packet(packet) if protocol == Protocol::Udp => {
+                if let Some((client, endpoint)) = datagrams::ends(packet) {
+                    self.datagrams.reach(Flow::udp(client, endpoint), server);
+                }
+            }
+            Message::Release { .. } if protocol == Protocol::Udp => {
+                let endpoint = SocketAddrV4::new(ServerAddresses::of(server).a.1, port);
+                self.datagrams.released(from, client, endpoint);
+            }
+            _ if protocol == Protocol::Udp => {}
             Message::Endpoint {
                 connection: ConnectionInfo::Tcp { first, control },
                 ..
             } => {
-                let Some(known) = self.flows.get_mut(&Flow::tcp(client, first)) else {
+                let known = self.flows.get_mut(&Flow::tcp(client, first));
+                let same = |known: &&mut Ownership| known.isn == control.irs.raw() as i32;
+                let Some(known) = known.filter(same) else {
                     return;
                 };
                 let epoch = control.epoch.raw();
@@ -323,6 +404,17 @@ impl OneOwner {
                     known.granted.insert(server);
                 }
             }
+            Message::Release { .. } => {
+                // Whoever it takes for the owner says that it has no such connection: it is over here.
+                let flow = Flow::tcp(
+                    client,
+                    SocketAddrV4::new(ServerAddresses::of(server).a.1, port),
+                );
+                let believed = |known: &Ownership| known.forwarded_to == Some(from) && !known.ended;
+                if self.flows.get(&flow).is_some_and(believed) {
+                    self.free(flow);
+                }
+            }
             Message::Moved { target, .. } => {
                 let owner = self.by_address.get(target.ip()).copied();
                 let OneOwner {
@@ -339,10 +431,35 @@ impl OneOwner {
     }
 
     /// The connection cannot go on: nothing of it is checked any more.
-    fn bereave(&mut self, flow: Flow) {
-        self.flows.remove(&flow);
-        if self.bereaved.len() < FLOWS {
-            self.bereaved.insert(flow);
+    fn bereave(&mut self, now: Instant, flow: Flow) {
+        self.free(flow);
+        if self.bereaved.len() < FLOWS || self.bereaved.contains_key(&flow) {
+            self.bereaved.entry(flow).or_default().push(now);
+        }
+    }
+
+    /// Nothing of the connection is checked any more.
+    fn free(&mut self, flow: Flow) {
+        if let Some(known) = self.flows.remove(&flow)
+            && self.freed.len() < FLOWS
+        {
+            self.freed.entry(flow).or_default().push(known.isn);
+        }
+    }
+
+    /// A sign of life comes to a server. Its connections that another server has are lost, perhaps, if that one was silent for
+    /// too long before.
+    fn hears(&mut self, now: Instant, server: usize, from: usize, sign: Sign) {
+        let Some(since) = self.hearing.hears(now, (server, from), sign) else {
+            return;
+        };
+        let ours = |flow: &Flow| self.addresses.get(flow.endpoint.ip()) == Some(&server);
+        self.datagrams.given_up(from, ours);
+        let lost = self.flows.iter();
+        let lost = lost.filter(|(flow, known)| ours(flow) && known.forwarded_to == Some(from));
+        let lost: Vec<Flow> = lost.map(|(flow, _)| *flow).collect();
+        for flow in lost {
+            self.bereave(since, flow);
         }
     }
 }
@@ -404,7 +521,7 @@ impl Observer for OneOwner {
             && let Ok(frame) = Frame::parse(rest)
         {
             let to = self.port_b.get(&ethernet.destination).copied();
-            self.sends_on_b(server, to, &frame);
+            self.sends_on_b(sighting.now, server, to, &frame);
         }
     }
 
@@ -423,11 +540,18 @@ impl Observer for OneOwner {
             && let Some(&from) = self.port_b.get(&ethernet.source)
             && let Ok(frame) = Frame::parse(rest)
         {
+            let sign = Sign::of(&frame.message);
+            self.hears(sighting.now, server, from, sign);
             self.reaches_b(server, from, &frame);
+        } else if self.synch == Some(sighting.lan)
+            && let Some(&from) = self.port_synch.get(&ethernet.source)
+            && let Some(sign) = Sign::report(rest)
+        {
+            self.hears(sighting.now, server, from, sign);
         }
     }
 
-    fn crashed(&mut self, _: Instant, node: NodeId) {
+    fn crashed(&mut self, now: Instant, node: NodeId) {
         let Some(&server) = self.nodes.get(&node) else {
             return;
         };
@@ -438,10 +562,20 @@ impl Observer for OneOwner {
             .map(|(flow, _)| *flow)
             .collect();
         for flow in lost {
-            self.bereave(flow);
+            self.bereave(now, flow);
         }
-        self.flows
-            .retain(|flow, _| self.addresses.get(flow.endpoint.ip()) != Some(&server));
+        let ours = |flow: &Flow| self.addresses.get(flow.endpoint.ip()) == Some(&server);
+        self.datagrams.crashed(server, ours);
+        self.hearing.forget(server);
+        let opened: Vec<Flow> = self
+            .flows
+            .keys()
+            .filter(|flow| ours(flow))
+            .copied()
+            .collect();
+        for flow in opened {
+            self.free(flow);
+        }
         for known in self.flows.values_mut() {
             known.forget(server);
         }

@@ -7,22 +7,25 @@ use std::time::Duration;
 use ipos_core::Instant;
 
 /// The ports that a client connects from.
-const RANGE: RangeInclusive<u16> = 1024..=65535;
+pub(crate) const RANGE: RangeInclusive<u16> = 1024..=65535;
 /// How long a port rests after its connection: 2 MSL, no less than the servers' TIME-WAIT.
 pub(crate) const TWO_MSL: Duration = Duration::from_secs(120);
 
 /// Gives a new port for every connection. A port is used again only when no other is left and
-/// it has rested for 2 MSL.
+/// it has rested.
 pub(crate) struct Ports {
     fresh: RangeInclusive<u16>,
+    rest: Duration,
     /// In the order in which they come free.
     resting: VecDeque<(Instant, u16)>,
 }
 
 impl Ports {
-    pub(crate) fn new() -> Ports {
+    /// Ports of `range`, each of which rests for so long after a connection.
+    pub(crate) fn new(range: RangeInclusive<u16>, rest: Duration) -> Ports {
         Ports {
-            fresh: RANGE,
+            fresh: range,
+            rest,
             resting: VecDeque::new(),
         }
     }
@@ -43,7 +46,7 @@ impl Ports {
 
     /// The connection from `port` is over.
     pub(crate) fn release(&mut self, now: Instant, port: u16) {
-        self.resting.push_back((now + TWO_MSL, port));
+        self.resting.push_back((now + self.rest, port));
     }
 }
 
@@ -55,7 +58,7 @@ mod tests {
 
     #[test]
     fn ports_are_new_until_they_have_rested() {
-        let mut ports = Ports::new();
+        let mut ports = Ports::new(RANGE, TWO_MSL);
         let now = Instant::from_millis(5);
         let all: BTreeSet<u16> = RANGE.map(|_| ports.take(now).unwrap()).collect();
         assert_eq!(all.len(), RANGE.len());

@@ -366,7 +366,7 @@ impl Http {
 enum Step {
     /// Go on with this one.
     On(State),
-    /// Nothing to do for now.
+    /// The exchange waits for the stream, or for a moment.
     Rest(State, Next),
     /// The exchange has failed.
     Wrong(Current, ExchangeError),

@@ -107,6 +107,8 @@ pub struct Connection {
 pub struct Record {
     /// The connection.
     pub connection: Connection,
+    /// When it was begun: the client may use the port again.
+    pub opened: Instant,
     /// The exchange.
     pub exchange: Exchange,
 }
@@ -122,6 +124,7 @@ impl Log {
         if let Some(connection) = self.flow {
             self.records.push(Record {
                 connection,
+                opened: self.opened,
                 exchange,
             });
         }

@@ -32,10 +32,12 @@ const CONVERSATIONS: usize = 65_536;
 #[derive(Debug)]
 pub struct Watch {
     lan: LanId,
-    conversations: BTreeMap<SocketAddrV4, Conversation>,
+    /// Those of each client's port with each server's, in the order in which they began.
+    conversations: BTreeMap<(SocketAddrV4, SocketAddrV4), Vec<Conversation>>,
+    count: usize,
 }
 
-/// One connection. It is known by its client's address and port, which no later one has.
+/// One connection. Where the client uses a port again, the former one is not followed any more.
 #[derive(Debug)]
 pub struct Conversation {
     client_node: NodeId,
@@ -127,6 +129,25 @@ impl Conversation {
         }
     }
 
+    /// Whether a SYN of the client begins another connection than this one.
+    fn is_over(&self, seen: &Seen) -> bool {
+        self.syn.as_ref().is_some_and(|syn| syn.isn != seen.seq)
+    }
+
+    /// Whether the servers have come to this connection: until their first SYN-ACK what they say is of the former one.
+    fn is_answered_by(&self, seen: &Seen) -> bool {
+        let first = self.syn.as_ref().map(|syn| syn.isn.wrapping_add(1));
+        !self.syn_acks.is_empty() || (seen.syn && first == Some(seen.ack))
+    }
+
+    /// Whether a number is among those that the client has used on this connection: a late segment's is not.
+    fn has_used(&self, number: u32) -> bool {
+        let (Some(syn), Some(used)) = (&self.syn, self.used) else {
+            return false;
+        };
+        !before(number, syn.isn) && !before(used, number)
+    }
+
     /// Segments of servers that broke a rule.
     pub fn violations(&self) -> &[String] {
         &self.violations
@@ -192,7 +213,7 @@ impl Conversation {
         let Some(scale) = self.syn_ack.as_ref().map(|syn_ack| syn_ack.scale) else {
             return;
         };
-        if seen.rst || seen.syn || !seen.has_ack {
+        if seen.rst || seen.syn || !seen.has_ack || !self.has_used(seen.seq) {
             return;
         }
         let shift = match (scale, self.syn.as_ref().and_then(|syn| syn.scale)) {
@@ -294,7 +315,7 @@ impl Conversation {
     }
 
     fn client_hears(&mut self, seen: &Seen) {
-        if !seen.rst && seen.has_ack {
+        if !seen.rst && seen.has_ack && self.has_used(seen.ack) {
             forward(&mut self.acknowledged, seen.ack);
         }
     }
@@ -306,26 +327,40 @@ impl Watch {
         Watch {
             lan,
             conversations: BTreeMap::new(),
+            count: 0,
         }
     }
 
     /// All connections, by their client: those whose SYN was sent.
     pub fn conversations(&self) -> impl Iterator<Item = (&SocketAddrV4, &Conversation)> {
-        self.conversations.iter()
+        let talks = self.conversations.iter();
+        talks.flat_map(|((client, _), talks)| talks.iter().map(move |talk| (client, talk)))
     }
 
     /// The conversation that a frame belongs to, and whether its client is the sender. A SYN begins one.
     fn of(&mut self, node: NodeId, frame: &Segment<'_>) -> Option<(bool, &mut Conversation)> {
         let (from, to) = (frame.source, frame.destination);
-        if self.conversations.contains_key(&to) {
-            return Some((false, self.conversations.get_mut(&to)?));
+        if let Some(talks) = self.conversations.get(&(to, from)) {
+            let (newest, former) = talks.split_last()?;
+            // An owner that has not heard of the former one's end goes on with it.
+            let late = || former.iter().any(|talk| talk.has_used(frame.seen.ack));
+            let ours = newest.has_used(frame.seen.ack) || !late();
+            let ours = former.is_empty() || (ours && newest.is_answered_by(&frame.seen));
+            let talk = self.newest(to, from)?;
+            return ours.then_some((false, talk));
         }
-        let room = self.conversations.len() < CONVERSATIONS;
-        if frame.seen.syn && !frame.seen.has_ack && room {
-            let begin = || Conversation::new(node);
-            return Some((true, self.conversations.entry(from).or_insert_with(begin)));
+        if frame.seen.syn && !frame.seen.has_ack && self.count < CONVERSATIONS {
+            let talks = self.conversations.entry((from, to)).or_default();
+            if talks.last().is_none_or(|talk| talk.is_over(&frame.seen)) {
+                talks.push(Conversation::new(node));
+                self.count += 1;
+            }
         }
-        Some((true, self.conversations.get_mut(&from)?))
+        Some((true, self.newest(from, to)?))
+    }
+
+    fn newest(&mut self, client: SocketAddrV4, server: SocketAddrV4) -> Option<&mut Conversation> {
+        self.conversations.get_mut(&(client, server))?.last_mut()
     }
 }
 
@@ -422,11 +457,11 @@ impl Observer for Watch {
             return;
         };
         let (client, server) = (segment.source, segment.destination);
-        if let Some(talk) = self.conversations.get_mut(&client)
+        if let Some(talk) = self.newest(client, server)
             && sighting.node != talk.client_node
         {
             talk.client_allows(&segment.seen);
-        } else if let Some(talk) = self.conversations.get_mut(&server)
+        } else if let Some(talk) = self.newest(server, client)
             && sighting.node == talk.client_node
         {
             talk.client_hears(&segment.seen);

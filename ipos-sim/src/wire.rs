@@ -1,4 +1,4 @@
-//! Between smoltcp and the network.
+//! Between smoltcp and the network: for nodes that run it, see [`Node`](crate::Node).
 
 use std::cell::Cell;
 
@@ -15,12 +15,12 @@ use crate::stream::Stream;
 pub(crate) const PORT: usize = 0;
 
 /// smoltcp's moment.
-pub(crate) fn moment(now: Instant) -> SmolInstant {
+pub fn moment(now: Instant) -> SmolInstant {
     SmolInstant::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Our moment.
-pub(crate) fn instant(moment: SmolInstant) -> Instant {
+pub fn instant(moment: SmolInstant) -> Instant {
     Instant::from_micros(u64::try_from(moment.total_micros()).unwrap_or(0))
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn timestamp() -> u32 {
 }
 
 /// A smoltcp device for one call: at most one received frame, and an outbox.
-pub(crate) struct Wire<'a> {
+pub struct Wire<'a> {
     received: Option<&'a [u8]>,
     out: &'a mut Outbox,
     frame: usize,
@@ -44,8 +44,8 @@ pub(crate) struct Wire<'a> {
 }
 
 impl<'a> Wire<'a> {
-    /// `frame`: the largest frame, in bytes.
-    pub(crate) fn new(
+    /// For one call at `now`. `frame`: the largest frame, in bytes.
+    pub fn new(
         now: Instant,
         received: Option<&'a [u8]>,
         out: &'a mut Outbox,
@@ -68,7 +68,7 @@ impl<'a> Wire<'a> {
     }
 
     /// Leaves TCP options of these kinds out of SYNs: smoltcp has no switch for some that it always offers.
-    pub(crate) fn without_options(self, kinds: &'a [u8]) -> Wire<'a> {
+    pub fn without_options(self, kinds: &'a [u8]) -> Wire<'a> {
         Wire {
             unoffered: kinds,
             ..self
@@ -108,10 +108,10 @@ fn blank_options(frame: &mut [u8], kinds: &[u8]) -> Option<()> {
 }
 
 /// A received frame.
-pub(crate) struct Received<'a>(&'a [u8]);
+pub struct Received<'a>(&'a [u8]);
 
 /// The right to send a frame.
-pub(crate) struct Sending<'a> {
+pub struct Sending<'a> {
     out: &'a mut Outbox,
     unoffered: &'a [u8],
 }
@@ -172,7 +172,7 @@ impl Device for Wire<'_> {
 }
 
 /// A smoltcp socket as a [`Stream`].
-pub(crate) struct Socket<'a>(pub(crate) &'a mut tcp::Socket<'static>);
+pub struct Socket<'a>(pub &'a mut tcp::Socket<'static>);
 
 impl Stream for Socket<'_> {
     fn readable(&mut self) -> &[u8] {

@@ -35,13 +35,16 @@ fn farms_hold() {
     // What the campaign is for has happened.
     let counts = summary.counts;
     assert_eq!(counts.farms, farms);
-    let failed = counts.first_crashed + counts.owner_crashed;
+    let failed = counts.failed();
     assert_eq!(counts.whole + failed, counts.connections);
     if farms >= FARMS {
-        for (name, count) in counts.iter() {
-            assert!(count > 0, "{name}");
-        }
-        assert!(20 * failed < counts.connections, "{counts}");
+        // What happens on one farm in a thousand.
+        let rare = [counts.given_up, counts.parted].into_iter();
+        let never = counts.iter().filter(|(_, count)| *count == 0);
+        let expected = rare.filter(|count| *count == 0).count();
+        assert_eq!(never.count(), expected, "{counts}");
+        assert!(10 * failed < counts.connections, "{counts}");
+        assert!(10 * counts.answered > 9 * counts.questions, "{counts}");
         assert!(3 * counts.migrated > counts.connections, "{counts}");
     }
 }

@@ -65,6 +65,11 @@ impl Device {
         let Some(key) = self.flows.find(&flow) else {
             return self.open(now, ethernet, &flow, packet, &Segment::read(&slice));
         };
+        if slice.syn() && self.leads_nowhere(now, key) {
+            // Nobody else ends it.
+            self.flows.remove(key);
+            return self.open(now, ethernet, &flow, packet, &Segment::read(&slice));
+        }
         match self.flows.get_mut(key) {
             Some((_, Record::Forward(forwarding))) => {
                 if packet.bytes().len() > self.config.port_b.room() {

@@ -118,6 +118,16 @@ impl Device {
         }
     }
 
+    /// Whether a forward record leads to a server that is not alive, and is not reset for it.
+    pub(super) fn leads_nowhere(&self, now: Instant, key: u32) -> bool {
+        let Some((_, Record::Forward(forwarding))) = self.flows.get(key) else {
+            return false;
+        };
+        let silence = self.config.synch.silence;
+        let owner = self.members.by_port_b(forwarding.to().address);
+        self.config.limits.owner_lost.is_none() && !owner.is_some_and(|m| m.is_alive(now, silence))
+    }
+
     /// A record that was laid by meanwhile may lead to a server that has died.
     pub(super) fn reset_if_dead(&mut self, now: Instant, key: u32) {
         let Some((_, Record::Forward(forwarding))) = self.flows.get(key) else {

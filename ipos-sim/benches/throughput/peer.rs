@@ -4,11 +4,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipos_core::Instant;
 use ipos_sim::addresses::{HTTP, PREFIX};
-use ipos_sim::{Next, Node, Outbox, Stream};
+use ipos_sim::wire::{Socket, Wire, instant, moment};
+use ipos_sim::{Next, Node, Outbox};
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
-use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{EthernetAddress, IpCidr};
 
 use crate::{BUFFER, End};
@@ -34,7 +33,8 @@ impl Peer {
     pub fn new(end: End) -> Peer {
         let mut out = Outbox::new(FRAME);
         let config = Config::new(EthernetAddress([2, 0, 0, 0, 9, 9]).into());
-        let mut interface = Interface::new(config, &mut Wire(None, &mut out), SmolInstant::ZERO);
+        let mut wire = Wire::new(Instant::ZERO, None, &mut out, FRAME);
+        let mut interface = Interface::new(config, &mut wire, moment(Instant::ZERO));
         interface.update_ip_addrs(|list| {
             let own = IpCidr::new((*address().ip()).into(), PREFIX);
             list.push(own).expect("the list is empty");
@@ -63,19 +63,16 @@ impl Peer {
             socket.close();
             self.end = None;
         }
-        let mut wire = Wire(None, out);
+        let mut wire = Wire::new(now, None, out, FRAME);
         let sockets = &mut self.sockets;
         while self.interface.poll_egress(moment(now), &mut wire, sockets) != PollResult::None {}
-        self.due = self
-            .interface
-            .poll_at(moment(now), sockets)
-            .map(|at| Instant::from_micros(at.total_micros() as u64));
+        self.due = self.interface.poll_at(moment(now), sockets).map(instant);
     }
 }
 
 impl Node for Peer {
     fn handle_frame(&mut self, now: Instant, _: usize, frame: &[u8], out: &mut Outbox) {
-        let mut wire = Wire(Some(frame), out);
+        let mut wire = Wire::new(now, Some(frame), out, FRAME);
         self.interface
             .poll_ingress_single(moment(now), &mut wire, &mut self.sockets);
         self.drive(now, out);
@@ -87,85 +84,5 @@ impl Node for Peer {
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.due
-    }
-}
-
-fn moment(now: Instant) -> SmolInstant {
-    SmolInstant::from_micros(now.as_micros() as i64)
-}
-
-/// A received frame, and where frames go.
-struct Wire<'a>(Option<&'a [u8]>, &'a mut Outbox);
-
-struct Received<'a>(&'a [u8]);
-
-struct Sending<'a>(&'a mut Outbox);
-
-impl RxToken for Received<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
-        read(self.0)
-    }
-}
-
-impl TxToken for Sending<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, fill: F) -> R {
-        let mut result = None;
-        self.0.build(0, |buffer| {
-            result = Some(fill(&mut buffer[..len]));
-            Some(len)
-        });
-        result.expect("the outbox has called it")
-    }
-}
-
-impl Device for Wire<'_> {
-    type RxToken<'b>
-        = Received<'b>
-    where
-        Self: 'b;
-    type TxToken<'b>
-        = Sending<'b>
-    where
-        Self: 'b;
-
-    fn receive(&mut self, _: SmolInstant) -> Option<(Received<'_>, Sending<'_>)> {
-        self.0
-            .take()
-            .map(|frame| (Received(frame), Sending(self.1)))
-    }
-
-    fn transmit(&mut self, _: SmolInstant) -> Option<Sending<'_>> {
-        Some(Sending(self.1))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = FRAME;
-        capabilities
-    }
-}
-
-struct Socket<'a>(&'a mut tcp::Socket<'static>);
-
-impl Stream for Socket<'_> {
-    fn readable(&mut self) -> &[u8] {
-        self.0.peek(usize::MAX).unwrap_or_default()
-    }
-
-    fn consume(&mut self, n: usize) {
-        let _ = self.0.recv(|bytes| (n.min(bytes.len()), ()));
-    }
-
-    fn is_finished(&mut self) -> bool {
-        self.0.peek(1) == Err(tcp::RecvError::Finished)
-    }
-
-    fn write(&mut self, data: &[u8]) -> usize {
-        self.0.send_slice(data).unwrap_or(0)
-    }
-
-    fn shutdown(&mut self) {
-        self.0.close();
     }
 }

@@ -37,6 +37,14 @@ counts! {
     first_crashed = "failed: first server crashed",
     /// Connections that failed because their owner crashed.
     owner_crashed = "failed: owner crashed",
+    /// Connections that failed because their first server or their owner had left and then stopped.
+    left = "failed: server left",
+    /// Connections that failed because the first server had not heard their owner for so long that it was taken for dead.
+    given_up = "failed: owner not heard",
+    /// Connections that failed because two servers did not hear each other on LAN B while one had handed it to the other.
+    parted = "failed: LAN B was parted",
+    /// New connections that their first server had no place for.
+    rejected = "failed: first server full",
     /// Bindings to an application of the server that the client connected to.
     local = "bound locally",
     /// Hand-overs: of new connections, and of bound ones.
@@ -51,6 +59,16 @@ counts! {
     drains = "drains",
     /// Commands to move that were accepted.
     commands = "commands to move",
+    /// Connections from a port that the client had used before.
+    reused = "ports used again",
+    /// Datagrams that were to be answered.
+    questions = "datagrams asked",
+    /// Those that were.
+    answered = "datagrams answered",
+    /// Times that a UDP flow was answered by another server than before.
+    turns = "datagram flows begun anew",
+    /// Servers that said that they leave.
+    leaves = "leaves",
     /// Crashes.
     kills = "crashes",
     /// Servers started again.
@@ -67,6 +85,18 @@ counts! {
     reordered = "frames reordered",
     /// Copies with an inverted bit.
     corrupted = "frames corrupted",
+}
+
+impl Counts {
+    /// Connections that failed, for whatever reason.
+    pub fn failed(&self) -> u64 {
+        self.first_crashed
+            + self.owner_crashed
+            + self.left
+            + self.given_up
+            + self.parted
+            + self.rejected
+    }
 }
 
 impl fmt::Display for Counts {

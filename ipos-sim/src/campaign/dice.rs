@@ -6,6 +6,8 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::client::ClientTcp;
+
 /// Draws of one case: the same number, the same draws.
 #[derive(Clone, Debug)]
 pub struct Dice(ChaCha8Rng);
@@ -49,6 +51,30 @@ impl Dice {
     pub fn one_of<T: Copy, const N: usize>(&mut self, choices: &[T; N]) -> T {
         const { assert!(N > 0) };
         choices[self.uniform(0..=N as u64 - 1) as usize]
+    }
+
+    /// One of these, in milliseconds.
+    pub fn millis<const N: usize>(&mut self, choices: &[u64; N]) -> Duration {
+        Duration::from_millis(self.one_of(choices))
+    }
+
+    /// As often between 10 and 100 µs as between 1 and 10 ms.
+    pub fn micros(&mut self, range: RangeInclusive<u64>) -> Duration {
+        Duration::from_micros(self.magnitude(range))
+    }
+
+    /// How a client's TCP behaves.
+    pub fn client_tcp(&mut self) -> ClientTcp {
+        ClientTcp {
+            timestamps: self.chance(50),
+            window_scale: self.chance(80),
+            sack: self.chance(70),
+            mss: self.chance(90),
+            nagle: self.chance(60),
+            ack_delay: self.chance(80).then(|| self.millis(&[10, 40, 200])),
+            congestion_control: self.chance(70),
+            time_wait: None,
+        }
     }
 
     /// An index below `count`; 0 for none.

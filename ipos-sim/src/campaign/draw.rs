@@ -1,5 +1,6 @@
 //! Draws a farm from its seed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ipos_balance::PolicyKind;
@@ -7,8 +8,8 @@ use ipos_core::Port;
 use ipos_core::config::{CongestionControl, KeepAlive, Limits, Tcp};
 
 use super::dice::Dice;
+use super::kind::Kind;
 use super::plan::{Act, Ask, ClientPlan, Ending, Machine, Mover, Plan, Talk, What};
-use crate::client::ClientTcp;
 use crate::impair::Impairments;
 use crate::server::PORTS;
 
@@ -17,15 +18,20 @@ const ADVERTS: u32 = 40;
 /// Loss of an impaired LAN at the most, and the other probabilities too.
 const MOST: f64 = 0.3;
 /// When the last connections and faults begin.
-const ACTIVE: Duration = Duration::from_millis(2_500);
+pub(super) const ACTIVE: Duration = Duration::from_millis(2_500);
 /// The longest time that a LAN is impaired in one go.
 const IMPAIRED: Duration = Duration::from_millis(1_500);
-/// How long a client waits for all responses on a connection: what was lost until the calm is made up for long before.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a client waits for all responses on a connection, where servers are not apart for long.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Plan {
     /// The farm of this seed.
     pub fn draw(seed: u64) -> Plan {
+        Plan::drawn(seed, &BTreeSet::new())
+    }
+
+    /// The same without some of the kinds that have a stream of numbers of their own; the others stay as they are.
+    pub(super) fn drawn(seed: u64, without: &BTreeSet<Kind>) -> Plan {
         let dice = &mut Dice::new(seed, 1);
         let high = Duration::from_millis(dice.one_of(&[50, 100, 100, 200]));
         let policy = dice.one_of(&PolicyKind::ALL);
@@ -35,24 +41,38 @@ impl Plan {
             policy,
             per_request: false,
             high,
-            latency: [(); 3].map(|()| Duration::from_micros(dice.magnitude(10..=5_000))),
+            latency: [(); 3].map(|()| dice.micros(10..=5_000)),
             limits: limits(dice, high),
             tcp: tcp(dice),
-            service: dice.one_of(&[0, 0, 1, 20, 200]).millis(),
+            service: dice.millis(&[0, 0, 1, 20, 200]),
             clients: Vec::new(),
+            patience: PATIENCE,
+            askers: Vec::new(),
             acts: Vec::new(),
             calm: Duration::ZERO,
         };
         let clients = dice.uniform(1..=4);
         plan.clients = (0..clients).map(|_| client(dice, plan.servers)).collect();
         plan.draw_impairments(dice);
-        plan.draw_partitions(dice);
-        plan.draw_crashes(dice);
+        for (kind, draw) in [
+            (
+                Kind::Partition,
+                Plan::draw_partitions as fn(&mut Plan, &mut Dice),
+            ),
+            (Kind::Crash, Plan::draw_crashes),
+        ] {
+            let before = plan.acts.len();
+            draw(&mut plan, dice);
+            if without.contains(&kind) {
+                plan.acts.truncate(before);
+            }
+        }
         plan.draw_moves(dice);
         if dice.chance(20) {
             // Nearly full, it answers with cookies.
             plan.limits.temporary = dice.one_of(&[1, 2, 4]);
         }
+        plan.draw_rarer(without);
         plan.acts.sort_by_key(|(at, _)| *at);
         let last = plan.acts.last().map_or(Duration::ZERO, |(at, _)| *at);
         plan.calm = last.max(plan.calm);
@@ -86,10 +106,8 @@ impl Plan {
         for _ in 0..dice.uniform(1..=3) {
             let from = dice.time(ACTIVE);
             let longest = Plan::partition(self.high).as_micros() as u64;
-            let to = from + Duration::from_micros(dice.magnitude(1_000..=longest));
-            let one = dice.below(self.servers);
-            let other = (one + 1 + dice.below(self.servers - 1)) % self.servers;
-            let (one, other) = (Machine::Server(one), Machine::Server(other));
+            let to = from + dice.micros(1_000..=longest);
+            let (one, other) = self.two_servers(dice);
             let port = dice.one_of(&[Port::A, Port::B, Port::B, Port::Synch]);
             let other = match port {
                 Port::A => Machine::Client(dice.below(self.clients.len())),
@@ -109,7 +127,7 @@ impl Plan {
             let at = dice.time(ACTIVE);
             self.acts.push((at, Act::Kill(server)));
             if dice.chance(80) {
-                let down = Duration::from_micros(dice.magnitude(100..=3_000_000));
+                let down = dice.micros(100..=3_000_000);
                 self.acts.push((at + down, Act::Restart(server)));
             }
         }
@@ -146,7 +164,7 @@ fn limits(dice: &mut Dice, high: Duration) -> Limits {
         kept: dice.one_of(&[8_192, 1 << 20, 1 << 20, 1 << 20]),
         forward: dice.one_of(&[1, 4, 1_000, 1_000, 1_000, 1_000]),
         request: dice.magnitude(1_024..=32_768) as usize,
-        request_deadline: dice.one_of(&[50, 500, 3_000]).millis(),
+        request_deadline: dice.millis(&[50, 500, 3_000]),
         early_packets: dice.one_of(&[1, 8, 8, 8]),
         outbox: dice.one_of(&[16, 1_024, 1_024, 1_024]),
         // A partition does not last so long, and then there are four tries a second.
@@ -169,8 +187,8 @@ fn tcp(dice: &mut Dice) -> Tcp {
             dice.uniform(0..=3) as u8
         },
         send_buffer: dice.magnitude(2_048..=262_144) as usize,
-        delayed_ack: dice.one_of(&[0, 10, 40, 200]).millis(),
-        min_rto: dice.one_of(&[50, 200, 200]).millis(),
+        delayed_ack: dice.millis(&[0, 10, 40, 200]),
+        min_rto: dice.millis(&[50, 200, 200]),
         max_rto: Duration::from_secs(2),
         // Together with `max_rto` longer than anything is impaired.
         retries: 15,
@@ -193,28 +211,19 @@ fn client(dice: &mut Dice, servers: usize) -> ClientPlan {
     let mut talks: Vec<Talk> = (0..count).map(|_| talk(dice, servers)).collect();
     talks.sort_by_key(|talk| talk.begin);
     ClientPlan {
-        tcp: ClientTcp {
-            timestamps: dice.chance(50),
-            window_scale: dice.chance(80),
-            sack: dice.chance(70),
-            mss: dice.chance(90),
-            nagle: dice.chance(60),
-            ack_delay: dice
-                .chance(80)
-                .then(|| dice.one_of(&[10, 40, 200]).millis()),
-            congestion_control: dice.chance(70),
-        },
+        tcp: dice.client_tcp(),
         mtu: if dice.chance(20) {
             dice.uniform(576..=1_500) as u16
         } else {
             1_500
         },
         concurrency: dice.uniform(1..=3) as usize,
+        reuse: None,
         talks,
     }
 }
 
-fn talk(dice: &mut Dice, servers: usize) -> Talk {
+pub(super) fn talk(dice: &mut Dice, servers: usize) -> Talk {
     let requests = dice.one_of(&[1, 1, 2, 3, 5, 8]);
     let mut buffer = || dice.magnitude(2_048..=65_536) as usize;
     let (receive_buffer, send_buffer) = (buffer(), buffer());
@@ -241,7 +250,7 @@ fn ask(dice: &mut Dice) -> Ask {
     };
     let pause = |dice: &mut Dice, most| {
         let most = dice.one_of(&[0, 0, most]);
-        Duration::from_micros(dice.magnitude(0..=most))
+        dice.micros(0..=most)
     };
     let pieces = dice.chance(25).then(|| {
         // A few dozen pieces at the most.
@@ -287,23 +296,9 @@ fn impairments(dice: &mut Dice, latency: Duration) -> Impairments {
     }
 }
 
-/// So that a table reads as one.
-trait Millis {
-    fn millis(self) -> Duration;
-}
-
-impl Millis for u64 {
-    fn millis(self) -> Duration {
-        Duration::from_millis(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-    use crate::campaign::Kind;
 
     #[test]
     fn one_seed_one_plan() {
@@ -333,7 +328,7 @@ mod tests {
         let all: BTreeSet<Kind> = Kind::ALL.into();
         for seed in 0..100 {
             let plan = Plan::draw(seed).without(&all);
-            assert!(!plan.per_request);
+            assert!(!plan.per_request && plan.askers.is_empty());
             for (_, act) in plan.acts {
                 let Act::Impair(_, impairments) = act else {
                     panic!("{act:?}");

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
 use ipos_core::Instant;
 
-use super::plan::Plan;
+use super::plan::{Machine, Plan};
 use super::run::Report;
 use crate::addresses::ServerAddresses;
+use crate::asker::{Answer, Asker};
 use crate::farm::Farm;
 use crate::owner::Violation;
 use crate::script::{Connection, ExchangeError, Record};
@@ -21,8 +23,81 @@ pub(super) struct Outage {
     pub(super) from: Instant,
     /// It did not come back where this is `None`.
     pub(super) to: Option<Instant>,
+    /// It had said that it leaves.
+    pub(super) left: bool,
 }
 
+/// A time in which two machines did not hear each other on LAN B.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parted {
+    pub(super) pair: [Machine; 2],
+    pub(super) from: Instant,
+    pub(super) to: Option<Instant>,
+}
+
+/// What has happened to a farm that excuses failures.
+pub(super) struct Facts {
+    pub(super) outages: Vec<Outage>,
+    pub(super) parted: Vec<Parted>,
+    /// When each server had no place for further connections.
+    full: Vec<Vec<(Instant, Option<Instant>)>>,
+}
+
+impl Facts {
+    pub(super) fn new(servers: usize) -> Facts {
+        Facts {
+            outages: Vec::new(),
+            parted: Vec::new(),
+            full: vec![Vec::new(); servers],
+        }
+    }
+
+    pub(super) fn note_full(&mut self, now: Instant, server: usize, full: bool) {
+        let Some(times) = self.full.get_mut(server) else {
+            return;
+        };
+        match times.last_mut() {
+            Some((_, to @ None)) if !full => *to = Some(now),
+            Some((_, None)) => {}
+            _ if full => times.push((now, None)),
+            _ => {}
+        }
+    }
+
+    fn was_full(&self, server: usize, span: (Instant, Instant)) -> bool {
+        let mut times = self.full.get(server).into_iter().flatten();
+        times.any(|&(from, to)| overlap(from, to, span))
+    }
+
+    /// The first outage of a server in this time.
+    fn outage(&self, server: usize, span: (Instant, Instant)) -> Option<&Outage> {
+        let mut outages = self.outages.iter();
+        outages.find(|outage| outage.server == server && overlap(outage.from, outage.to, span))
+    }
+
+    /// Whether a server is down then.
+    fn is_one_down(&self, at: Instant) -> bool {
+        let mut outages = self.outages.iter();
+        outages.any(|outage| overlap(outage.from, outage.to, (at, at)))
+    }
+
+    /// Whether two servers did not hear each other for so long on LAN B.
+    fn was_parted(&self, least: Duration, span: (Instant, Instant)) -> bool {
+        let long = |parted: &Parted| parted.to.is_none_or(|to| parted.from + least <= to);
+        let mut parted = self.parted.iter();
+        parted.any(|parted| long(parted) && overlap(parted.from, parted.to, span))
+    }
+}
+
+/// Whether a time, which may have no end, has something in common with another one.
+fn overlap(from: Instant, to: Option<Instant>, span: (Instant, Instant)) -> bool {
+    from <= span.1 && to.is_none_or(|to| to >= span.0)
+}
+
+/// So much earlier a partition may end and still be too long: what is repeated is lost too.
+const MARGIN: Duration = Duration::from_secs(1);
+/// A question that nobody has answered in the end was asked all this time.
+const LAST: Duration = Duration::from_secs(5);
 /// Tables that are empty once all connections are over.
 const EMPTY_AT_LAST: [&str; 7] = [
     "temporary",
@@ -39,8 +114,8 @@ pub(super) fn is_over(farm: &Farm) -> bool {
     left_behind(farm).next().is_none()
 }
 
-/// What is left of connections.
-fn left_behind(farm: &Farm) -> impl Iterator<Item = String> {
+/// What is left of connections on the servers: nothing, once all are over.
+pub fn left_behind(farm: &Farm) -> impl Iterator<Item = String> {
     let servers = (0..farm.servers()).filter_map(|index| Some((index, farm.server(index)?)));
     servers.flat_map(|(index, server)| {
         let device = server.device();
@@ -59,7 +134,7 @@ fn left_behind(farm: &Farm) -> impl Iterator<Item = String> {
 }
 
 /// Looks at everything that came of a farm.
-pub(super) fn judge(plan: &Plan, farm: &Farm, outages: &[Outage], report: &mut Report) {
+pub(super) fn judge(plan: &Plan, farm: &Farm, facts: &Facts, report: &mut Report) {
     for what in left_behind(farm) {
         report.breach(what);
     }
@@ -80,7 +155,7 @@ pub(super) fn judge(plan: &Plan, farm: &Farm, outages: &[Outage], report: &mut R
             ));
         }
     }
-    judge_connections(plan, farm, outages, report);
+    judge_connections(plan, farm, facts, report);
     count(plan, farm, report);
 }
 
@@ -93,13 +168,51 @@ pub(super) fn judge_segments(watch: &Watch, report: &mut Report) {
     }
 }
 
-fn judge_connections(plan: &Plan, farm: &Farm, outages: &[Outage], report: &mut Report) {
-    let mut connections: BTreeMap<SocketAddrV4, Vec<&Record>> = BTreeMap::new();
+/// Every datagram that comes is right; and every question is answered at last, unless its server was down, or full, or is
+/// never told that the one it sends them to is.
+pub(super) fn judge_datagrams(plan: &Plan, asker: &Asker, facts: &Facts, report: &mut Report) {
+    for what in asker.wrong() {
+        report.breach(what);
+    }
+    report.counts.turns += asker.turns();
+    for (asked, answer) in asker.answers() {
+        report.counts.questions += 1;
+        match answer {
+            Some(Answer::At(_)) => report.counts.answered += 1,
+            Some(Answer::Never(at)) => {
+                let first = first(facts.full.len(), asked.server);
+                // Tables come free, and dead owners are found out, long before.
+                let last = (at - LAST, at);
+                let excused = first.is_some_and(|first| {
+                    let dead = plan.limits.owner_lost.is_none() && facts.is_one_down(at);
+                    dead || facts.outage(first, last).is_some() || facts.was_full(first, last)
+                });
+                if !excused {
+                    let (client, server) = (asker.address(), asked.server);
+                    let (port, asked) = (asked.port, asked.at);
+                    report.breach(format!(
+                        "{client}:{port} to {server}, asked at {asked:?}: no answer until {at:?}"
+                    ));
+                }
+            }
+            None => report.breach(format!("{asked:?} has no end")),
+        }
+    }
+}
+
+/// The server with this address.
+fn first(servers: usize, address: SocketAddrV4) -> Option<usize> {
+    (0..servers).find(|&index| ServerAddresses::of(index).a.1 == *address.ip())
+}
+
+fn judge_connections(plan: &Plan, farm: &Farm, facts: &Facts, report: &mut Report) {
+    // A client's port has one connection after the other.
+    let mut connections: BTreeMap<(SocketAddrV4, Instant), Vec<&Record>> = BTreeMap::new();
     let mut exchanges = 0;
     for record in farm.records() {
         exchanges += 1;
         connections
-            .entry(record.connection.client)
+            .entry((record.connection.client, record.opened))
             .or_default()
             .push(record);
     }
@@ -109,50 +222,81 @@ fn judge_connections(plan: &Plan, farm: &Farm, outages: &[Outage], report: &mut 
             plan.requests()
         ));
     }
+    let ports: BTreeSet<SocketAddrV4> = connections.keys().map(|(client, _)| *client).collect();
+    report.counts.reused += (connections.len() - ports.len()) as u64;
     report.counts.connections += connections.len() as u64;
     report.counts.requests += exchanges as u64;
-    for records in connections.values() {
-        let failed = records.iter().find_map(|record| {
+    for ((_, opened), records) in &connections {
+        let failed = records.iter().enumerate().find_map(|(number, record)| {
             let error = record.exchange.result.as_ref().err()?;
-            Some((record.connection, error, record.exchange.finished))
+            let span = (*opened, record.exchange.finished);
+            Some((record.connection, error, number, span))
         });
         match failed {
             None => report.counts.whole += 1,
-            Some((connection, error, at)) => {
-                let opened = records.first().map_or(at, |record| record.exchange.started);
-                judge_failure(farm, outages, (connection, error, opened, at), report);
-            }
+            Some(failure) => judge_failure(plan, farm, facts, failure, report),
         }
     }
 }
 
-/// A failure is seen as one by the client, and only where a server died that the connection needed.
+/// A failure is seen as one by the client, and only where a server died that the connection needed, or could be taken for
+/// dead, or had no place for it, or where servers did not hear each other for too long.
 fn judge_failure(
+    plan: &Plan,
     farm: &Farm,
-    outages: &[Outage],
-    (connection, error, opened, at): (Connection, &ExchangeError, Instant, Instant),
+    facts: &Facts,
+    (connection, error, number, span): (Connection, &ExchangeError, usize, (Instant, Instant)),
     report: &mut Report,
 ) {
     let visible = matches!(
         error,
         ExchangeError::Refused | ExchangeError::Reset | ExchangeError::TimedOut
     );
-    let first =
-        (0..farm.servers()).find(|&index| ServerAddresses::of(index).http() == connection.server);
-    let first_crashed = outages.iter().any(|outage| {
-        let during = outage.from <= at && outage.to.is_none_or(|to| to >= opened);
-        Some(outage.server) == first && during
-    });
-    if visible && first_crashed {
-        report.counts.first_crashed += 1;
-    } else if visible && farm.lost_its_owner(&connection) {
-        report.counts.owner_crashed += 1;
+    let first = first(farm.servers(), connection.server);
+    let outage = first.and_then(|first| facts.outage(first, span));
+    let bereavements = farm.bereavements(&connection);
+    // Where nobody is ever given up, what is left of a former connection keeps later ones out.
+    let since = plan.limits.owner_lost.map_or(Instant::ZERO, |_| span.0);
+    let bereaved = bereavements
+        .iter()
+        .find(|at| (since..=span.1).contains(*at));
+    let death = bereaved.and_then(|at| facts.outages.iter().find(|outage| outage.from == *at));
+    let reset = matches!(error, ExchangeError::Refused | ExchangeError::Reset);
+    let full = first.is_some_and(|first| facts.was_full(first, span));
+    // The giver offers the endpoint again until then, or the taker waits so long for its packets.
+    let patience = plan.limits.install_deadline.max(plan.limits.tombstone);
+    let counts = &mut report.counts;
+    let excuse = match (outage, bereaved) {
+        _ if !visible => None,
+        (Some(Outage { left: false, .. }), _) => Some(&mut counts.first_crashed),
+        (None, Some(_)) if death.is_none() => Some(&mut counts.given_up),
+        (None, Some(_)) if death.is_some_and(|death| !death.left) => {
+            Some(&mut counts.owner_crashed)
+        }
+        (Some(_), _) | (_, Some(_)) => Some(&mut counts.left),
+        // A new connection only: one that has an application keeps it.
+        _ if reset && full && number == 0 => Some(&mut counts.rejected),
+        _ if facts.was_parted(patience.saturating_sub(MARGIN), span) => Some(&mut counts.parted),
+        _ => None,
+    };
+    if let Some(count) = excuse {
+        *count += 1;
     } else {
+        let (opened, at) = span;
         report.breach(format!(
             "{} to {}, opened at {opened:?}: {error} at {at:?}",
             connection.client, connection.server
         ));
     }
+}
+
+/// LANs on which a frame was too long or too short, or found no room.
+pub fn misfits(farm: &Farm) -> impl Iterator<Item = String> {
+    let seen = PORTS
+        .into_iter()
+        .filter_map(|port| Some((port, farm.lan(port)?.statistics())));
+    let wrong = seen.filter(|(_, seen)| seen.oversized + seen.undersized + seen.overflowed > 0);
+    wrong.map(|(port, seen)| format!("LAN of port {port:?}: {seen:?}"))
 }
 
 fn count(plan: &Plan, farm: &Farm, report: &mut Report) {
@@ -177,8 +321,8 @@ fn count(plan: &Plan, farm: &Farm, report: &mut Report) {
         counts.duplicated += seen.impairments.duplicated;
         counts.reordered += seen.impairments.reordered;
         counts.corrupted += seen.impairments.corrupted;
-        if seen.oversized + seen.undersized + seen.overflowed > 0 {
-            report.breach(format!("LAN of port {port:?}: {seen:?}"));
-        }
+    }
+    for what in misfits(farm) {
+        report.breach(what);
     }
 }

@@ -24,11 +24,21 @@ pub enum Kind {
     Move,
     /// Requests that are selected for one by one.
     PerRequest,
+    /// Clients that send datagrams.
+    Udp,
+    /// Clients that use a port again soon after a connection from it.
+    Reuse,
+    /// Servers that say goodbye before they stop.
+    Leave,
+    /// Servers that do not hear each other for longer than they wait for each other.
+    LongPartition,
+    /// Tables with a few places.
+    SmallLimits,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Loss,
         Kind::Duplication,
         Kind::Reordering,
@@ -38,6 +48,11 @@ impl Kind {
         Kind::Drain,
         Kind::Move,
         Kind::PerRequest,
+        Kind::Udp,
+        Kind::Reuse,
+        Kind::Leave,
+        Kind::LongPartition,
+        Kind::SmallLimits,
     ];
 
     /// The kind's name.
@@ -52,6 +67,11 @@ impl Kind {
             Kind::Drain => "drain",
             Kind::Move => "move",
             Kind::PerRequest => "per-request",
+            Kind::Udp => "udp",
+            Kind::Reuse => "reuse",
+            Kind::Leave => "leave",
+            Kind::LongPartition => "long-partition",
+            Kind::SmallLimits => "small-limits",
         }
     }
 }

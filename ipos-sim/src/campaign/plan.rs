@@ -34,6 +34,10 @@ pub struct Plan {
     pub service: Duration,
     /// The client hosts.
     pub clients: Vec<ClientPlan>,
+    /// How long a client waits for all responses on a connection: what was lost until the calm is made up for long before.
+    pub patience: Duration,
+    /// The hosts that send datagrams.
+    pub askers: Vec<AskerPlan>,
     /// What happens to the farm, in order.
     pub acts: Vec<(Duration, Act)>,
     /// From then on nothing is impaired or apart.
@@ -49,8 +53,28 @@ pub struct ClientPlan {
     pub mtu: u16,
     /// Connections that it has at a time.
     pub concurrency: usize,
+    /// Few ports, so that it uses them again.
+    pub reuse: Option<Reuse>,
     /// Its connections, in the order in which they begin.
     pub talks: Vec<Talk>,
+}
+
+/// How a client uses its ports again.
+#[derive(Clone, Copy, Debug)]
+pub struct Reuse {
+    /// Ports that it has.
+    pub ports: u16,
+    /// How long each rests after a connection.
+    pub rest: Duration,
+}
+
+/// A host that sends datagrams.
+#[derive(Clone, Debug)]
+pub struct AskerPlan {
+    /// When, from which of its ports, to which server, and how many bytes.
+    pub questions: Vec<(Duration, u16, usize, usize)>,
+    /// It asks again after so long.
+    pub interval: Duration,
 }
 
 /// A connection.
@@ -118,6 +142,10 @@ pub enum Act {
     Kill(usize),
     /// It comes back, with empty tables.
     Restart(usize),
+    /// A server says that it leaves; its connections go on.
+    Leave(usize),
+    /// A server that has left stops.
+    Stop(usize),
     /// A server begins or ends draining.
     Drain(usize, bool),
     /// A bound connection shall move.
@@ -153,10 +181,11 @@ pub enum Machine {
 
 impl Plan {
     /// The same without what is of these kinds.
-    pub fn without(mut self, kinds: &BTreeSet<Kind>) -> Plan {
+    pub fn without(self, kinds: &BTreeSet<Kind>) -> Plan {
+        let mut plan = Plan::drawn(self.seed, kinds);
         let has = |kind| !kinds.contains(&kind);
-        self.per_request &= has(Kind::PerRequest);
-        self.acts.retain_mut(|(_, act)| match act {
+        plan.per_request &= has(Kind::PerRequest);
+        plan.acts.retain_mut(|(_, act)| match act {
             Act::Impair(_, impairments) => {
                 let off = |value: &mut f64, kind| {
                     if !has(kind) {
@@ -169,12 +198,12 @@ impl Plan {
                 off(&mut impairments.corruption, Kind::Corruption);
                 true
             }
-            Act::Part(..) | Act::Heal(..) => has(Kind::Partition),
-            Act::Kill(_) | Act::Restart(_) => has(Kind::Crash),
+            Act::Part(..) | Act::Heal(..) | Act::Kill(_) | Act::Restart(_) => true,
+            Act::Leave(_) | Act::Stop(_) => true,
             Act::Drain(..) => has(Kind::Drain),
             Act::Move { .. } => has(Kind::Move),
         });
-        self
+        plan
     }
 
     /// Requests of all clients together.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use ipos_core::{Device, EndpointId, Flow, Instant, Port, TableSize};
 
-use super::build::builder;
+use super::build::{asker, builder};
 use super::counts::Counts;
-use super::draw::PATIENCE;
-use super::judge::{self, Outage};
+use super::judge::{self, Facts, Outage, Parted};
 use super::plan::{Act, Machine, Mover, Plan};
 use crate::addresses::ServerAddresses;
+use crate::asker::Asker;
 use crate::builder::{FarmBuilder, FarmError};
 use crate::farm::Farm;
 use crate::network::NodeId;
@@ -22,6 +22,8 @@ use crate::watch::Watch;
 const STEPS: u64 = 3_000_000;
 /// Different broken rules that are told of one farm; further ones are counted.
 const TOLD: usize = 16;
+/// Bytes of a segment without data, with its IP header, at the most.
+const BARE: usize = 100;
 /// The tables are looked at so often while they empty.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -73,10 +75,16 @@ pub fn run(
     prepare: impl FnOnce(FarmBuilder) -> FarmBuilder,
 ) -> Result<Report, FarmError> {
     let watch = Arc::new(Mutex::new(Watch::new(Port::A.into())));
-    let farm = prepare(builder(plan).observer(watch.clone())).build()?;
+    let mut farm = prepare(builder(plan).observer(watch.clone())).build()?;
+    let askers = plan.askers.iter().enumerate().map(|(index, planned)| {
+        let asker = Arc::new(Mutex::new(asker(plan, index, planned)));
+        farm.add_guest(asker.clone(), &[Port::A]);
+        asker
+    });
     let mut run = Run {
         plan,
-        outages: Vec::new(),
+        askers: askers.collect(),
+        facts: Facts::new(plan.servers),
         nodes: (0..plan.servers)
             .filter_map(|server| farm.server_node(server))
             .collect(),
@@ -87,11 +95,16 @@ pub fn run(
     run.settle();
     let Run {
         farm,
-        outages,
+        askers,
+        facts,
         mut report,
         ..
     } = run;
-    judge::judge(plan, &farm, &outages, &mut report);
+    judge::judge(plan, &farm, &facts, &mut report);
+    for asker in &askers {
+        let asker = asker.lock().unwrap_or_else(PoisonError::into_inner);
+        judge::judge_datagrams(plan, &asker, &facts, &mut report);
+    }
     judge::judge_segments(
         &watch.lock().unwrap_or_else(PoisonError::into_inner),
         &mut report,
@@ -105,7 +118,8 @@ struct Run<'a> {
     farm: Farm,
     /// The servers' nodes.
     nodes: Vec<NodeId>,
-    outages: Vec<Outage>,
+    askers: Vec<Arc<Mutex<Asker>>>,
+    facts: Facts,
     report: Report,
 }
 
@@ -118,13 +132,27 @@ impl Run<'_> {
         }
         self.calm();
         // Each job has a deadline, and so many come one after the other at the most.
-        let jobs = self.plan.clients.iter().map(|client| client.talks.len());
-        let limit = self.farm.now() + PATIENCE * (1 + jobs.max().unwrap_or(0) as u32);
-        while self.farm.is_busy() && self.step(limit) {}
-        if self.farm.is_busy() {
+        let jobs = self.plan.clients.iter().map(|client| {
+            // A port is free at last when the client has given up sending its FIN.
+            let closing = client
+                .reuse
+                .map_or(Duration::ZERO, |reuse| reuse.rest + TWO_MSL);
+            (self.plan.patience + closing) * (1 + client.talks.len() as u32)
+        });
+        let limit = self.farm.now() + jobs.max().unwrap_or_default();
+        while self.is_busy() && self.step(limit) {}
+        if self.is_busy() {
             self.report.breach("clients are not done");
         }
         Ok(())
+    }
+
+    fn is_busy(&self) -> bool {
+        let asks = |asker: &Arc<Mutex<Asker>>| {
+            let asker = asker.lock().unwrap_or_else(PoisonError::into_inner);
+            !asker.is_done()
+        };
+        self.farm.is_busy() || self.askers.iter().any(asks)
     }
 
     /// Until every table is empty, or should be.
@@ -151,6 +179,7 @@ impl Run<'_> {
             + closing
             + limits.install_deadline
             + limits.forward_idle
+            + limits.udp_idle
             + limits.tombstone
             + Duration::from_secs(5)
     }
@@ -175,12 +204,22 @@ impl Run<'_> {
         if let Some(server) = self.nodes.iter().position(|known| *known == node)
             && let Some(device) = self.farm.device(server)
         {
-            for TableSize { name, len, bound } in device.tables() {
+            let limits = &self.plan.limits;
+            let tables = device.tables();
+            let kept = TableSize {
+                name: "kept",
+                len: device.kept(),
+                // Where nothing was kept a bare segment stands for it.
+                bound: limits.kept + BARE * tables.iter().map(|table| table.len).sum::<usize>(),
+            };
+            for TableSize { name, len, bound } in tables.into_iter().chain([kept]) {
                 if len > bound {
                     let what = format!("s{}: {len} of {bound} in table {name}", server + 1);
                     self.report.breach(what);
                 }
             }
+            let full = device.connections() as usize >= limits.endpoints;
+            self.facts.note_full(self.farm.now(), server, full);
         }
         true
     }
@@ -201,15 +240,15 @@ impl Run<'_> {
             Act::Kill(server) => {
                 if self.farm.server(server).is_some() {
                     counts.kills += 1;
-                    self.farm.kill(server);
-                    let from = self.farm.now();
-                    self.outages.push(Outage {
-                        server,
-                        from,
-                        to: None,
-                    });
+                    self.stop(server, false);
                 }
             }
+            Act::Leave(server) => {
+                let leave = |device: &mut Device, _| device.leave();
+                let done = self.farm.with_device(server, leave);
+                counts.leaves += u64::from(done.is_some());
+            }
+            Act::Stop(server) => self.stop(server, true),
             Act::Restart(server) => {
                 if self.farm.server(server).is_none() {
                     counts.restarts += 1;
@@ -217,7 +256,7 @@ impl Run<'_> {
                     let to = self.farm.now();
                     let open =
                         |outage: &&mut Outage| outage.server == server && outage.to.is_none();
-                    if let Some(outage) = self.outages.iter_mut().find(open) {
+                    if let Some(outage) = self.facts.outages.iter_mut().find(open) {
                         outage.to = Some(to);
                     }
                 }
@@ -230,6 +269,20 @@ impl Run<'_> {
             Act::Move { pick, to, by } => self.order(pick, to, by),
         }
         Ok(())
+    }
+
+    fn stop(&mut self, server: usize, left: bool) {
+        let from = self.farm.now();
+        if self.farm.server(server).is_some() {
+            self.farm.kill(server);
+            self.facts.note_full(from, server, false);
+            self.facts.outages.push(Outage {
+                server,
+                from,
+                to: None,
+                left,
+            });
+        }
     }
 
     /// Tells one of the connections that applications have now to move.
@@ -262,6 +315,22 @@ impl Run<'_> {
     }
 
     fn part(&mut self, port: Port, one: Machine, other: Machine, apart: bool) {
+        let now = self.farm.now();
+        if port == Port::B {
+            let parted = &mut self.facts.parted;
+            let same = |known: &&mut Parted| {
+                known.to.is_none() && known.pair.contains(&one) && known.pair.contains(&other)
+            };
+            match (parted.iter_mut().find(same), apart) {
+                (Some(known), false) => known.to = Some(now),
+                (None, true) => parted.push(Parted {
+                    pair: [one, other],
+                    from: now,
+                    to: None,
+                }),
+                _ => {}
+            }
+        }
         let node = |machine| match machine {
             Machine::Server(server) => self.farm.server_node(server),
             Machine::Client(client) => self.farm.client_node(client),
@@ -280,6 +349,10 @@ impl Run<'_> {
 
     /// From now on nothing is impaired, and nobody apart.
     fn calm(&mut self) {
+        let now = self.farm.now();
+        for parted in &mut self.facts.parted {
+            parted.to.get_or_insert(now);
+        }
         for port in PORTS {
             if let Some(lan) = self.farm.lan_mut(port) {
                 lan.set_impairments(Default::default());

@@ -208,6 +208,8 @@ impl Bench {
             prefix: 24,
             mtu: 1500,
             concurrency: 2,
+            ports: ClientConfig::PORTS,
+            rest: ClientConfig::REST,
             tcp: ClientTcp {
                 timestamps: true,
                 ..ClientTcp::default()

@@ -86,8 +86,8 @@ impl Plan {
             servers: dice.one_of(&[1, 2, 3, 3]),
             tcp: server_tcp(dice),
             request: dice.magnitude(1_024..=32_768) as usize,
-            request_deadline: dice.one_of(&[50, 500, 3_000]).millis(),
-            client_tcp: client_tcp(dice),
+            request_deadline: dice.millis(&[50, 500, 3_000]),
+            client_tcp: dice.client_tcp(),
             receive_buffer: buffer(dice, 1),
             send_buffer: buffer(dice, 1),
             ..Plan::quiet(case)
@@ -103,9 +103,8 @@ impl Plan {
 
     fn draw_lans(&mut self, dice: &mut Dice) {
         let most = dice.one_of(&[0.0, 0.0, 0.01, 0.05, 0.2, 0.2]);
-        let latency = |dice: &mut Dice, most| Duration::from_micros(dice.magnitude(10..=most));
-        self.lan_a.latency = latency(dice, 100_000);
-        self.lan_b.latency = latency(dice, 20_000);
+        self.lan_a.latency = dice.micros(10..=100_000);
+        self.lan_b.latency = dice.micros(10..=20_000);
         if most == 0.0 {
             return;
         }
@@ -114,12 +113,12 @@ impl Plan {
             ..impairments(dice, most, self.lan_a.latency)
         };
         self.lan_b.impairments = impairments(dice, most, self.lan_b.latency);
-        self.calm = dice.one_of(&[1_000, 10_000, 300_000]).millis();
+        self.calm = dice.millis(&[1_000, 10_000, 300_000]);
     }
 
     fn draw_cuts(&mut self, dice: &mut Dice) {
-        let begin = |dice: &mut Dice| Duration::from_micros(dice.magnitude(1_000..=5_000_000));
-        let time = |dice: &mut Dice| Duration::from_micros(dice.magnitude(1_000..=20_000_000));
+        let begin = |dice: &mut Dice| dice.micros(1_000..=5_000_000);
+        let time = |dice: &mut Dice| dice.micros(1_000..=20_000_000);
         if dice.chance(3) {
             let end = dice.chance(60).then(|| time(dice));
             self.unplugged = Some((begin(dice), end));
@@ -276,20 +275,6 @@ fn impairments(dice: &mut Dice, most: f64, latency: Duration) -> Impairments {
     }
 }
 
-fn client_tcp(dice: &mut Dice) -> ClientTcp {
-    ClientTcp {
-        timestamps: dice.chance(50),
-        window_scale: dice.chance(80),
-        sack: dice.chance(70),
-        mss: dice.chance(90),
-        nagle: dice.chance(60),
-        ack_delay: dice
-            .chance(80)
-            .then(|| dice.one_of(&[10, 40, 200]).millis()),
-        congestion_control: dice.chance(70),
-    }
-}
-
 fn server_tcp(dice: &mut Dice) -> Tcp {
     let receive_buffer = buffer(dice, 1_024);
     let min_rto = dice.one_of(&[10, 200, 1_000]);
@@ -298,10 +283,10 @@ fn server_tcp(dice: &mut Dice) -> Tcp {
         window_scale: dice.uniform(0..=u64::from(receive_buffer.ilog2() - 2).min(14)) as u8,
         receive_buffer,
         send_buffer: buffer(dice, 1_024),
-        delayed_ack: dice.one_of(&[0, 10, 40, 200]).millis(),
-        min_rto: min_rto.millis(),
-        max_rto: dice.one_of(&[2_000, 10_000, 60_000]).millis(),
-        time_wait: dice.one_of(&[1_000, 10_000, 60_000]).millis(),
+        delayed_ack: dice.millis(&[0, 10, 40, 200]),
+        min_rto: Duration::from_millis(min_rto),
+        max_rto: dice.millis(&[2_000, 10_000, 60_000]),
+        time_wait: dice.millis(&[1_000, 10_000, 60_000]),
         fin_wait_2: Duration::from_secs(60),
         congestion: dice.one_of(&[CongestionControl::Cubic, CongestionControl::Reno]),
         // So many losses in a row make a connection fail, and then both sides must see it. smoltcp answers one probe of
@@ -313,17 +298,6 @@ fn server_tcp(dice: &mut Dice) -> Tcp {
         },
         syn_retries: PERSEVERING,
         ..Tcp::default()
-    }
-}
-
-/// So that a table reads as one.
-trait Millis {
-    fn millis(self) -> Duration;
-}
-
-impl Millis for u64 {
-    fn millis(self) -> Duration {
-        Duration::from_millis(self)
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipos_core::{Instant, Origin, Port};
 use ipos_sim::addresses::ServerAddresses;
+use ipos_sim::campaign::{left_behind, misfits};
 use ipos_sim::{Capture, Farm, FarmBuilder, Impairments, Job, NodeId, Watch};
 
 use crate::judge::{Judge, Verdict};
@@ -209,36 +210,12 @@ impl<'a> Case<'a> {
         let syn_acks = u32::from(self.plan.tcp.syn_retries + 1) * self.plan.tcp.max_rto;
         self.farm
             .run_for(3 * self.plan.keep_alive().idle + syn_acks);
+        self.violations.extend(left_behind(&self.farm));
+        self.violations.extend(misfits(&self.farm));
         for server in 0..self.plan.servers {
             let Some(device) = self.farm.device(server) else {
                 continue;
             };
-            let flows = [
-                "temporary",
-                "local",
-                "forward-connect",
-                "forward",
-                "tombstones",
-                "early-packets",
-                "outbox",
-            ];
-            for table in device.tables() {
-                if flows.contains(&table.name) && table.len > 0 {
-                    self.violations.push(format!(
-                        "s{}: {} in table {}",
-                        server + 1,
-                        table.len,
-                        table.name
-                    ));
-                }
-            }
-            if device.buffered() > 0 {
-                self.violations.push(format!(
-                    "s{}: {} bytes in buffers",
-                    server + 1,
-                    device.buffered()
-                ));
-            }
             if device.counters().outbox_dropped > 0 {
                 self.violations
                     .push(format!("s{}: an outbox was full", server + 1));
@@ -248,17 +225,6 @@ impl<'a> Case<'a> {
         if sockets > 0 {
             self.violations
                 .push("the client's socket is still there".into());
-        }
-        for port in [Port::A, Port::B] {
-            let seen = self
-                .farm
-                .lan(port)
-                .map(|lan| lan.statistics())
-                .unwrap_or_default();
-            if seen.oversized + seen.overflowed > 0 {
-                self.violations
-                    .push(format!("LAN of port {port:?}: {seen:?}"));
-            }
         }
     }
 

@@ -1,0 +1,88 @@
+//! Whose a connection is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A connection.
+#[derive(Default)]
+pub(super) struct Ownership {
+    /// The client's initial sequence number: another one is another connection.
+    pub(super) isn: i32,
+    /// That of the last other SYN that has come to the first server.
+    pub(super) next: Option<i32>,
+    /// The first server has sent a SYN-ACK: what passed before was of a former connection.
+    pub(super) begun: bool,
+    /// The server that transmits; `None` from its first 0x02 on until the next one does.
+    pub(super) owner: Option<usize>,
+    /// Servers that have the endpoint and were sent a packet of it.
+    pub(super) granted: BTreeSet<usize>,
+    /// The last offer that has reached each server.
+    pub(super) offers: BTreeMap<usize, Offer>,
+    /// The epoch of the offer by which each server became the owner last.
+    pub(super) epochs: BTreeMap<usize, u32>,
+    /// Servers that have crashed since they answered an offer; their 0x03 may be under way.
+    pub(super) forgotten: BTreeSet<usize>,
+    /// The server that the first one sends the client's packets to.
+    pub(super) forwarded_to: Option<usize>,
+    /// The owner has released it.
+    pub(super) ended: bool,
+}
+
+/// A 0x01.
+#[derive(Clone, Copy)]
+pub(super) struct Offer {
+    pub(super) giver: usize,
+    pub(super) epoch: u32,
+    /// It was answered with 0x03.
+    pub(super) answered: bool,
+}
+
+impl Ownership {
+    /// Whether the connection cannot go on without this server.
+    pub(super) fn needs(&self, server: usize) -> bool {
+        let under_way = |offer: &Offer| offer.answered || offer.giver == server;
+        let between = self.owner.is_none()
+            && self.granted.is_empty()
+            && (self.offers.get(&server).is_some_and(under_way)
+                || self.offers.values().any(|offer| offer.giver == server));
+        let owns = self.owner == Some(server) || self.granted.contains(&server);
+        between || owns || self.forwarded_to == Some(server)
+    }
+
+    /// The server has lost its state.
+    pub(super) fn forget(&mut self, server: usize) {
+        if self
+            .offers
+            .remove(&server)
+            .is_some_and(|offer| offer.answered)
+        {
+            self.forgotten.insert(server);
+        }
+        // A new life begins with epochs of its own.
+        self.epochs.remove(&server);
+    }
+
+    /// The first server answers a SYN. Whether it may.
+    pub(super) fn begins(&mut self, server: usize, isn: i32) -> bool {
+        let same = self.isn == isn;
+        if self.begun && (same || self.next != Some(isn)) {
+            return same && self.owner == Some(server);
+        }
+        let may = self.ended || self.owner == Some(server) || self.granted.contains(&server);
+        *self = Ownership {
+            isn,
+            begun: true,
+            owner: Some(server),
+            ..Ownership::default()
+        };
+        may
+    }
+
+    /// A server sends a 0x02 to another one. Whether that one has crashed in between.
+    pub(super) fn hands_on(&mut self, server: usize, to: Option<usize>) -> bool {
+        if self.granted.remove(&server) || self.owner == Some(server) {
+            self.owner = None;
+            self.offers.remove(&server);
+        }
+        to.is_some_and(|to| self.forgotten.contains(&to))
+    }
+}
