@@ -2,20 +2,25 @@
 
 use rand_core::Rng;
 
-use crate::{Candidate, Policy};
+use crate::draw::uniform;
+use crate::load::Farm;
+use crate::{Candidate, Policy, Request};
 
 /// The probability of a server is inversely proportional to its connections:
 /// `p_i = k / CN_i` with `k = 1 / Σ 1/CN_j` (equations 1 and 2).
 ///
-/// Servers without connections share the whole probability equally, which is the limit of the
+/// Servers without connections share the whole probability, which is the limit of the
 /// equations.
+///
+/// Where weights differ, `CN / w` takes the place of `CN`. A server that is ready to `r < 1`
+/// counts `(CN + (1 - r) · w · M) / (w · r)`, with the mean `M` of all (see
+/// [readiness](crate#readiness)); servers without connections share in proportion to `w · r`.
 ///
 /// ```
 /// use ipos_balance::{Candidate, InverseConnections, Policy};
 ///
 /// let shares = |connections: [u32; 3]| {
-///     let candidates =
-///         connections.map(|connections| Candidate { server: connections, connections, weight: 1 });
+///     let candidates = connections.map(|connections| Candidate::new(connections, connections));
 ///     let mut out = [0.0; 3];
 ///     InverseConnections.probabilities(&candidates, &mut out);
 ///     out
@@ -32,12 +37,18 @@ impl Policy for InverseConnections {
     }
 
     fn probabilities(&self, candidates: &[Candidate], out: &mut [f64]) {
+        out.iter_mut().zip(candidates).for_each(|(p, _)| *p = 0.0);
         for (place, p) in out.iter_mut().zip(shares(candidates)) {
             *place = p;
         }
     }
 
-    fn select(&mut self, candidates: &[Candidate], rng: &mut dyn Rng) -> Option<usize> {
+    fn select(
+        &mut self,
+        _request: Request,
+        candidates: &[Candidate],
+        rng: &mut dyn Rng,
+    ) -> Option<usize> {
         let random = uniform(rng);
         let mut cumulated = 0.0;
         let mut chosen = None;
@@ -55,34 +66,37 @@ impl Policy for InverseConnections {
     }
 }
 
-/// Equations 1 and 2.
+/// Equations 1 and 2; nothing if nobody is ready.
 fn shares(candidates: &[Candidate]) -> impl Iterator<Item = f64> {
-    let idle = candidates
-        .iter()
-        .filter(|candidate| candidate.connections == 0)
-        .count();
-    let k = 1.0
-        / candidates
+    Farm::new(candidates).into_iter().flat_map(|farm| {
+        let idle = move |farm: &Farm<'_>, c: &Candidate| c.is_ready() && farm.load(c) == 0.0;
+        let of_idle: u64 = candidates
             .iter()
-            .map(|candidate| 1.0 / count(candidate))
-            .sum::<f64>();
-    candidates
-        .iter()
-        .map(move |candidate| match (idle, candidate.connections) {
-            // Rounding may take the only candidate's beyond 1.
-            (0, _) => (k / count(candidate)).min(1.0),
-            (_, 0) => 1.0 / idle as f64,
-            (_, _) => 0.0,
+            .filter(|c| idle(&farm, c))
+            .map(Candidate::capacity)
+            .sum();
+        let k = 1.0
+            / candidates
+                .iter()
+                .filter(|c| c.is_ready())
+                .map(|c| 1.0 / count(&farm, c))
+                .sum::<f64>();
+        candidates.iter().map(move |candidate| {
+            if !candidate.is_ready() {
+                0.0
+            } else if idle(&farm, candidate) {
+                candidate.capacity() as f64 / of_idle as f64
+            } else if of_idle > 0 {
+                0.0
+            } else {
+                // Rounding may take the only candidate's beyond 1.
+                (k / count(&farm, candidate)).min(1.0)
+            }
         })
+    })
 }
 
-/// `CN`.
-fn count(candidate: &Candidate) -> f64 {
-    f64::from(candidate.connections)
-}
-
-/// A uniform number in [0, 1): the 53 bits that an `f64` holds exactly.
-fn uniform(rng: &mut dyn Rng) -> f64 {
-    const BITS: u32 = 53;
-    (rng.next_u64() >> (u64::BITS - BITS)) as f64 / (1u64 << BITS) as f64
+/// What stands for `CN`.
+fn count(farm: &Farm<'_>, candidate: &Candidate) -> f64 {
+    farm.load(candidate) / farm.readiness(candidate)
 }

@@ -5,7 +5,9 @@ use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 
-use crate::{InverseConnections, Policy, RoundRobin};
+use crate::{
+    InverseConnections, LeastConnections, Maglev, Policy, RoundRobin, TwoChoices, Weighted,
+};
 
 /// A policy that a configuration can name.
 ///
@@ -23,17 +25,36 @@ pub enum PolicyKind {
     InverseConnections,
     /// [`RoundRobin`].
     RoundRobin,
+    /// [`LeastConnections`].
+    LeastConnections,
+    /// [`TwoChoices`].
+    TwoChoices,
+    /// [`Weighted`].
+    Weighted,
+    /// [`Maglev`].
+    Maglev,
 }
 
 impl PolicyKind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::InverseConnections, Self::RoundRobin];
+    pub const ALL: [Self; 6] = [
+        Self::InverseConnections,
+        Self::RoundRobin,
+        Self::LeastConnections,
+        Self::TwoChoices,
+        Self::Weighted,
+        Self::Maglev,
+    ];
 
     /// The name in a configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::InverseConnections => "inverse-connections",
             Self::RoundRobin => "round-robin",
+            Self::LeastConnections => "least-connections",
+            Self::TwoChoices => "p2c",
+            Self::Weighted => "weighted",
+            Self::Maglev => "maglev",
         }
     }
 
@@ -42,6 +63,10 @@ impl PolicyKind {
         match self {
             Self::InverseConnections => Box::new(InverseConnections),
             Self::RoundRobin => Box::new(RoundRobin::default()),
+            Self::LeastConnections => Box::new(LeastConnections),
+            Self::TwoChoices => Box::new(TwoChoices),
+            Self::Weighted => Box::new(Weighted::default()),
+            Self::Maglev => Box::new(Maglev::default()),
         }
     }
 }
@@ -64,8 +89,8 @@ impl FromStr for PolicyKind {
 /// There is no policy of this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "policy \"{name}\" is not available: choose \"inverse-connections\" or \"round-robin\" \
-     (\"least-connections\", \"p2c\", \"weighted\" and \"maglev\" are not supported yet)"
+    "policy \"{name}\" is not available: choose \"inverse-connections\", \"round-robin\", \
+     \"least-connections\", \"p2c\", \"weighted\" or \"maglev\""
 )]
 pub struct UnknownPolicy {
     /// The name that was given.

@@ -80,7 +80,6 @@ pub(super) fn policy(name: Option<&str>) -> Result<PolicyKind, Fault> {
     let key = "balance.policy";
     match name {
         None => Ok(PolicyKind::default()),
-        Some("least-connections" | "p2c" | "weighted" | "maglev") => Err(Fault::new(key, LATER)),
         Some(name) => name.parse().map_err(|error| Fault::new(key, error)),
     }
 }

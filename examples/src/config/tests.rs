@@ -379,7 +379,6 @@ fn what_later_versions_have() {
     for (from, to, key) in [
         ("\"pnet\"", "\"xdp\"", "backend"),
         ("\"user\"", "\"linux\"", "stack"),
-        ("\"round-robin\"", "\"maglev\"", "balance.policy"),
     ] {
         let message = error(from, to);
         assert!(

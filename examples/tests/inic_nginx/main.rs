@@ -237,8 +237,8 @@ fn bad_input_is_one_line() {
         "port_a.prefixx: unknown field",
     );
     refused(
-        run(&good.replace("round-robin", "maglev"), None),
-        "balance.policy: not supported yet",
+        run(&good.replace("round-robin", "fair"), None),
+        "balance.policy: policy \"fair\" is not available",
     );
     refused(
         run(&good.replace("\"b0\"", "\"b7\""), None),

@@ -182,8 +182,9 @@ impl Device {
         if !self.config.balance.per_request || !begins || !self.is_at_rest(key, endpoint, now) {
             return None;
         }
-        let listener = self.stack.get(endpoint)?.listener;
-        match self.select(now, listener, &[]) {
+        let slot = self.stack.get(endpoint)?;
+        let (client, listener) = (*slot.flow.client.ip(), slot.listener);
+        match self.select(now, client, listener, &[]) {
             Choice::Local => None,
             Choice::Server(to) => Some(to),
         }

@@ -21,19 +21,20 @@ use crate::time::{Duration, Instant};
 impl Device {
     /// A request has come: which server is it for? Nothing happens while a hand-over is under way.
     pub(super) fn decide(&mut self, now: Instant, key: u32) {
-        let Some((_, Record::Pending(pending))) = self.flows.get(key) else {
+        let Some((flow, Record::Pending(pending))) = self.flows.get(key) else {
             return;
         };
         if pending.migration.is_some() {
             return;
         }
+        let client = *flow.client.ip();
         let (listener, tried) = (pending.listener, pending.tried.clone());
         let nothing_to_replay = pending.bound.is_none() && pending.kept.is_empty();
         if nothing_to_replay || tried.is_full() || !self.may_leave(pending.endpoint) {
             self.serve_here(now, key);
             return;
         }
-        match self.select(now, listener, &tried) {
+        match self.select(now, client, listener, &tried) {
             Choice::Local => self.serve_here(now, key),
             Choice::Server(to) => self.begin_offer(now, key, to),
         }

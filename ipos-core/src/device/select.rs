@@ -2,7 +2,7 @@
 
 use core::net::Ipv4Addr;
 
-use ipos_balance::Candidate;
+use ipos_balance::{Candidate, Readiness, Request};
 
 use super::Device;
 use crate::handover::Target;
@@ -19,8 +19,14 @@ pub(super) enum Choice {
 
 impl Device {
     /// Threshold, then policy, among the live servers of the listener's service; `but` those that were asked
-    /// already.
-    pub(super) fn select(&mut self, now: Instant, listener: usize, but: &[Ipv4Addr]) -> Choice {
+    /// already. The key is the client's address: whichever server it reaches, the same one is chosen by hash.
+    pub(super) fn select(
+        &mut self,
+        now: Instant,
+        client: Ipv4Addr,
+        listener: usize,
+        but: &[Ipv4Addr],
+    ) -> Choice {
         if !self.me.draining && self.is_below_threshold() {
             self.me.selected += 1;
             self.me.expected += 1.0;
@@ -31,7 +37,10 @@ impl Device {
         self.chances.resize(self.candidates.len(), 0.0);
         self.policy
             .probabilities(&self.candidates, &mut self.chances);
-        let picked = self.policy.select(&self.candidates, &mut self.rng);
+        let request = Request {
+            key: u32::from(client).into(),
+        };
+        let picked = self.policy.select(request, &self.candidates, &mut self.rng);
         for (at, (target, chance)) in self.targets.iter().zip(&self.chances).enumerate() {
             let (selected, expected) = match target {
                 None => (&mut self.me.selected, &mut self.me.expected),
@@ -67,11 +76,10 @@ impl Device {
         let mine = u32::from(self.config.synch.address);
         // Ordered by Synch address, this server in its place: policies see the same order on all servers.
         let connections = self.connections();
-        let mut add = |server: u32, connections: u32, target: Option<Target>| {
+        let mut add = |server: u32, connections: u32, readiness, target: Option<Target>| {
             self.candidates.push(Candidate {
-                server,
-                connections,
-                weight: 1,
+                readiness,
+                ..Candidate::new(server, connections)
             });
             self.targets.push(target);
         };
@@ -79,12 +87,17 @@ impl Device {
         for member in self.members.iter() {
             let server = u32::from(member.synch);
             if let Some((mine, connections)) = me.filter(|(mine, _)| *mine < server) {
-                add(mine, connections, None);
+                add(mine, connections, Readiness::FULL, None);
                 me = None;
             }
-            if !member.is_alive(now, silence) || member.draining || but.contains(&member.port_b) {
+            if !member.is_alive(now, silence) || member.draining {
                 continue;
             }
+            // Still one of the set: other keys are not to move because one offer has failed.
+            let readiness = match but.contains(&member.port_b) {
+                true => Readiness::NONE,
+                false => Readiness::FULL,
+            };
             if let Some(port) = member.serves(wanted) {
                 let target = Target {
                     address: member.port_b,
@@ -94,15 +107,18 @@ impl Device {
                 add(
                     server,
                     member.connections.saturating_add(member.sent),
+                    readiness,
                     Some(target),
                 );
             }
         }
         if let Some((mine, connections)) = me {
-            add(mine, connections, None);
+            add(mine, connections, Readiness::FULL, None);
         }
         // Draining: this server only where there is no other.
-        if self.me.draining && self.targets.iter().any(Option::is_some) {
+        let ready = |c: &Candidate| c.readiness > Readiness::NONE;
+        let mut others = self.targets.iter().zip(&self.candidates);
+        if self.me.draining && others.any(|(target, c)| target.is_some() && ready(c)) {
             let mine = self.targets.iter().position(Option::is_none);
             mine.into_iter().for_each(|at| {
                 self.targets.remove(at);
