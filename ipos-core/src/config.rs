@@ -1,13 +1,19 @@
 //! What a device is told when it is made.
 
+mod content;
+
+use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::num::NonZeroU16;
 
-use ipos_balance::PolicyKind;
+use ipos_balance::{PolicyKind, SlowStart};
 use ipos_proto::{MacAddr, Protocol};
 
 use crate::time::Duration;
+
+pub use content::{Content, Session};
 
 /// A device's whole configuration. [`Config::new`] gives the defaults; every field may be set.
 #[derive(Clone, Debug)]
@@ -24,6 +30,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// How servers are selected.
     pub balance: Balance,
+    /// What the content of requests says of their servers.
+    pub content: Content,
     /// Every table's bound, and the deadlines.
     pub limits: Limits,
     /// The TCP endpoint's parameters: the same on every server of a farm.
@@ -107,6 +115,10 @@ pub struct Balance {
     pub activity_threshold: Threshold,
     /// Later requests of a connection are selected for, too: it moves again, at the quiet points that its application tells.
     pub per_request: bool,
+    /// How long a server that comes (back) into the farm takes until it gets its whole part.
+    pub slow_start: SlowStart,
+    /// Weights of servers by name; 1 for the others.
+    pub weights: Vec<(String, NonZeroU16)>,
 }
 
 /// An activity threshold: below *all* set values the server keeps requests.
@@ -170,6 +182,8 @@ pub struct Limits {
     pub forward_idle: Duration,
     /// How long a UDP flow lives without a datagram, either way.
     pub udp_idle: Duration,
+    /// Rows of the cookie map. Full: the one that expires first makes room.
+    pub sessions: usize,
     /// Datagrams that wait for the host. Full: dropped.
     pub datagrams: usize,
     /// A server that gives no sign of life on the Synch Port and on Port B for so long is dead: its connections are reset. At
@@ -245,7 +259,7 @@ pub struct ConfigError {
     /// The field at fault, as the configuration file names it.
     pub field: &'static str,
     /// What is wrong with it, and what would be right.
-    pub problem: &'static str,
+    pub problem: Cow<'static, str>,
 }
 
 impl Config {
@@ -265,7 +279,10 @@ impl Config {
                 policy: PolicyKind::InverseConnections,
                 activity_threshold: Threshold::default(),
                 per_request: false,
+                slow_start: SlowStart::default(),
+                weights: Vec::new(),
             },
+            content: Content::default(),
             limits: Limits::default(),
             tcp: Tcp {
                 mss: room.saturating_sub(IP_TCP),
@@ -403,8 +420,11 @@ impl Config {
             ),
         ];
         match rules.into_iter().find(|(holds, _, _)| !holds) {
-            Some((_, field, problem)) => Err(ConfigError { field, problem }),
-            None => Ok(()),
+            Some((_, field, problem)) => Err(ConfigError {
+                field,
+                problem: problem.into(),
+            }),
+            None => self.content.validate(),
         }
     }
 }
@@ -499,6 +519,7 @@ impl Default for Limits {
             forward_idle: Duration::from_secs(3600),
             udp_idle: Duration::from_secs(60),
             datagrams: 4_096,
+            sessions: 262_144,
             owner_lost: Some(Duration::from_secs(3)),
         }
     }

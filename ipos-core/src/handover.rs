@@ -25,11 +25,13 @@ use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use arrayvec::ArrayVec;
+use ipos_content::Inspector;
 use ipos_proto::{
     ConnectionInfo, ENCAPSULATION_LEN, ETHERNET_LEN, Epoch, MacAddr, SeqNum, Trailer,
 };
 
 use crate::config::Limits;
+use crate::content::Wanted;
 use crate::event::Port;
 use crate::outbox::Outbox;
 use crate::tcp::Replay;
@@ -106,6 +108,28 @@ pub(crate) struct Pending {
     pub(crate) only: bool,
     /// Servers that refused it or did not answer.
     pub(crate) tried: ArrayVec<Ipv4Addr, OFFERS>,
+    /// Reads what the client asks for, while that is not known.
+    pub(crate) inspector: Option<Box<Inspector>>,
+    /// What the client asks for says which servers may get it.
+    pub(crate) wanted: Wanted,
+}
+
+impl Pending {
+    /// Its server is open, and nothing is kept.
+    pub(crate) fn new(endpoint: Option<u32>, listener: usize, replay: Replay) -> Pending {
+        Pending {
+            endpoint,
+            listener,
+            bound: None,
+            replay,
+            kept: Kept::default(),
+            migration: None,
+            only: false,
+            tried: ArrayVec::new(),
+            inspector: None,
+            wanted: Wanted::default(),
+        }
+    }
 }
 
 /// The record of a bound endpoint, which it gets back when nobody takes it.

@@ -47,6 +47,7 @@ extern crate alloc;
 
 mod build;
 pub mod config;
+mod content;
 mod cookie;
 mod counters;
 mod device;
@@ -60,6 +61,8 @@ mod members;
 mod neighbour;
 mod outbox;
 mod packet;
+mod sessions;
+mod speech;
 mod stack;
 mod tcp;
 mod time;

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::net::Ipv4Addr;
 
+use ipos_balance::Health;
 use ipos_proto::{MacAddr, Trailer};
 
 use crate::config::Listen;
@@ -36,6 +37,10 @@ pub(crate) struct Member {
     pub(crate) heard_on_b: Instant,
     /// When it was first asked whether it lives, since it was last seen.
     pub(crate) asked: Option<Instant>,
+    /// When it came (back) into the farm; `None`: it was there before this server.
+    pub(crate) since: Option<Instant>,
+    /// How it takes what is offered to it.
+    pub(crate) health: Health,
     /// Of its trailers.
     pub(crate) counter: Counter,
     /// It has been silent for so long that its connections were given up.
@@ -247,6 +252,8 @@ impl Members {
             heard: now,
             heard_on_b: now,
             asked: None,
+            since: None,
+            health: Health::default(),
             counter: Counter::default(),
             lost: false,
             left: false,

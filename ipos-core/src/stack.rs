@@ -4,6 +4,7 @@
 //! Segments arrive with a reference to their endpoint (FIG. 9A: "a reference to the connection endpoint"), so nothing is
 //! searched here, and their checksums are verified already.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -16,6 +17,7 @@ use core::hash::{Hash, Hasher};
 use crate::config::{Limits, Tcp};
 use crate::event::{EndpointId, Event, Failure};
 use crate::flow::Flow;
+use crate::speech::Speech;
 use crate::tcp::{BufferLimits, Endpoint, Outcome, Segment, State};
 use crate::time::Instant;
 use crate::timer_queue::TimerQueue;
@@ -50,6 +52,8 @@ pub(crate) struct Slot {
     held: u32,
     /// In the queue of those in TIME-WAIT.
     waits: bool,
+    /// What passes is followed.
+    pub(crate) speech: Option<Box<Speech>>,
 }
 
 /// Where an endpoint shall move at its next quiet point.
@@ -78,6 +82,8 @@ pub(crate) struct Stack {
     /// Endpoints in TIME-WAIT, the oldest first; some may be gone.
     waiting: VecDeque<(u32, u32)>,
     waits: usize,
+    /// What an application says, with what is added to it; reused.
+    spoken: Vec<u8>,
 }
 
 /// How many more places than endpoints the queue of those in TIME-WAIT may have, besides twice as many.
@@ -101,6 +107,7 @@ impl Stack {
             bound,
             waiting: VecDeque::new(),
             waits: 0,
+            spoken: Vec::new(),
         }
     }
 
@@ -152,6 +159,7 @@ impl Stack {
             scheduled: None,
             held: 0,
             waits: false,
+            speech: None,
         };
         self.slots.insert(slot) as u32
     }
@@ -347,6 +355,20 @@ impl Stack {
 
     /// The application's bytes; how many were taken.
     pub(crate) fn write(&mut self, now: Instant, tcp: &Tcp, index: u32, data: &[u8]) -> usize {
+        self.write_through(now, tcp, index, data, |_, data, out| {
+            out.extend_from_slice(data)
+        })
+    }
+
+    /// The same, where its conversation is followed through `speak`, which may add to it.
+    pub(crate) fn write_through(
+        &mut self,
+        now: Instant,
+        tcp: &Tcp,
+        index: u32,
+        data: &[u8],
+        speak: impl FnOnce(&mut Speech, &[u8], &mut Vec<u8>),
+    ) -> usize {
         let limits = self.limits(tcp);
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return 0;
@@ -357,11 +379,32 @@ impl Stack {
             return 0;
         }
         slot.tcp.set_limits(limits);
-        let taken = slot.tcp.write(now, data);
+        let taken = match slot.speech.as_deref_mut() {
+            None => slot.tcp.write(now, data),
+            Some(speech) => {
+                let taken = data.len().min(slot.tcp.writable());
+                self.spoken.clear();
+                speak(speech, &data[..taken], &mut self.spoken);
+                slot.tcp.append(now, &self.spoken);
+                taken
+            }
+        };
         // Told when there is room again.
         slot.told_writable = taken == data.len();
         self.touch(index);
         taken
+    }
+
+    /// What is held back of an endpoint's conversation goes out.
+    pub(crate) fn finish_speech(&mut self, now: Instant, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize)
+            && let Some(mut speech) = slot.speech.take()
+        {
+            self.spoken.clear();
+            speech.finish(&mut self.spoken);
+            slot.tcp.append(now, &self.spoken);
+            self.touch(index);
+        }
     }
 
     /// The endpoint stays here: it speaks again.

@@ -34,6 +34,11 @@ impl Instant {
         self.0 / 1000
     }
 
+    /// Since the origin.
+    pub(crate) const fn since_origin(self) -> Duration {
+        Duration::from_micros(self.0)
+    }
+
     /// The time from `earlier` to `self`; zero if `earlier` is the later one.
     pub const fn saturating_since(self, earlier: Instant) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

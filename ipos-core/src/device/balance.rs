@@ -249,20 +249,13 @@ impl Device {
     ) -> u32 {
         let irs = tcp.irs();
         let endpoint = self.stack.insert(tcp, *flow, false);
-        let pending = Pending {
-            endpoint: Some(endpoint),
-            listener,
-            bound: None,
+        let replay = Replay {
+            rcv_nxt: irs + 1,
             // Replayed packets must pass PAWS.
-            replay: Replay {
-                rcv_nxt: irs + 1,
-                ts_recent: syn_tsval,
-            },
-            kept: Kept::default(),
-            migration: None,
-            only: false,
-            tried: Default::default(),
+            ts_recent: syn_tsval,
         };
+        let mut pending = Pending::new(Some(endpoint), listener, replay);
+        pending.inspector = self.rules.inspector();
         if let Some(tombstone) = self.flows.find(flow) {
             self.flows.remove(tombstone);
         }
@@ -348,7 +341,7 @@ impl Device {
         if bound {
             // Its server is asked for already.
         } else if requested {
-            self.decide(now, key);
+            self.consider(now, key, ended);
         } else if ended {
             // The client asks for nothing: its application says what that gets.
             self.serve_here(now, key);

@@ -139,16 +139,8 @@ impl Device {
             return Err(DropReason::RequestFull);
         }
         kept.push(packet.bytes());
-        let pending = Pending {
-            endpoint: None,
-            listener,
-            bound: None,
-            replay: Default::default(),
-            kept,
-            migration: None,
-            only: false,
-            tried: Default::default(),
-        };
+        let mut pending = Pending::new(None, listener, Default::default());
+        pending.kept = kept;
         let key = self.flows.insert(*flow, Record::Pending(pending.into()));
         self.decide(now, key);
         Ok(Verdict::Consumed)

@@ -46,6 +46,7 @@ impl Endpoint<'_> {
 
     /// The host has taken the first `n` readable bytes.
     pub fn consume(&mut self, n: usize) {
+        self.device.hear_request(self.now, self.id.index, n);
         self.device
             .with_endpoint(self.now, self.id.index, |slot, _| {
                 slot.quiet &= n == 0;
@@ -73,8 +74,7 @@ impl Endpoint<'_> {
     /// Takes as much of `data` as there is room for; how much. When that is less than all,
     /// [`Event::Writable`](crate::Event::Writable) comes once there is room again.
     pub fn write(&mut self, data: &[u8]) -> usize {
-        let Device { stack, config, .. } = &mut *self.device;
-        stack.write(self.now, &config.tcp, self.id.index, data)
+        self.device.speak(self.now, self.id.index, data)
     }
 
     /// [`Event::Writable`](crate::Event::Writable) shall come once there is room, without a write.
@@ -104,6 +104,7 @@ impl Endpoint<'_> {
     /// No more writes: the client sees the end of the stream behind what was written. Reading goes on.
     pub fn shutdown(&mut self) {
         self.device.take_back(self.now, self.id.index);
+        self.device.end_speech(self.now, self.id.index);
         self.device
             .with_endpoint(self.now, self.id.index, |slot, _| slot.tcp.shutdown());
     }
@@ -113,6 +114,7 @@ impl Endpoint<'_> {
     pub fn close(self) {
         let now = self.now;
         self.device.take_back(now, self.id.index);
+        self.device.end_speech(now, self.id.index);
         self.device.with_endpoint(now, self.id.index, |slot, tcp| {
             slot.attached = false;
             slot.tcp.close(now, tcp);

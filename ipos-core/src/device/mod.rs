@@ -11,6 +11,7 @@ mod moves;
 mod offer;
 mod reap;
 mod select;
+mod session;
 mod show;
 mod synch;
 
@@ -19,6 +20,8 @@ pub use host::Endpoint;
 pub use moves::MigrateError;
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::Ipv4Addr;
@@ -26,15 +29,16 @@ use core::net::Ipv4Addr;
 use ipos_balance::{Candidate, Policy};
 use ipos_proto::{ETHERNET_LEN, Ethernet, Frame};
 use ipos_proto::{Epoch, FrameType, Header, Message, Trailer, TrailerFlags};
-use rand_chacha::ChaCha8Rng;
+use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng, SeedableRng};
 
 use crate::build::{self, Link};
 use crate::config::{Config, ConfigError};
+use crate::content::Rules;
 use crate::cookie::Cookies;
 use crate::counters::{Counters, DropReason};
 use crate::early::Early;
-use crate::event::{Event, Port, Verdict};
+use crate::event::{Event, ListenerId, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::{FlowTable, Record};
 use crate::handover::{Bound, Installed, Target, Tombstone};
@@ -42,6 +46,7 @@ use crate::inspect::{Load, Process};
 use crate::members::Members;
 use crate::neighbour::Neighbours;
 use crate::outbox::Outbox;
+use crate::sessions::Sessions;
 use crate::stack::Stack;
 use crate::tcp::Outcome;
 use crate::time::Instant;
@@ -72,6 +77,11 @@ pub struct Device {
     counters: Counters,
     rng: ChaCha8Rng,
     policy: Box<dyn Policy>,
+    rules: Rules,
+    sessions: Sessions,
+    session_rng: ChaCha20Rng,
+    /// As rows of the cookie map have it.
+    name: Arc<str>,
     /// Reused by every selection.
     candidates: Vec<Candidate>,
     targets: Vec<Option<Target>>,
@@ -93,6 +103,10 @@ struct Me {
     due: [Instant; 3],
     left: bool,
     draining: bool,
+    /// When it came into a farm that was at work already.
+    up: Option<Instant>,
+    /// Listening sockets whose application does not answer.
+    unavailable: BTreeSet<usize>,
     /// Until then others may take this life for an earlier one, and repeat what that has acknowledged.
     young_until: Instant,
     /// When the last ICMP error was sent.
@@ -119,6 +133,13 @@ impl Device {
         config.validate()?;
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
         let limits = &config.limits;
+        // Validated above.
+        let rules = Rules::new(&config.content).map_err(|error| ConfigError {
+            field: error.map,
+            problem: alloc::string::ToString::to_string(&error).into(),
+        })?;
+        let session = config.content.session.as_ref();
+        let session_key = session.map_or([0; 32], |session| session.key);
         Ok(Device {
             flows: FlowTable::new(rng.next_u64()),
             stack: Stack::new(config.isn_key, limits.buffers),
@@ -132,6 +153,10 @@ impl Device {
             candidates: Vec::new(),
             targets: Vec::new(),
             chances: Vec::new(),
+            rules,
+            sessions: Sessions::new(limits.sessions),
+            session_rng: ChaCha20Rng::from_seed(session_key),
+            name: config.name.as_str().into(),
             me: Me {
                 due: [now; 3],
                 young_until: now + config.synch.silence,
@@ -196,6 +221,20 @@ impl Device {
     /// The application information table's new rows.
     pub fn handle_processes(&mut self, processes: Vec<Process>) {
         self.me.processes = processes;
+    }
+
+    /// Whether the application behind a listening socket answers. Where it does not, this server is not selected for it, and
+    /// asks others to serve what comes, while there are any.
+    pub fn set_available(&mut self, now: Instant, listener: ListenerId, available: bool) {
+        let changed = match available {
+            true => self.me.unavailable.remove(&listener.0),
+            false => {
+                listener.0 < self.config.listen.len() && self.me.unavailable.insert(listener.0)
+            }
+        };
+        if changed {
+            self.me.due[1] = now;
+        }
     }
 
     /// The server leaves the farm: it says so on the Synch Port, and is selected no more. Its connections go on

@@ -8,12 +8,14 @@ use ipos_proto::{Header, MacAddr, Message, Protocol, Trailer};
 
 use super::Device;
 use super::select::Choice;
+use crate::content::Wanted;
 use crate::counters::DropReason;
 use crate::event::Verdict;
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{Bound, Installed, LONGEST_MOVED, Pending, TRIES, Target};
 use crate::packet::Ipv4Packet;
+use crate::speech::Speech;
 use crate::stack::Wish;
 use crate::tcp::{Replay, Segment};
 use crate::time::Instant;
@@ -133,10 +135,10 @@ impl Device {
             }),
             _ => false,
         };
-        let quiet = self
-            .stack
-            .get(endpoint)
-            .is_some_and(|slot| slot.quiet && slot.attached && slot.tcp.has_consumed_all());
+        let quiet = self.stack.get(endpoint).is_some_and(|slot| {
+            let said = slot.speech.as_deref().is_none_or(Speech::may_leave);
+            slot.quiet && slot.attached && slot.tcp.has_consumed_all() && said
+        });
         settled && quiet && self.may_leave(Some(endpoint))
     }
 
@@ -179,12 +181,25 @@ impl Device {
         segment: &Segment<'_>,
     ) -> Option<Target> {
         let begins = !segment.payload.is_empty() && segment.seq == self.rcv_nxt(endpoint);
-        if !self.config.balance.per_request || !begins || !self.is_at_rest(key, endpoint, now) {
+        let per_request = self.config.balance.per_request;
+        if !per_request && self.rules.is_empty() || !begins || !self.is_at_rest(key, endpoint, now)
+        {
             return None;
         }
         let slot = self.stack.get(endpoint)?;
         let (client, listener) = (*slot.flow.client.ip(), slot.listener);
-        match self.select(now, client, listener, &[]) {
+        let mut wanted = Wanted::default();
+        if let Some(mut inspector) = self.rules.inspector() {
+            let session = |id: &[u8]| self.sessions.get(now, id).cloned();
+            // A head that its first segment does not hold stays here: to gather it would hold up its application.
+            let reading = inspector.inspect(segment.payload);
+            wanted = self.rules.wanted(reading, session)?;
+        }
+        let choice = match per_request {
+            true => self.select(now, client, listener, &[], &wanted),
+            false => self.select_wanted(now, client, listener, &[], &wanted)?,
+        };
+        match choice {
             Choice::Local => None,
             Choice::Server(to) => Some(to),
         }
@@ -217,19 +232,11 @@ impl Device {
         let Some((endpoint, slot)) = endpoint.and_then(|e| Some((e, self.stack.get(e)?))) else {
             return false;
         };
-        let mut pending = Pending {
-            endpoint: Some(endpoint),
-            listener: slot.listener,
-            bound: None,
-            replay: Replay {
-                rcv_nxt: slot.tcp.rcv_nxt(),
-                ts_recent: slot.tcp.ts_recent(),
-            },
-            kept: Default::default(),
-            migration: None,
-            only: false,
-            tried: Default::default(),
+        let replay = Replay {
+            rcv_nxt: slot.tcp.rcv_nxt(),
+            ts_recent: slot.tcp.ts_recent(),
         };
+        let mut pending = Pending::new(Some(endpoint), slot.listener, replay);
         self.flows.update(key, |record| {
             // In place of the record for as long as it takes to build the new one.
             pending.bound = match core::mem::replace(record, Record::Local(endpoint)) {

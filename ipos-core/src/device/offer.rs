@@ -19,6 +19,31 @@ use crate::stack::Slot;
 use crate::time::{Duration, Instant};
 
 impl Device {
+    /// Some of a request has come: is it enough to tell which server it is for?
+    pub(super) fn consider(&mut self, now: Instant, key: u32, ended: bool) {
+        let Device {
+            flows,
+            stack,
+            rules,
+            sessions,
+            config,
+            ..
+        } = self;
+        if let Some((_, Record::Pending(pending))) = flows.get_mut(key)
+            && let Some(inspector) = &mut pending.inspector
+            && let Some(slot) = pending.endpoint.and_then(|endpoint| stack.get(endpoint))
+        {
+            let bytes = slot.tcp.readable();
+            let session = |id: &[u8]| sessions.get(now, id).cloned();
+            match rules.wanted(inspector.inspect(bytes), session) {
+                None if !ended && bytes.len() < config.limits.request => return,
+                wanted => pending.wanted = wanted.unwrap_or_default(),
+            }
+            pending.inspector = None;
+        }
+        self.decide(now, key);
+    }
+
     /// A request has come: which server is it for? Nothing happens while a hand-over is under way.
     pub(super) fn decide(&mut self, now: Instant, key: u32) {
         let Some((flow, Record::Pending(pending))) = self.flows.get(key) else {
@@ -29,12 +54,13 @@ impl Device {
         }
         let client = *flow.client.ip();
         let (listener, tried) = (pending.listener, pending.tried.clone());
+        let wanted = pending.wanted.clone();
         let nothing_to_replay = pending.bound.is_none() && pending.kept.is_empty();
         if nothing_to_replay || tried.is_full() || !self.may_leave(pending.endpoint) {
             self.serve_here(now, key);
             return;
         }
-        match self.select(now, client, listener, &tried) {
+        match self.select(now, client, listener, &tried, &wanted) {
             Choice::Local => self.serve_here(now, key),
             Choice::Server(to) => self.begin_offer(now, key, to),
         }
@@ -138,6 +164,7 @@ impl Device {
             flow,
             origin,
         });
+        self.begin_speech(endpoint);
         self.stack.attach(&self.config.tcp, endpoint);
     }
 
@@ -180,8 +207,11 @@ impl Device {
     pub(super) fn flow_deadline(&mut self, now: Instant, key: u32) {
         match self.flows.get_mut(key) {
             Some((_, Record::Pending(pending))) => match &mut pending.migration {
-                // The client has sent nothing for so long: its application may be one that speaks first.
-                None => self.serve_here(now, key),
+                // What there is must do. Of a client that has sent nothing the application may be one that speaks first.
+                None => {
+                    pending.inspector = None;
+                    self.decide(now, key);
+                }
                 Some(migration) if migration.retry.is_used_up(TRIES) => {
                     self.counters.unanswered += 1;
                     self.offer_failed(now, key);
@@ -210,15 +240,20 @@ impl Device {
 
     /// The server refused or did not answer: another one, or this one.
     fn offer_failed(&mut self, now: Instant, key: u32) {
+        let mut failed = None;
         let only = self.flows.update(key, |record| {
             let Record::Pending(pending) = record else {
                 return None;
             };
             let migration = pending.migration.take()?;
+            failed = Some(migration.to.address);
             // Full: `decide` serves here.
             let _ = pending.tried.try_push(migration.to.address);
             Some(pending.only)
         });
+        if let Some(member) = failed.and_then(|to| self.members.by_port_b_mut(to)) {
+            member.health.failed(now.since_origin());
+        }
         match only.flatten() {
             Some(true) => self.serve_here(now, key),
             Some(false) => self.decide(now, key),
@@ -299,6 +334,9 @@ impl Device {
                 .for_each(|frame| kept.push(&frame[ETHERNET_LEN..]));
         }
         self.counters.migrated_out += 1;
+        if let Some(member) = self.members.by_port_b_mut(to.address) {
+            member.health.succeeded(now.since_origin());
+        }
         let headers = self.packet_headers(&flow, to);
         // What was acknowledged here is in nobody's hands but ours.
         let replay = Replaying {

@@ -1,10 +1,13 @@
 //! Selection (FIG. 7, equations 1 and 2).
 
 use core::net::Ipv4Addr;
+use core::num::NonZeroU16;
 
 use ipos_balance::{Candidate, Readiness, Request};
 
 use super::Device;
+use crate::config::Balance;
+use crate::content::{Servers, Wanted};
 use crate::handover::Target;
 use crate::time::Instant;
 
@@ -26,13 +29,45 @@ impl Device {
         client: Ipv4Addr,
         listener: usize,
         but: &[Ipv4Addr],
+        wanted: &Wanted,
     ) -> Choice {
+        if let Some(choice) = self.select_wanted(now, client, listener, but, wanted) {
+            return choice;
+        }
         if !self.me.draining && self.is_below_threshold() {
             self.me.selected += 1;
             self.me.expected += 1.0;
             return Choice::Local;
         }
         self.gather_candidates(now, listener, but);
+        self.choose(client)
+    }
+
+    /// One of those that the maps name, if any lives.
+    pub(super) fn select_wanted(
+        &mut self,
+        now: Instant,
+        client: Ipv4Addr,
+        listener: usize,
+        but: &[Ipv4Addr],
+        wanted: &Wanted,
+    ) -> Option<Choice> {
+        for servers in wanted.lists() {
+            self.gather_candidates(now, listener, but);
+            self.keep_only(servers);
+            if self
+                .candidates
+                .iter()
+                .any(|c| c.readiness > Readiness::NONE)
+            {
+                return Some(self.choose(client));
+            }
+        }
+        None
+    }
+
+    /// The policy among the candidates.
+    fn choose(&mut self, client: Ipv4Addr) -> Choice {
         self.chances.clear();
         self.chances.resize(self.candidates.len(), 0.0);
         self.policy
@@ -58,6 +93,32 @@ impl Device {
         }
     }
 
+    /// Of the candidates, those that a map names.
+    fn keep_only(&mut self, servers: &Servers) {
+        let Device {
+            candidates,
+            targets,
+            members,
+            config,
+            me,
+            ..
+        } = self;
+        let named = |target: &Option<Target>| {
+            let name = match target {
+                None if me.draining => return false,
+                None => &config.name,
+                Some(target) => match members.by_port_b(target.address) {
+                    Some(member) => &member.name,
+                    None => return false,
+                },
+            };
+            servers.iter().any(|server| **server == **name)
+        };
+        let mut keep = targets.iter().map(named);
+        candidates.retain(|_| keep.next().unwrap_or(false));
+        targets.retain(|target| named(target));
+    }
+
     /// Below all thresholds that are set the server keeps every request.
     fn is_below_threshold(&self) -> bool {
         let threshold = self.config.balance.activity_threshold;
@@ -76,19 +137,37 @@ impl Device {
         let mine = u32::from(self.config.synch.address);
         // Ordered by Synch address, this server in its place: policies see the same order on all servers.
         let connections = self.connections();
-        let mut add = |server: u32, connections: u32, readiness, target: Option<Target>| {
-            self.candidates.push(Candidate {
-                readiness,
-                ..Candidate::new(server, connections)
-            });
+        let Balance {
+            slow_start,
+            weights,
+            ..
+        } = &self.config.balance;
+        let weight = |name: &str| {
+            let of = weights.iter().find(|(server, _)| server == name);
+            of.map_or(NonZeroU16::MIN, |(_, weight)| *weight)
+        };
+        // From its return on, and by how it has taken what was offered.
+        let since = |up: Option<Instant>| {
+            up.map_or(Readiness::FULL, |up| {
+                slow_start.readiness(now.saturating_since(up))
+            })
+        };
+        let mut add = |candidate: Candidate, target: Option<Target>| {
+            self.candidates.push(candidate);
             self.targets.push(target);
         };
-        let mut me = Some((mine, connections));
+        let mut me = Some(Candidate {
+            weight: weight(&self.config.name),
+            readiness: match self.me.unavailable.contains(&listener) {
+                true => Readiness::NONE,
+                false => since(self.me.up),
+            },
+            ..Candidate::new(mine, connections)
+        });
         for member in self.members.iter() {
             let server = u32::from(member.synch);
-            if let Some((mine, connections)) = me.filter(|(mine, _)| *mine < server) {
-                add(mine, connections, Readiness::FULL, None);
-                me = None;
+            if let Some(mine) = me.take_if(|me| me.server < server) {
+                add(mine, None);
             }
             if !member.is_alive(now, silence) || member.draining {
                 continue;
@@ -96,7 +175,7 @@ impl Device {
             // Still one of the set: other keys are not to move because one offer has failed.
             let readiness = match but.contains(&member.port_b) {
                 true => Readiness::NONE,
-                false => Readiness::FULL,
+                false => since(member.since).and(member.health.readiness(now.since_origin())),
             };
             if let Some(port) = member.serves(wanted) {
                 let target = Target {
@@ -104,16 +183,17 @@ impl Device {
                     hardware: member.hardware,
                     port,
                 };
-                add(
-                    server,
-                    member.connections.saturating_add(member.sent),
+                let connections = member.connections.saturating_add(member.sent);
+                let candidate = Candidate {
+                    weight: weight(&member.name),
                     readiness,
-                    Some(target),
-                );
+                    ..Candidate::new(server, connections)
+                };
+                add(candidate, Some(target));
             }
         }
-        if let Some((mine, connections)) = me {
-            add(mine, connections, Readiness::FULL, None);
+        if let Some(mine) = me {
+            add(mine, None);
         }
         // Draining: this server only where there is no other.
         let ready = |c: &Candidate| c.readiness > Readiness::NONE;

@@ -100,6 +100,7 @@ impl Device {
                 "neighbours",
                 (self.neighbours.len(), self.neighbours.bound()),
             ),
+            ("cookie-map", (self.sessions.len(), self.sessions.bound())),
             ("early-packets", (self.early.len(), self.early.bound())),
             (
                 "outbox",

@@ -7,8 +7,8 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use etherparse::IpNumber;
 use ipos_proto::MacAddr;
 use ipos_proto::synch::{
-    AddressList, Identity, Listen as ListenRecord, Performance, Process as ProcessRecord, Record,
-    State, Subject, SynchFlags, SynchHeader, SynchKind, SynchMessage, SynchWriter,
+    AddressList, Cookie, Identity, Listen as ListenRecord, Performance, Process as ProcessRecord,
+    Record, State, Subject, SynchFlags, SynchHeader, SynchKind, SynchMessage, SynchWriter,
 };
 
 use super::Device;
@@ -19,6 +19,7 @@ use crate::event::{Event, Port, Verdict};
 use crate::inspect::Load;
 use crate::members::{Counter, Member};
 use crate::packet::{IPV4, Ipv4Packet};
+use crate::sessions::Told;
 use crate::time::{Duration, Instant};
 
 /// Longest datagram: an Ethernet MTU less the IP and UDP headers.
@@ -27,6 +28,11 @@ const DATAGRAM: usize = 1472;
 const CPU_UNIT: f32 = 10_000.0;
 /// Listening sockets of one server that are remembered. Full: the others are not selected for.
 const LISTEN_BOUND: usize = 1_024;
+
+/// Bytes of the cookie map's changes in one high-priority report: with the rest it is one datagram.
+const CHANGES: usize = 1_200;
+/// Rows of the cookie map that one medium-priority report tells again.
+const REFRESHED: usize = 256;
 
 const PRIORITIES: [SynchKind; 3] = [SynchKind::High, SynchKind::Medium, SynchKind::Low];
 
@@ -97,8 +103,18 @@ impl Device {
             for record in message.records() {
                 member.take_record(&record);
             }
-            if header.kind == SynchKind::Medium && member.next_part == header.parts {
+            if is_new && member.connections > 0 && now < self.me.young_until {
+                // The farm was at work before this server came.
+                self.me.up.get_or_insert(now);
+            }
+            let heard_all = header.kind == SynchKind::Medium && member.next_part == header.parts;
+            if heard_all {
                 member.listen = core::mem::take(&mut member.partial);
+            }
+            for record in message.records() {
+                if let Record::Cookie(cookie) = record {
+                    self.hear_cookie(now, from, &cookie);
+                }
             }
         }
         self.notice(now, from);
@@ -116,6 +132,9 @@ impl Device {
             return;
         }
         member.up = alive;
+        if alive && now >= self.me.young_until {
+            member.since = Some(now);
+        }
         let name = member.name.clone();
         self.tell(if alive {
             Event::ServerUp(name)
@@ -135,7 +154,8 @@ impl Device {
             // Not `due + interval`: a device that was not driven for a while does not catch up.
             self.me.due[priority] = now + intervals[priority].max(Duration::from_millis(1));
             if !self.me.left {
-                let records = self.records(kind);
+                let mut records = self.records(kind);
+                self.add_cookies(now, kind, &mut records);
                 self.report(kind, &records);
             }
             match kind {
@@ -188,6 +208,23 @@ impl Device {
         }
     }
 
+    /// Changes of the cookie map go with the first report there is; all rows of this server's sessions have their turn.
+    fn add_cookies(&mut self, now: Instant, kind: SynchKind, records: &mut Vec<OwnRecord>) {
+        let told = match kind {
+            SynchKind::High => {
+                self.sessions.expire(now);
+                let (told, more) = self.sessions.take_changes(now, CHANGES);
+                if more {
+                    self.me.due[0] = now + Duration::from_millis(1);
+                }
+                told
+            }
+            SynchKind::Medium => self.sessions.refresh(now, &self.name, REFRESHED),
+            SynchKind::Low | SynchKind::Leave => return,
+        };
+        records.extend(told.into_iter().map(OwnRecord::Cookie));
+    }
+
     /// What a priority's report tells (FIG. 6).
     fn records(&self, kind: SynchKind) -> Vec<OwnRecord> {
         let processes = self.me.processes.iter();
@@ -202,7 +239,9 @@ impl Device {
                 OwnRecord::Identity,
             ],
             SynchKind::Medium => {
-                let listen = (0..self.config.listen.len()).map(OwnRecord::Listen);
+                let available = |at: &usize| !self.me.unavailable.contains(at);
+                let listen = (0..self.config.listen.len()).filter(available);
+                let listen = listen.map(OwnRecord::Listen);
                 let processes =
                     processes.map(|p| OwnRecord::Process(p.pid, p.port, p.name.clone()));
                 core::iter::once(OwnRecord::Identity)
@@ -231,6 +270,7 @@ enum OwnRecord {
     Listen(usize),
     Process(u32, u16, alloc::string::String),
     Performance(Performance),
+    Cookie(Told),
 }
 
 impl OwnRecord {
@@ -264,6 +304,11 @@ impl OwnRecord {
                 })
             }
             OwnRecord::Performance(performance) => Record::Performance(*performance),
+            OwnRecord::Cookie(told) => Record::Cookie(Cookie {
+                session: &told.session,
+                server: &told.server,
+                lifetime_ms: told.lifetime_ms,
+            }),
         })
     }
 }
@@ -279,6 +324,7 @@ impl Member {
         self.incarnation = incarnation;
         self.sequence = [0; 3];
         self.counter = Counter::default();
+        self.up = false;
         self.next_part = 0;
         self.partial.clear();
         self.listen.clear();

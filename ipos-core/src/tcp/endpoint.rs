@@ -308,13 +308,26 @@ impl Endpoint {
         if self.writable() == 0 {
             return 0;
         }
+        self.begin_write(now);
+        let taken = self.tx.write(data, self.snd_limit);
+        self.arm_quiet(now);
+        taken
+    }
+
+    fn begin_write(&mut self, now: Instant) {
         let idle = now.saturating_since(self.heard).as_micros() > u128::from(self.rtt.rto);
         if idle && !self.tx.outstanding() {
             self.congestion.get_mut().on_idle();
         }
-        let taken = self.tx.write(data, self.snd_limit);
-        self.arm_quiet(now);
-        taken
+    }
+
+    /// Takes all of `data`, which may be a little more than there is room for.
+    pub(crate) fn append(&mut self, now: Instant, data: &[u8]) {
+        if !data.is_empty() {
+            self.begin_write(now);
+            self.tx.write(data, usize::MAX);
+            self.arm_quiet(now);
+        }
     }
 
     /// No more writes: a FIN follows what was written.

@@ -1,0 +1,168 @@
+//! Sessions: the cookie map, and the cookie in answers (behaviour §9, FIG. 12).
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use core::net::Ipv4Addr;
+
+use ipos_proto::synch::Cookie;
+use rand_core::Rng;
+
+use super::Device;
+use crate::speech::{ID_LEN, Id, Speech};
+use crate::time::{Duration, Instant};
+
+/// A change is told so soon: others may follow it in the same report.
+const TOGETHER: Duration = Duration::from_millis(2);
+
+impl Device {
+    /// The conversation of an endpoint that is bound here, where sessions depend on it.
+    pub(super) fn begin_speech(&mut self, endpoint: u32) {
+        if self.config.content.session.is_some()
+            && let Some(slot) = self.stack.get_mut(endpoint)
+        {
+            slot.speech = Some(Box::new(Speech::new()));
+        }
+    }
+
+    /// The host has taken the first `n` readable bytes.
+    pub(super) fn hear_request(&mut self, now: Instant, endpoint: u32, n: usize) {
+        let Some(session) = &self.config.content.session else {
+            return;
+        };
+        let Some(slot) = self.stack.get_mut(endpoint) else {
+            return;
+        };
+        let Some(speech) = slot.speech.as_deref_mut() else {
+            return;
+        };
+        let readable = slot.tcp.readable();
+        let bytes = readable.get(..n).unwrap_or(readable);
+        for id in speech.handle_request(bytes, &session.cookie) {
+            self.use_session(now, &id);
+        }
+    }
+
+    /// A request of this session is served here: it belongs to this server, unless another one has it that may be asked.
+    fn use_session(&mut self, now: Instant, id: &Id) {
+        let (Some(session), id) = (&self.config.content.session, id.as_bytes()) else {
+            return;
+        };
+        let mine = match self.sessions.get(now, id) {
+            Some(server) if **server == *self.config.name => {
+                if self.sessions.left(now, id) > session.lifetime / 2 {
+                    return;
+                }
+                true
+            }
+            Some(server) => !self.may_be_asked(now, server),
+            // It may be one that was not heard of yet; to guess it is of no use.
+            None => true,
+        };
+        if mine {
+            self.claim(now, id);
+        }
+    }
+
+    /// Whether the server of this name is alive and takes requests.
+    fn may_be_asked(&self, now: Instant, name: &str) -> bool {
+        let silence = self.config.synch.silence;
+        let mut members = self.members.iter();
+        members.any(|m| m.name == name && m.is_alive(now, silence) && !m.draining)
+    }
+
+    /// The session belongs to this server, and the others are told.
+    fn claim(&mut self, now: Instant, id: &[u8]) {
+        let Some(session) = &self.config.content.session else {
+            return;
+        };
+        let lifetime = session.lifetime;
+        self.sessions.set(now, id, &self.name, lifetime);
+        self.sessions.tell(id);
+        self.me.due[0] = self.me.due[0].min(now + TOGETHER);
+    }
+
+    /// The application's bytes, with what sessions add to them; how many of them were taken.
+    pub(super) fn speak(&mut self, now: Instant, endpoint: u32, data: &[u8]) -> usize {
+        let Device {
+            stack,
+            config,
+            session_rng,
+            ..
+        } = self;
+        let Some(session) = &config.content.session else {
+            return stack.write(now, &config.tcp, endpoint, data);
+        };
+        let direct = stack.get(endpoint).and_then(|slot| {
+            let name = session.direct.as_deref()?;
+            let own = config.listen.get(slot.listener)?.address;
+            (own != slot.flow.endpoint).then(|| (name, own.to_string()))
+        });
+        let mut given: Option<Id> = None;
+        let mut add = |head: &mut ipos_http::HeadEnd<'_>, named: bool, issued: Option<Id>| {
+            if let Some((name, own)) = &direct {
+                let _ = (name, own);
+            }
+            if named {
+                return None;
+            }
+            let id = issued.unwrap_or_else(|| new_id(session_rng));
+            head.set_cookie(&session.set_cookie(&id).ok()?);
+            given = Some(id.clone());
+            Some(id)
+        };
+        let taken = stack.write_through(now, &config.tcp, endpoint, data, |speech, data, out| {
+            speech.handle_response(data, out, &mut add);
+        });
+        if let Some(id) = given
+            && self.sessions.get(now, id.as_bytes()).is_none()
+        {
+            self.claim(now, id.as_bytes());
+        }
+        taken
+    }
+
+    /// The application sends no more: what was held of a head goes out.
+    pub(super) fn end_speech(&mut self, now: Instant, endpoint: u32) {
+        self.stack.finish_speech(now, endpoint);
+    }
+
+    /// A COOKIE record: the session belongs to that server now.
+    pub(super) fn hear_cookie(&mut self, now: Instant, from: Ipv4Addr, cookie: &Cookie<'_>) {
+        let Cookie {
+            session,
+            server,
+            lifetime_ms,
+        } = *cookie;
+        let told_by = self.members.get_mut(from).map(|member| &*member.name);
+        if told_by != Some(server) {
+            // Only who has a session tells of it.
+            return;
+        }
+        let held = self.sessions.get(now, session);
+        let mine = held.is_some_and(|holder| *holder == self.name);
+        if mine && !self.me.draining && *self.config.name < *server {
+            // Two have taken it at once: the one whose name comes first keeps it.
+            self.sessions.tell(session);
+            return;
+        }
+        let server = match held {
+            Some(holder) if **holder == *server => holder.clone(),
+            _ => Arc::from(server),
+        };
+        let lifetime = Duration::from_millis(lifetime_ms.into());
+        self.sessions.set(now, session, &server, lifetime);
+    }
+
+    /// The cookie map: each session's id, its server, and how long the row is good.
+    pub fn sessions(&self, now: Instant) -> impl Iterator<Item = (&[u8], &str, Duration)> {
+        self.sessions.iter(now)
+    }
+}
+
+/// An id that nobody can guess.
+fn new_id(rng: &mut impl Rng) -> Id {
+    let number = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
+    format!("{number:0ID_LEN$x}").into()
+}
