@@ -68,11 +68,11 @@ impl Early {
         taken
     }
 
-    /// Drops a packet that has waited too long: its flow, and who sent it.
-    pub(crate) fn expire(&mut self, now: Instant) -> Option<(Flow, MacAddr)> {
+    /// A packet that has waited too long: its flow, who sent it, and its bytes.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<(Flow, MacAddr, Box<[u8]>)> {
         // All wait equally long, so the oldest is in front.
         let packet = self.packets.pop_front_if(|packet| packet.until <= now)?;
-        Some((packet.flow, packet.from))
+        Some((packet.flow, packet.from, packet.bytes))
     }
 
     /// When [`Early::expire`] must be called.

@@ -250,8 +250,6 @@ pub(crate) struct Tombstone {
     pub(crate) iss: Option<SeqNum>,
     /// Of its last owner.
     pub(crate) epoch: Epoch,
-    /// What its last owner had received of the client.
-    pub(crate) received: SeqNum,
 }
 
 impl Installed {

@@ -89,32 +89,17 @@ impl OneOwner {
     /// For servers 0, 1, .. that are `nodes` of the network, in this order.
     pub fn new(lan_a: LanId, lan_b: LanId, nodes: impl IntoIterator<Item = NodeId>) -> OneOwner {
         let servers: Vec<(usize, NodeId)> = nodes.into_iter().enumerate().collect();
-        let of = |index| ServerAddresses::of(index);
+        let count = servers.len();
         OneOwner {
             lan_a,
             lan_b,
             synch: None,
             ethertype: ETHERTYPE,
-            port_a: servers
-                .iter()
-                .map(|&(server, _)| (of(server).a.0, server))
-                .collect(),
-            addresses: servers
-                .iter()
-                .map(|&(server, _)| (of(server).a.1, server))
-                .collect(),
-            port_b: servers
-                .iter()
-                .map(|&(server, _)| (of(server).b.0, server))
-                .collect(),
-            by_address: servers
-                .iter()
-                .map(|&(server, _)| (of(server).b.1, server))
-                .collect(),
-            port_synch: servers
-                .iter()
-                .map(|&(server, _)| (of(server).synch.0, server))
-                .collect(),
+            port_a: by(count, |server| server.a.0),
+            addresses: by(count, |server| server.a.1),
+            port_b: by(count, |server| server.b.0),
+            by_address: by(count, |server| server.b.1),
+            port_synch: by(count, |server| server.synch.0),
             nodes: servers
                 .iter()
                 .map(|&(server, node)| (node, server))
@@ -247,8 +232,14 @@ impl OneOwner {
     }
 
     /// A client's segment arrives at a server. A SYN begins a connection, even if it is a late copy.
-    fn client_reaches(&mut self, server: usize, packet: &[u8]) {
+    fn client_reaches(&mut self, now: Instant, server: usize, packet: &[u8]) {
         let Some((segment, client, endpoint)) = segment(packet) else {
+            if let Some((client, endpoint)) = datagrams::ends(packet) {
+                let flow = Flow::udp(client, endpoint);
+                if self.first(&flow) == Some(server) {
+                    self.datagrams.comes(now, flow);
+                }
+            }
             return;
         };
         let here = self.addresses.get(endpoint.ip()) == Some(&server);
@@ -318,7 +309,7 @@ impl OneOwner {
                 let Some(known) = self.flows.get_mut(&flow).filter(|known| known.begun) else {
                     return;
                 };
-                if first && known.owner == Some(server) {
+                if first && (known.owner == Some(server) || known.granted.contains(&server)) {
                     known.forwarded_to = to;
                 }
                 if known.hands_on(server, to) {
@@ -438,12 +429,22 @@ impl OneOwner {
         }
     }
 
-    /// Nothing of the connection is checked any more.
+    /// Nothing of the connection is checked any more. One whose SYN has come may begin.
     fn free(&mut self, flow: Flow) {
-        if let Some(known) = self.flows.remove(&flow)
-            && self.freed.len() < FLOWS
-        {
+        let Some(known) = self.flows.remove(&flow) else {
+            return;
+        };
+        if self.freed.len() < FLOWS || self.freed.contains_key(&flow) {
             self.freed.entry(flow).or_default().push(known.isn);
+        }
+        if let Some(isn) = known.next {
+            let owner = self.first(&flow);
+            let next = Ownership {
+                isn,
+                owner,
+                ..Ownership::default()
+            };
+            self.flows.insert(flow, next);
         }
     }
 
@@ -462,6 +463,14 @@ impl OneOwner {
             self.bereave(since, flow);
         }
     }
+}
+
+/// The numbers of so many servers, by one of their addresses.
+fn by<K: Ord>(count: usize, key: impl Fn(ServerAddresses) -> K) -> BTreeMap<K, usize> {
+    let servers = 0..count;
+    servers
+        .map(|server| (key(ServerAddresses::of(server)), server))
+        .collect()
 }
 
 /// The flow of a client's packet.
@@ -533,7 +542,7 @@ impl Observer for OneOwner {
             return;
         };
         if sighting.lan == self.lan_a && ethernet.ethertype == IPV4 {
-            self.client_reaches(server, rest);
+            self.client_reaches(sighting.now, server, rest);
         } else if sighting.lan == self.lan_b
             && ethernet.ethertype == self.ethertype
             && self.port_b.get(&ethernet.destination) == Some(&server)

@@ -62,6 +62,8 @@ pub struct Conversation {
     announced: Option<u32>,
     last_ack: Option<u32>,
     last_tsval: Option<u32>,
+    /// A server has reset it where the client believes it: what others send then, they have not heard of it.
+    reset: bool,
     violations: Vec<String>,
 }
 
@@ -125,6 +127,7 @@ impl Conversation {
             announced: None,
             last_ack: None,
             last_tsval: None,
+            reset: false,
             violations: Vec::new(),
         }
     }
@@ -226,6 +229,9 @@ impl Conversation {
 
     fn server_sends(&mut self, now: Instant, seen: &Seen) {
         if seen.rst {
+            self.reset |= self.taken == Some(seen.seq);
+        }
+        if self.reset || seen.rst {
             return;
         }
         if seen.syn {

@@ -65,7 +65,7 @@ impl Device {
         let Some(key) = self.flows.find(&flow) else {
             return self.open(now, ethernet, &flow, packet, &Segment::read(&slice));
         };
-        if slice.syn() && self.leads_nowhere(now, key) {
+        if slice.syn() && self.leads_nowhere(key) {
             // Nobody else ends it.
             self.flows.remove(key);
             return self.open(now, ethernet, &flow, packet, &Segment::read(&slice));

@@ -4,7 +4,7 @@ use core::net::SocketAddrV4;
 
 use etherparse::IpNumber;
 use ipos_proto::{
-    ENCAPSULATION_LEN, Epoch, Frame, Header, Layer, MacAddr, Message, SeqNum, Trailer,
+    ENCAPSULATION_LEN, Epoch, Frame, Header, Layer, MacAddr, Message, Protocol, SeqNum, Trailer,
 };
 
 use super::Device;
@@ -118,10 +118,19 @@ impl Device {
                 Some((key, self.flows.get(key)?.1))
             })
         };
-        let follows = |record: &Record, epoch: Epoch| matches!(record, Record::Forward(f) if f.first().is_none() && epoch > f.epoch);
-        let concerned = records().filter(|(_, record)| record.concerns(hardware));
+        // Which of several connections between the same ports is meant.
+        let meant = |record: &Record| match (record, trailer) {
+            (Record::Forward(forwarding), Some(trailer)) => forwarding.is_of(trailer),
+            _ => true,
+        };
+        let follows = |record: &Record, epoch: Epoch| match record {
+            Record::Forward(f) => f.first().is_none() && epoch > f.epoch,
+            _ => false,
+        };
+        let concerned = records().filter(|(_, record)| record.concerns(hardware) && meant(record));
+        let moves = known && alone && header.protocol == Protocol::Tcp;
         let later = records().filter(|(_, record)| {
-            known && alone && trailer.is_some_and(|trailer| follows(record, trailer.epoch))
+            moves && trailer.is_some_and(|trailer| follows(record, trailer.epoch)) && meant(record)
         });
         let found = match one(concerned.map(|(key, _)| key))? {
             Some(key) => Some(key),
@@ -194,7 +203,8 @@ impl Device {
             }
             Some((_, &mut Record::Tombstone(tombstone))) => {
                 // The RELEASE was lost.
-                self.disown(&flow, hardware, Some(tombstone));
+                let at = SeqNum::new(slice.sequence_number());
+                self.disown(&flow, hardware, tombstone.epoch, Some(at));
                 Err(DropReason::Stale)
             }
             Some((_, Record::Local(_) | Record::Datagrams(_))) | None => Err(DropReason::Stale),

@@ -194,6 +194,9 @@ impl Device {
         };
         // Epoch 0: nothing is known of the connection there.
         let unknown = trailer.filter(|trailer| trailer.epoch == Epoch::default());
+        if trailer.is_some_and(|trailer| !forwarding.is_of(&trailer)) {
+            return Err(DropReason::Stale);
+        }
         if let Some(Trailer { incarnation, .. }) = unknown {
             let offered = |replay: &Replaying| replay.offer.is_some() && now < replay.offer_until;
             let waits = forwarding.replay.as_deref().is_some_and(offered);
@@ -207,7 +210,6 @@ impl Device {
         {
             return Err(DropReason::Stale);
         }
-        let received = trailer.as_ref().and_then(Trailer::acknowledged);
         let first = forwarding.first();
         let opening = match forwarding.aside.take().map(|aside| *aside) {
             Some(Aside::Opening(opening)) => Some(opening),
@@ -222,7 +224,6 @@ impl Device {
             irs: forwarding.irs,
             iss: None,
             epoch: forwarding.epoch,
-            received: received.unwrap_or(forwarding.irs + 1),
         };
         let epoch = forwarding.epoch;
         if unknown.is_some() && opening.is_none() {

@@ -26,9 +26,10 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::Ipv4Addr;
 
+use crate::packet::Ipv4Packet;
 use ipos_balance::{Candidate, Policy};
 use ipos_proto::{ETHERNET_LEN, Ethernet, Frame};
-use ipos_proto::{Epoch, FrameType, Header, Message, Trailer, TrailerFlags};
+use ipos_proto::{Epoch, FrameType, Header, Message, SeqNum, Trailer, TrailerFlags};
 use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng, SeedableRng};
 
@@ -204,9 +205,11 @@ impl Device {
         for index in given_up {
             self.lose_output(now, index);
         }
-        while let Some((flow, from)) = self.early.expire(now) {
+        while let Some((flow, from, packet)) = self.early.expire(now) {
             self.counters.drop(DropReason::NoEndpoint);
-            self.disown(&flow, from, None);
+            let at =
+                Ipv4Packet::read(&packet).and_then(|packet| Ok(packet.tcp()?.sequence_number()));
+            self.disown(&flow, from, Epoch::default(), at.ok().map(SeqNum::new));
         }
         self.evict(now);
         self.go_on_reaping(now);
@@ -341,7 +344,6 @@ impl Device {
             irs,
             iss: Some(iss),
             epoch,
-            received,
         };
         self.bury(now, key, tombstone);
         if owner.is_some() && !home {
@@ -369,9 +371,9 @@ impl Device {
         }
     }
 
-    /// Tells a server that the connection whose packets it sends is not here, RELEASE of no epoch; or, where there is a
-    /// tombstone, is no more.
-    fn disown(&mut self, flow: &Flow, from: ipos_proto::MacAddr, tombstone: Option<Tombstone>) {
+    /// Tells a server that the connection whose packet it has sent is no more here (RELEASE), or is not known (of no epoch).
+    /// The packet's sequence number tells which of several connections between the same ports is meant.
+    fn disown(&mut self, flow: &Flow, from: ipos_proto::MacAddr, epoch: Epoch, at: Option<SeqNum>) {
         let Some(address) = self.members.by_hardware(from).map(|member| member.port_b) else {
             return;
         };
@@ -381,9 +383,7 @@ impl Device {
             hardware: from,
             port,
         };
-        let ended = tombstone.map(|tombstone| (tombstone.epoch, tombstone.received));
-        let (epoch, received) = ended.unzip();
-        let trailer = Some(self.trailer(epoch.unwrap_or_default(), received));
+        let trailer = Some(self.trailer(epoch, at));
         self.send(to, flow, Message::Release { trailer });
     }
 

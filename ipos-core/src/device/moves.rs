@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use ipos_proto::{Header, MacAddr, Message, Protocol, Trailer};
+use ipos_proto::{Epoch, Header, MacAddr, Message, Protocol, Trailer};
 
 use super::Device;
 use super::select::Choice;
@@ -281,7 +281,7 @@ impl Device {
                     protocol: header.protocol,
                 };
                 self.sender(hardware, header)?;
-                self.disown(&flow, hardware, None);
+                self.disown(&flow, hardware, Epoch::default(), None);
                 return Ok(Verdict::Consumed);
             }
         };

@@ -42,13 +42,17 @@ impl Device {
         let patience = self.config.synch.high.saturating_mul(2);
         let (mut dead, mut silent) = (Vec::new(), Vec::new());
         for member in self.members.iter_mut() {
-            if member.is_alive(now, silence) {
+            let seen = now.saturating_since(member.seen());
+            if member.is_alive(now, silence) || seen < lost {
+                // It may fall silent once more.
                 member.lost = false;
-            } else if !member.lost && member.is_identified() {
+            }
+            if member.is_alive(now, silence) {
+                continue;
+            }
+            if !member.lost && member.is_identified() {
                 let asked = member.ask(now);
-                if now.saturating_since(member.seen()) >= lost
-                    && now.saturating_since(asked) >= patience
-                {
+                if seen >= lost && now.saturating_since(asked) >= patience {
                     member.lost = true;
                     dead.push(member.port_b);
                 } else {
@@ -118,14 +122,13 @@ impl Device {
         }
     }
 
-    /// Whether a forward record leads to a server that is not alive, and is not reset for it.
-    pub(super) fn leads_nowhere(&self, now: Instant, key: u32) -> bool {
+    /// Whether a forward record leads to a server that is forgotten, and is not reset for it.
+    pub(super) fn leads_nowhere(&self, key: u32) -> bool {
         let Some((_, Record::Forward(forwarding))) = self.flows.get(key) else {
             return false;
         };
-        let silence = self.config.synch.silence;
         let owner = self.members.by_port_b(forwarding.to().address);
-        self.config.limits.owner_lost.is_none() && !owner.is_some_and(|m| m.is_alive(now, silence))
+        self.config.limits.owner_lost.is_none() && owner.is_none()
     }
 
     /// A record that was laid by meanwhile may lead to a server that has died.

@@ -263,8 +263,9 @@ fn judge_failure(
     let death = bereaved.and_then(|at| facts.outages.iter().find(|outage| outage.from == *at));
     let reset = matches!(error, ExchangeError::Refused | ExchangeError::Reset);
     let full = first.is_some_and(|first| facts.was_full(first, span));
-    // The giver offers the endpoint again until then, or the taker waits so long for its packets.
-    let patience = plan.limits.install_deadline.max(plan.limits.tombstone);
+    // The giver offers the endpoint again, and passes packets on, for so long.
+    let patience = plan.limits.tombstone;
+    let patience = patience - (patience / 2).min(MARGIN);
     let counts = &mut report.counts;
     let excuse = match (outage, bereaved) {
         _ if !visible => None,
@@ -276,7 +277,7 @@ fn judge_failure(
         (Some(_), _) | (_, Some(_)) => Some(&mut counts.left),
         // A new connection only: one that has an application keeps it.
         _ if reset && full && number == 0 => Some(&mut counts.rejected),
-        _ if facts.was_parted(patience.saturating_sub(MARGIN), span) => Some(&mut counts.parted),
+        _ if facts.was_parted(patience, span) => Some(&mut counts.parted),
         _ => None,
     };
     if let Some(count) = excuse {

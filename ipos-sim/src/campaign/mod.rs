@@ -28,8 +28,9 @@
 //!     same port: nobody tells the first server;
 //!   - its first server has not heard its owner for `owner_lost`, neither on the Synch LAN nor on LAN B;
 //!   - it was reset before the first answer by a first server that had as many connections as it may;
-//!   - two servers did not hear each other on LAN B for longer than both the endpoint is offered again (`tombstone`) and the
-//!     taker waits for its packets (`install_deadline`), less a second for repetitions that are lost.
+//!   - two servers did not hear each other on LAN B for as long as an endpoint that was handed over is offered again, and its
+//!     packets are passed on ([`Limits::tombstone`](ipos_core::config::Limits::tombstone)), less half of it, and a second at the
+//!     most, for repetitions that are lost.
 //!
 //!   That the client or a server gives up for another reason is a breach: the times are
 //!   such that whatever was lost is sent again long before.

@@ -151,7 +151,7 @@ impl Plan {
         some(dice, &mut limits.kept, &[1_600, 4_096]);
         some(dice, &mut limits.early_packets, &[1, 2]);
         some(dice, &mut limits.buffers, &[0, 8_192, 65_536]);
-        some(dice, &mut limits.neighbours, &[3, 4]);
+        some(dice, &mut limits.neighbours, &[1, 2]);
         some(dice, &mut limits.outbox, &[4, 8]);
         some(dice, &mut limits.datagrams, &[1]);
         if dice.chance(30) {

@@ -12,7 +12,8 @@ use super::FLOWS;
 /// What the servers do with the datagrams of each flow.
 ///
 /// * The first server sends them to one other server until that one releases the flow, or may be taken for dead, or no
-///   datagram has come for so long that the forward record is gone; it does not answer itself meanwhile.
+///   datagram has come for so long that the forward record is gone; it does not answer itself meanwhile. What it has
+///   answered before that may come later, when it has waited for an ARP reply.
 /// * Another server answers only once it was sent a datagram of the flow by a 0x02.
 #[derive(Default)]
 pub(super) struct DatagramFlows {
@@ -27,9 +28,18 @@ struct Datagrams {
     takers: BTreeSet<usize>,
     /// Where the first server sends them, and when it did so last.
     forwarded: Option<(usize, Instant)>,
+    /// When the first datagram came that the first server has not sent to another one.
+    unsent: Option<Instant>,
+    /// Until then answers of the first server's own may come.
+    late_until: Instant,
     /// Servers that were sent some.
     holders: BTreeSet<usize>,
 }
+
+/// Two offers that nobody answers take 124 ms: a datagram that waits longer was for the first server itself.
+const OFFERED: Duration = Duration::from_millis(200);
+/// An answer waits no longer for an ARP reply.
+const HELD: Duration = Duration::from_secs(5);
 
 /// The two ends of a UDP packet, source first.
 pub(super) fn ends(packet: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4)> {
@@ -59,7 +69,22 @@ impl DatagramFlows {
         let owner = known.forwarded.filter(|(_, last)| *last + idle > now);
         // One that has crashed since is none.
         known.forwarded = known.takers.contains(&to).then_some((to, now));
+        if known
+            .unsent
+            .take()
+            .is_some_and(|since| since + OFFERED < now)
+        {
+            known.late_until = now + HELD;
+        }
         owner.map(|(owner, _)| owner).filter(|owner| *owner != to)
+    }
+
+    /// A client's datagram comes to the first server.
+    pub(super) fn comes(&mut self, now: Instant, flow: Flow) {
+        let known = self.flow(flow);
+        if known.forwarded.is_none() {
+            known.unsent.get_or_insert(now);
+        }
     }
 
     /// A server answers an offer of the first one.
@@ -94,7 +119,7 @@ impl DatagramFlows {
         let owner = owner.filter(|(_, last)| *last + idle > now);
         let owner = owner.map(|(owner, _)| owner);
         let may = if is_first {
-            owner.is_none()
+            owner.is_none() || known.is_some_and(|known| now < known.late_until)
         } else {
             known.is_some_and(|known| known.holders.contains(&server))
         };

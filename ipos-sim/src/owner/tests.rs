@@ -489,6 +489,17 @@ fn datagrams_are_answered_by_one_server() {
     );
     flows.crashed(2, |_| false);
     assert_eq!(flows.answers(now, &flow, 0, true), Ok(()));
+
+    flows.comes(now, flow);
+    let later = Instant::from_millis(300);
+    flows.takes(1, client(), endpoint);
+    flows.forwards(later, flow, 1);
+    assert_eq!(
+        flows.answers(later, &flow, 0, true),
+        Ok(()),
+        "waited for ARP"
+    );
+    flows.crashed(1, |_| false);
     flows.forwards(now, flow, 2);
     assert_eq!(
         flows.answers(now, &flow, 0, true),
