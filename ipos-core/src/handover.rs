@@ -345,7 +345,12 @@ impl Forwarding {
     /// Whether what a trailer says to be received can be of this connection, and is not of another one between the same
     /// ports: the client's packets pass the first server.
     pub(crate) fn is_of(&self, trailer: &Trailer) -> bool {
-        let near = |received: SeqNum| received.since(self.seq).unsigned_abs() <= NEAR;
+        let near = |received: SeqNum| {
+            // Or it answers the SYN that waits for this connection's end.
+            let opens =
+                matches!(self.aside.as_deref(), Some(Aside::Opening(o)) if o.seq == received);
+            opens || received.since(self.seq).unsigned_abs() <= NEAR
+        };
         self.first().is_some() || trailer.acknowledged().is_none_or(near)
     }
 
@@ -390,6 +395,8 @@ impl Forwarding {
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) at: Instant,
+    /// The SYN's sequence number.
+    pub(crate) seq: SeqNum,
     pub(crate) frame: Box<[u8]>,
 }
 

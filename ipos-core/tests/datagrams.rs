@@ -4,15 +4,13 @@ mod common;
 
 use std::net::SocketAddrV4;
 
-use common::{CLIENT, CLIENT_MAC, Farm, Pass, mac, port_a};
-use etherparse::PacketBuilder;
+use common::talk::{heal, icmp_error, lose, ms};
+use common::{CLIENT, CLIENT_MAC, Farm, Pass, arp_frame, mac, port_a};
+use etherparse::icmpv4::DestUnreachableHeader;
+use etherparse::{ArpOperation, PacketBuilder};
 use ipos_core::config::{Config, Listen};
-use ipos_core::{DatagramError, DropReason, Duration, Event, Flow, Port, Verdict};
+use ipos_core::{DatagramError, DropReason, Event, Flow, Port, Verdict};
 use ipos_proto::{Ethernet, FrameType, Protocol};
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 fn dns(server: u8, config: &mut Config) {
     config.listen.push(Listen {
@@ -174,10 +172,7 @@ fn without_an_answer_the_first_server_serves_the_flow() {
     for refuses in [true, false] {
         let mut farm = farm(2);
         let flow = migrated(&mut farm);
-        farm.tap = Box::new(move |frame| match frame.message.frame_type() {
-            FrameType::Acknowledgement => Pass::Lose,
-            _ => Pass::Deliver,
-        });
+        lose(&mut farm, FrameType::Acknowledgement, usize::MAX);
         if refuses {
             farm.devices[1].leave();
         }
@@ -198,16 +193,13 @@ fn a_flow_outlives_what_its_servers_have_forgotten() {
     send(&mut farm, &flow, b"question");
     received(&mut farm);
     // The owner's flow ends unnoticed by the first server.
-    farm.tap = Box::new(|frame| match frame.message.frame_type() {
-        FrameType::Release => Pass::Lose,
-        _ => Pass::Deliver,
-    });
+    lose(&mut farm, FrameType::Release, usize::MAX);
     farm.run(ms(61_000));
     assert_eq!(
         (farm.table(0, "forward"), farm.table(1, "forward-connect")),
         (1, 0)
     );
-    farm.tap = Box::new(|_| Pass::Deliver);
+    heal(&mut farm);
     send(&mut farm, &flow, b"lost");
     farm.run(ms(200));
     assert_eq!(
@@ -278,24 +270,7 @@ fn an_error_about_a_moved_flow_reaches_its_owner() {
         .udp(53, 4001)
         .write(&mut original, b"answer")
         .unwrap();
-    let mut icmp = [&[3, 3, 0, 0, 0, 0, 0, 0], &original[..28]].concat();
-    let checksum = ipos_proto::internet_checksum(&icmp);
-    icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
-    let mut packet = vec![];
-    PacketBuilder::ethernet2(CLIENT_MAC.0, mac(0xa, 0).0)
-        .ip(etherparse::IpHeaders::Ipv4(
-            etherparse::Ipv4Header::new(
-                icmp.len() as u16,
-                64,
-                etherparse::IpNumber::ICMP,
-                CLIENT.octets(),
-                port_a(0).octets(),
-            )
-            .unwrap(),
-            Default::default(),
-        ))
-        .write(&mut packet, etherparse::IpNumber::ICMP, &icmp)
-        .unwrap();
+    let packet = icmp_error(DestUnreachableHeader::Port, &original);
     let verdict = farm.deliver(0, Port::A, &packet);
     assert!(matches!(verdict, Verdict::Forward(_)), "{verdict:?}");
     let (_, rest) = Ethernet::parse(&farm.lan_b[0].1).unwrap();
@@ -305,4 +280,49 @@ fn an_error_about_a_moved_flow_reaches_its_owner() {
         1,
         "a soft error"
     );
+}
+
+/// LAN B loses a datagram, and the client sends another one a little, or much, later: that one arrives, once.
+#[test]
+fn a_lost_datagram_costs_no_other() {
+    for pause in [1000, 5000] {
+        let mut farm = farm(2);
+        let flow = migrated(&mut farm);
+        lose(&mut farm, FrameType::Packet, 1);
+        send(&mut farm, &flow, b"lost");
+        farm.run(ms(pause));
+        assert_eq!(received(&mut farm), []);
+        send(&mut farm, &flow, b"again");
+        farm.run(ms(1000));
+        assert_eq!(received(&mut farm), [(1, flow, b"again".to_vec())]);
+    }
+}
+
+/// A client of UDP alone is asked for its hardware address again from time to time: it may change.
+#[test]
+fn a_stale_neighbour_is_asked_for_again() {
+    let mut farm = farm(1);
+    let flow = flow(0, 5353);
+    let mut asked = 0;
+    for n in 0..40 {
+        farm.deliver(0, Port::A, &frame(&flow, b"question"));
+        let now = farm.now;
+        farm.devices[0]
+            .send_datagram(now, &flow, b"answer")
+            .unwrap();
+        let mut buf = [0; 1514];
+        while farm.devices[0]
+            .poll_transmit(now, Port::A, &mut buf)
+            .is_some()
+        {
+            // ARP.
+            if buf[12..14] == [8, 6] {
+                asked += usize::from(n > 0);
+                let reply = arp_frame(ArpOperation::REPLY, mac(0xa, 0), CLIENT, port_a(0));
+                farm.deliver(0, Port::A, &reply);
+            }
+        }
+        farm.run(ms(30_000));
+    }
+    assert!(asked > 0, "in 20 minutes the address was never confirmed");
 }

@@ -5,31 +5,16 @@ mod common;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use common::{Client, Farm, Pass, lose, mac};
+use common::talk::*;
+use common::{Client, Farm, Pass, mac};
 use ipos_core::config::Listen;
-use ipos_core::{Duration, Event, ListenerId, Origin, Port};
-use ipos_proto::{ConnectionInfo, FrameType, Message};
-
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-
-/// The first server keeps the first request and gives away the second.
-fn migrated(farm: &mut Farm) -> Client {
-    let first = farm.connect(0, 4000);
-    farm.send(&first, "PA", REQUEST);
-    assert_eq!(farm.bound().0, 0);
-    farm.lan_b.clear();
-    farm.connect(0, 4001)
-}
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
+use ipos_core::{Event, ListenerId, Origin, Port};
+use ipos_proto::{FrameType, Message, SeqNum};
 
 #[test]
 fn a_migrated_connection_is_answered_by_the_second_server_under_the_first_ones_address() {
     let mut farm = Farm::pair();
-    let mut client = migrated(&mut farm);
+    let mut client = about_to_move(&mut farm);
     let request = client.frame("PA", &[], REQUEST);
     farm.inject(&client, &request);
     farm.pump();
@@ -99,7 +84,7 @@ fn a_migrated_connection_is_answered_by_the_second_server_under_the_first_ones_a
 #[test]
 fn an_offer_is_repeated_until_it_arrives() {
     let mut farm = Farm::pair();
-    let client = migrated(&mut farm);
+    let client = about_to_move(&mut farm);
     let offers = lose(&mut farm, FrameType::Endpoint, 4);
     farm.send(&client, "PA", REQUEST);
     farm.run(ms(60));
@@ -112,7 +97,7 @@ fn an_offer_is_repeated_until_it_arrives() {
 #[test]
 fn without_any_acknowledgement_the_first_server_answers_and_nobody_else() {
     let mut farm = Farm::pair();
-    let client = migrated(&mut farm);
+    let client = about_to_move(&mut farm);
     lose(&mut farm, FrameType::Acknowledgement, usize::MAX);
     farm.send(&client, "PA", REQUEST);
     let at_second = farm.bound();
@@ -126,12 +111,7 @@ fn without_any_acknowledgement_the_first_server_answers_and_nobody_else() {
     farm.write(bound, RESPONSE);
     let sent = farm.take(&client);
     assert!(sent.iter().all(|s| s.hardware == mac(0xa, 0)), "{sent:?}");
-    assert_eq!(
-        sent.iter()
-            .flat_map(|s| s.payload.clone())
-            .collect::<Vec<_>>(),
-        RESPONSE
-    );
+    assert_eq!(payload(&sent), RESPONSE);
     farm.run(ms(2500));
     assert_eq!(
         farm.table(1, "forward-connect"),
@@ -152,7 +132,7 @@ fn without_any_acknowledgement_the_first_server_answers_and_nobody_else() {
 #[test]
 fn everything_twice_changes_nothing() {
     let mut farm = Farm::pair();
-    let client = migrated(&mut farm);
+    let client = about_to_move(&mut farm);
     farm.tap = Box::new(|_| Pass::Twice);
     farm.send(&client, "PA", REQUEST);
     let bound = farm.bound();
@@ -175,7 +155,7 @@ fn everything_twice_changes_nothing() {
 #[test]
 fn kept_packets_are_sent_until_they_arrive_and_the_offer_is_the_last_word() {
     let mut farm = Farm::with(2, |_, config| config.tcp.delayed_ack = ms(5));
-    let mut client = migrated(&mut farm);
+    let mut client = about_to_move(&mut farm);
     lose(&mut farm, FrameType::Endpoint, 4);
     farm.send(&client, "PA", &REQUEST[..10]);
     client.seq += 10;
@@ -207,7 +187,7 @@ fn kept_packets_are_sent_until_they_arrive_and_the_offer_is_the_last_word() {
 #[test]
 fn packets_that_overtake_their_endpoint_are_kept() {
     let mut farm = Farm::pair();
-    let client = migrated(&mut farm);
+    let client = about_to_move(&mut farm);
     farm.send(&client, "PA", REQUEST);
     // The same frames in the other order, for a farm that has seen neither.
     let frames: Vec<Vec<u8>> = farm
@@ -238,7 +218,7 @@ fn packets_that_overtake_their_endpoint_are_kept() {
 #[test]
 fn a_duplicate_syn_after_the_hand_over_goes_to_the_owner() {
     let mut farm = Farm::pair();
-    let mut client = migrated(&mut farm);
+    let mut client = about_to_move(&mut farm);
     farm.send(&client, "PA", REQUEST);
     farm.take(&client);
     let after = client.clone();
@@ -259,9 +239,8 @@ fn a_duplicate_syn_after_the_hand_over_goes_to_the_owner() {
 #[test]
 fn a_client_that_uses_its_port_again_is_answered_at_once() {
     let mut farm = Farm::pair();
-    let mut client = migrated(&mut farm);
-    farm.send(&client, "PA", REQUEST);
-    client.seq += REQUEST.len() as u32;
+    let mut client = about_to_move(&mut farm);
+    request(&mut farm, &mut client);
     let bound = farm.bound();
     farm.read(bound);
     farm.write(bound, RESPONSE);
@@ -305,7 +284,7 @@ fn a_refused_connection_is_served_here() {
         (1, 1),
         "the second server is full"
     );
-    let client = migrated(&mut farm);
+    let client = about_to_move(&mut farm);
     farm.send(&client, "PA", REQUEST);
     assert_eq!(farm.types(), [1, 0x11]);
     let bound = farm.bound();
@@ -316,7 +295,7 @@ fn a_refused_connection_is_served_here() {
 #[test]
 fn a_server_that_does_not_answer_costs_the_client_nothing() {
     let mut farm = Farm::round_robin(3);
-    let client = migrated(&mut farm);
+    let client = about_to_move(&mut farm);
     farm.dead[1] = true;
     farm.send(&client, "PA", REQUEST);
     farm.run(ms(100));
@@ -324,121 +303,6 @@ fn a_server_that_does_not_answer_costs_the_client_nothing() {
     assert_eq!(bound.0, 2);
     assert_eq!(farm.read(bound), REQUEST);
     assert_eq!(farm.devices[0].counters().unanswered, 1);
-}
-
-#[test]
-fn a_control_block_that_does_not_hold_is_refused() {
-    let mut farm = Farm::pair();
-    let client = migrated(&mut farm);
-    farm.send(&client, "PA", REQUEST);
-    let mut offer = farm.lan_b[0].1.clone();
-    let mut other = Farm::pair();
-    let state = 14 + 16 + 6 + 1;
-    offer[state] = 99;
-    other.deliver(1, Port::B, &offer);
-    other.pump();
-    assert_eq!(other.types(), [0x11]);
-    assert_eq!(other.table(1, "forward-connect"), 0);
-}
-
-#[test]
-fn strangers_and_forgeries_are_dropped() {
-    let mut farm = Farm::pair();
-    let client = migrated(&mut farm);
-    farm.send(&client, "PA", REQUEST);
-    let offer = farm.lan_b[0].1.clone();
-    let mut other = Farm::pair();
-    let mut stranger = offer.clone();
-    stranger[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
-    other.deliver(1, Port::B, &stranger);
-    let mut corrupt = offer.clone();
-    corrupt[20] ^= 1;
-    other.deliver(1, Port::B, &corrupt);
-    other.deliver(1, Port::B, &offer[..40]);
-    let counters = other.devices[1].counters();
-    assert_eq!(counters.dropped(ipos_core::DropReason::Stranger), 1);
-    assert_eq!(counters.dropped(ipos_core::DropReason::Encapsulation), 2);
-    assert_eq!(other.table(1, "forward-connect"), 0);
-}
-
-#[test]
-fn the_control_block_carries_what_the_syn_ack_said() {
-    let mut farm = Farm::pair();
-    let client = migrated(&mut farm);
-    farm.send(&client, "PA", REQUEST);
-    let (_, rest) = ipos_proto::Ethernet::parse(&farm.lan_b[0].1).unwrap();
-    let frame = ipos_proto::Frame::parse(rest).unwrap();
-    let Message::Endpoint {
-        connection: ConnectionInfo::Tcp { first, control },
-        trailer,
-    } = frame.message
-    else {
-        panic!("{frame:?}")
-    };
-    assert_eq!(first, client.server);
-    assert_eq!((control.rcv_nxt, control.snd_una), (client.seq, client.ack));
-    assert_eq!(
-        (
-            control.snd_wscale,
-            control.rcv_wscale,
-            control.snd_mss,
-            control.rcv_mss
-        ),
-        (7, 7, 1444, 1444)
-    );
-    assert_eq!(trailer.unwrap().epoch.raw(), 1);
-    assert_eq!(control.epoch.raw(), 1);
-}
-
-/// The first server understands why its offer was not taken.
-#[test]
-fn a_refusal_of_an_unreadable_offer_fits_the_offer() {
-    let mut farm = Farm::pair();
-    let client = migrated(&mut farm);
-    farm.dead[1] = true;
-    farm.send(&client, "PA", REQUEST);
-    farm.dead[1] = false;
-    let (_, mut offer) = farm.lan_b[0].clone();
-    let state = 14 + 16 + 6 + 1;
-    offer[state] = 99;
-    farm.deliver(1, Port::B, &offer);
-    farm.pump();
-    assert_eq!(farm.devices[0].counters().refused, 1);
-    assert_eq!(farm.bound().0, 0);
-}
-
-/// What the Synch LAN says decides about new connections, not about those that have moved already.
-#[test]
-fn migrated_connections_outlive_the_membership_of_their_servers() {
-    for leaves in [true, false] {
-        let mut farm = Farm::with(2, |server, config| {
-            if server == 0 && !leaves {
-                let never = Duration::from_secs(300);
-                (config.synch.high, config.synch.medium, config.synch.low) = (never, never, never);
-            }
-            if !leaves {
-                // Else Port B is asked whether it lives.
-                config.limits.owner_lost = None;
-            }
-        });
-        let mut client = migrated(&mut farm);
-        farm.send(&client, "PA", REQUEST);
-        client.seq += REQUEST.len() as u32;
-        let bound = farm.bound();
-        assert_eq!((bound.0, farm.read(bound)), (1, REQUEST.to_vec()));
-        if leaves {
-            farm.devices[0].leave();
-            farm.pump();
-        } else {
-            farm.run(Duration::from_secs(31));
-            assert_eq!(farm.devices[1].servers(farm.now).len(), 1, "forgotten");
-        }
-        farm.send(&client, "PA", b"more");
-        assert_eq!(farm.read(bound), b"more");
-        client.seq += 4;
-        farm.send(&client, "R", &[]);
-        assert_eq!(farm.table(0, "forward"), 0, "RELEASE is believed too");
-    }
 }
 
 #[test]
@@ -459,7 +323,7 @@ fn a_migrated_connection_comes_to_the_service_that_was_asked_for() {
             config.listen.push(shop);
         }
     });
-    let client = migrated(&mut farm);
+    let client = about_to_move(&mut farm);
     farm.send(&client, "PA", REQUEST);
     let bound = farm
         .events
@@ -490,12 +354,8 @@ fn an_acknowledgement_is_for_the_flow_that_was_offered() {
         }
     });
     // The flow to the first address stays local, the other one moves.
-    let mut other = Client {
-        server: "10.77.0.50:80".parse().unwrap(),
-        port: 4001,
-        seq: 5.into_seq(),
-        ack: 0.into_seq(),
-    };
+    let mut other = Client::new(0, 4001, 5);
+    other.server = "10.77.0.50:80".parse().unwrap();
     let frame = |farm: &mut Farm, client: &Client, flags: &str, payload: &[u8]| {
         let mut frame = client.frame(flags, &[], payload);
         frame[..6].copy_from_slice(&mac(0xa, 0).0);
@@ -504,8 +364,7 @@ fn an_acknowledgement_is_for_the_flow_that_was_offered() {
     };
     frame(&mut farm, &other, "S", &[]);
     let syn_ack = farm.take(&other).remove(0);
-    other.seq += 1;
-    other.ack = (syn_ack.header.sequence_number + 1).into_seq();
+    other.opened_by(&syn_ack);
     frame(&mut farm, &other, "PA", b"stays");
     assert_eq!(farm.bound().0, 0);
     let client = farm.connect(0, 4001);
@@ -516,57 +375,20 @@ fn an_acknowledgement_is_for_the_flow_that_was_offered() {
     assert_eq!((farm.table(0, "local"), farm.table(0, "forward")), (1, 1));
 }
 
-trait IntoSeq {
-    fn into_seq(self) -> ipos_proto::SeqNum;
-}
-
-impl IntoSeq for u32 {
-    fn into_seq(self) -> ipos_proto::SeqNum {
-        ipos_proto::SeqNum::new(self)
-    }
-}
-
-#[test]
-fn offers_under_way_have_their_places_in_the_forward_table() {
-    let mut farm = Farm::with(2, |_, config| config.limits.forward = 1);
-    let first = migrated(&mut farm);
-    // Round robin: this one is for the first server itself.
-    let second = farm.connect(0, 4002);
-    let third = farm.connect(0, 4003);
-    farm.dead[1] = true;
-    farm.send(&first, "PA", REQUEST);
-    farm.send(&second, "PA", REQUEST);
-    farm.send(&third, "PA", REQUEST);
-    assert_eq!(farm.types(), [1], "one offer for one place");
-    farm.dead[1] = false;
-    farm.run(ms(10));
-    assert_eq!((farm.table(0, "forward"), farm.table(0, "local")), (1, 3));
-}
-
 /// What the first server knew of the path goes with the endpoint: a whole lost flight is sent again soon.
 #[test]
 fn a_server_that_takes_over_recovers_from_a_lost_flight_in_less_than_600_ms() {
     // With SACK and without: by a tail loss probe, and by the retransmission timeout.
     for options in [&[2, 4, 5, 0xb4, 4, 2, 1, 1][..], &[2, 4, 5, 0xb4]] {
         let mut farm = Farm::pair();
-        farm.connect(0, 4000);
-        let mut other = farm.connect(0, 4001);
-        farm.send(&other, "PA", REQUEST);
-        other.seq += REQUEST.len() as u32;
-        let mut client = Client {
-            port: 4002,
-            server: other.server,
-            seq: 77_u32.into_seq(),
-            ack: 0_u32.into_seq(),
-        };
+        skip_turn(&mut farm, 4001);
+        let mut client = Client::new(0, 4002, 77);
         farm.send_with(&client, "S", options, &[]);
         farm.run(ms(40));
         let syn_ack = farm.take(&client).remove(0);
-        client.seq += 1;
-        client.ack = (syn_ack.header.sequence_number.wrapping_add(1)).into_seq();
+        client.opened_by(&syn_ack);
         farm.send(&client, "A", &[]);
-        farm.send(&client, "PA", REQUEST);
-        client.seq += REQUEST.len() as u32;
+        request(&mut farm, &mut client);
         let bound = farm.bound();
         assert_eq!(bound.0, 1);
         farm.read(bound);
@@ -582,7 +404,7 @@ fn a_server_that_takes_over_recovers_from_a_lost_flight_in_less_than_600_ms() {
         let mut acknowledged = client.ack;
         let end = client.ack + 14_440;
         for sent in again {
-            let start = sent.header.sequence_number.into_seq();
+            let start = SeqNum::new(sent.header.sequence_number);
             if start == acknowledged {
                 acknowledged = start + sent.payload.len() as u32;
             }
@@ -594,7 +416,7 @@ fn a_server_that_takes_over_recovers_from_a_lost_flight_in_less_than_600_ms() {
             let more = farm.take(&client);
             assert!(!more.is_empty());
             for sent in more {
-                let start = sent.header.sequence_number.into_seq();
+                let start = SeqNum::new(sent.header.sequence_number);
                 if start.le(acknowledged) {
                     acknowledged = acknowledged.max(start + sent.payload.len() as u32);
                 }
@@ -607,7 +429,7 @@ fn a_server_that_takes_over_recovers_from_a_lost_flight_in_less_than_600_ms() {
 #[test]
 fn the_second_server_says_nothing_before_it_has_all_that_was_acknowledged() {
     let mut farm = Farm::pair();
-    let mut client = migrated(&mut farm);
+    let mut client = about_to_move(&mut farm);
     // The offer is not answered at first, and the request goes on meanwhile.
     lose(&mut farm, FrameType::Acknowledgement, 2);
     let start = client.clone();
@@ -650,34 +472,12 @@ fn the_second_server_says_nothing_before_it_has_all_that_was_acknowledged() {
 }
 
 #[test]
-fn kept_packets_are_bounded_for_all_requests_together() {
-    let packet = 20 + 20 + REQUEST.len();
-    let mut farm = Farm::with(2, |_, config| config.limits.kept = 2 * packet - 1);
-    let first = migrated(&mut farm);
-    farm.dead[1] = true;
-    farm.send(&first, "PA", REQUEST);
-    assert_eq!(farm.devices[0].kept(), packet);
-    // Round robin: for the first server itself, so that nothing is to be kept for long.
-    let second = farm.connect(0, 4002);
-    let full = ipos_core::Verdict::Drop(ipos_core::DropReason::RequestFull);
-    assert_eq!(farm.send(&second, "PA", REQUEST), full);
-    farm.dead[1] = false;
-    farm.run(ms(100));
-    assert_eq!(farm.devices[0].kept(), 0);
-    assert_eq!(
-        farm.send(&second, "PA", REQUEST),
-        ipos_core::Verdict::Consumed
-    );
-}
-
-#[test]
 fn a_late_copy_of_the_own_syn_opens_nothing_when_the_connection_ends() {
     let mut farm = Farm::pair();
-    let mut client = migrated(&mut farm);
+    let mut client = about_to_move(&mut farm);
     let mut syn = client.clone();
     syn.seq = syn.seq - 1;
-    farm.send(&client, "PA", REQUEST);
-    client.seq += REQUEST.len() as u32;
+    request(&mut farm, &mut client);
     farm.send(&syn, "S", &[]);
     farm.send(&client, "R", &[]);
     farm.run(ms(100));

@@ -2,19 +2,12 @@
 
 mod common;
 
+use common::talk::*;
 use common::{CLIENT, Client, Farm, arp_frame, config, mac, port_a};
 use etherparse::ArpOperation;
 use ipos_core::{Device, DropReason, Duration, Event, Failure, Instant, Port, Verdict};
 use ipos_proto::{MacAddr, SeqNum};
 use proptest::prelude::*;
-
-fn alone() -> Farm {
-    Farm::new(vec![config(0)])
-}
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 #[test]
 fn a_connection_is_served_and_closed() {
@@ -54,31 +47,9 @@ fn a_connection_is_served_and_closed() {
 }
 
 #[test]
-fn buffers_of_a_quiet_connection_give_their_memory_back() {
-    let mut farm = alone();
-    let mut client = farm.connect(0, 4000);
-    farm.send(&client, "PA", b"ping");
-    client.seq += 4;
-    let bound = farm.bound();
-    assert!(farm.devices[0].buffered() > 0, "unread bytes wait");
-    farm.run(ms(5000));
-    farm.read(bound);
-    farm.write(bound, b"pong");
-    client.ack += 4;
-    farm.send(&client, "A", &[]);
-    farm.run(ms(2500));
-    assert_eq!(farm.devices[0].buffered(), 0);
-}
-
-#[test]
 fn only_offered_options_are_answered() {
     let mut farm = alone();
-    let client = Client {
-        port: 1,
-        server: "10.77.0.11:80".parse().unwrap(),
-        seq: SeqNum::new(7),
-        ack: SeqNum::new(0),
-    };
+    let client = Client::new(0, 1, 7);
     farm.send(&client, "S", &[]);
     let sent = farm.take(&client);
     assert_eq!(
@@ -99,12 +70,7 @@ fn only_offered_options_are_answered() {
 #[test]
 fn a_syn_ack_is_sent_again_and_given_up() {
     let mut farm = alone();
-    let client = Client {
-        port: 9,
-        server: "10.77.0.11:80".parse().unwrap(),
-        seq: SeqNum::new(7),
-        ack: SeqNum::new(0),
-    };
+    let client = Client::new(0, 9, 7);
     farm.send(&client, "S", &[]);
     let first = farm.take(&client);
     farm.send(&client, "S", &[]);
@@ -121,12 +87,8 @@ fn a_syn_ack_is_sent_again_and_given_up() {
 #[test]
 fn segments_of_no_connection_get_a_reset() {
     let mut farm = alone();
-    let mut client = Client {
-        port: 9,
-        server: "10.77.0.11:81".parse().unwrap(),
-        seq: SeqNum::new(7),
-        ack: SeqNum::new(0),
-    };
+    let mut client = Client::new(0, 9, 7);
+    client.server.set_port(81);
     assert_eq!(
         farm.send(&client, "S", &[]),
         Verdict::Drop(DropReason::Unmatched)
@@ -181,35 +143,15 @@ fn unread_bytes_at_close_reset_the_connection() {
 #[test]
 fn lost_data_is_sent_again_and_a_dead_client_is_given_up() {
     let mut farm = alone();
-    let mut client = farm.connect(0, 4000);
-    farm.send(&client, "PA", b"ping");
-    client.seq += 4;
-    let bound = farm.bound();
-    farm.read(bound);
+    let (client, bound) = asked(&mut farm);
     farm.write(bound, &[7; 100]);
-    assert_eq!(
-        farm.take(&client)
-            .iter()
-            .filter(|s| s.payload.len() == 100)
-            .count(),
-        1
-    );
-    farm.run(ms(250));
-    assert_eq!(
-        farm.take(&client)
-            .iter()
-            .filter(|s| s.payload.len() == 100)
-            .count(),
-        1
-    );
-    farm.run(ms(1_000_000));
-    assert_eq!(
-        farm.take(&client)
-            .iter()
-            .filter(|s| s.payload.len() == 100)
-            .count(),
-        11
-    );
+    // After `wait` ms the data has been sent again this often.
+    for (wait, times) in [(0, 1), (250, 1), (1_000_000, 11)] {
+        farm.run(ms(wait));
+        let sent = farm.take(&client);
+        let data = sent.iter().filter(|s| s.payload.len() == 100);
+        assert_eq!(data.count(), times);
+    }
     assert!(
         farm.events
             .contains(&(0, Event::Failed(bound.1, Failure::TimedOut)))
@@ -220,12 +162,7 @@ fn lost_data_is_sent_again_and_a_dead_client_is_given_up() {
 #[test]
 fn a_closed_window_is_probed_and_nothing_goes_beyond_it() {
     let mut farm = alone();
-    let mut client = farm.connect(0, 4000);
-    farm.send(&client, "PA", b"ping");
-    client.seq += 4;
-    let bound = farm.bound();
-    farm.read(bound);
-    farm.take(&client);
+    let (mut client, bound) = asked(&mut farm);
     let window = |farm: &mut Farm, client: &Client, window: u16| {
         let mut frame = client.frame("A", &[], &[]);
         frame[48..50].copy_from_slice(&window.to_be_bytes());
@@ -252,13 +189,7 @@ fn a_closed_window_is_probed_and_nothing_goes_beyond_it() {
     }
     client.ack += 128;
     window(&mut farm, &client, 100);
-    assert_eq!(
-        farm.take(&client)
-            .iter()
-            .map(|s| s.payload.len())
-            .sum::<usize>(),
-        872
-    );
+    assert_eq!(payload(&farm.take(&client)).len(), 872);
 }
 
 /// Recomputes the TCP checksum of a client's frame.
@@ -337,150 +268,6 @@ fn a_configuration_that_does_not_hold_names_its_field() {
     );
 }
 
-#[test]
-fn full_tables_say_so_and_keep_their_bounds() {
-    let mut full = config(0);
-    full.limits.temporary = 3;
-    full.limits.endpoints = 2;
-    let mut farm = Farm::new(vec![full]);
-    for port in 1..=3 {
-        farm.connect(0, port);
-    }
-    let late = Client {
-        port: 4,
-        server: "10.77.0.11:80".parse().unwrap(),
-        seq: SeqNum::new(7),
-        ack: SeqNum::new(0),
-    };
-    assert_eq!(
-        farm.send(&late, "S", &[]),
-        Verdict::Drop(DropReason::TableFull)
-    );
-    assert_eq!(farm.take(&late).len(), 1, "answered with a cookie");
-    assert_eq!(farm.table(0, "temporary"), 3);
-    let mut farm = Farm::new(vec![farm.devices[0].config().clone()]);
-    for port in 1..=3 {
-        let client = farm.connect(0, port);
-        farm.send(&client, "PA", b"ping");
-        let reset = farm.take(&client).iter().any(|sent| sent.header.rst);
-        assert_eq!(reset, port == 3);
-    }
-    assert_eq!(farm.table(0, "local"), 2);
-}
-
-#[test]
-fn a_cookie_opens_a_connection_once_there_is_room() {
-    let mut small = config(0);
-    small.limits.temporary = 1;
-    let mut farm = Farm::new(vec![small]);
-    farm.connect(0, 1);
-    let mut client = Client {
-        port: 2,
-        server: "10.77.0.11:80".parse().unwrap(),
-        seq: SeqNum::new(70_000),
-        ack: SeqNum::new(0),
-    };
-    let offer = [
-        2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 1, 0, 0, 0, 0, 0, 0, 1, 3, 3, 9,
-    ];
-    farm.send_with(&client, "S", &offer, &[]);
-    let sent = farm.take(&client);
-    let [syn_ack] = &sent[..] else {
-        panic!("{sent:?}")
-    };
-    let options = syn_ack.header.options.as_slice();
-    assert_eq!(
-        (&options[..8], &options[12..]),
-        (
-            &[2, 4, 5, 0xa4, 4, 2, 8, 10][..],
-            &[0, 1, 0, 0, 1, 3, 3, 7][..]
-        )
-    );
-    client.seq += 1;
-    client.ack = SeqNum::new(syn_ack.header.sequence_number) + 1;
-    let echo = [&[1, 1, 8, 10, 0, 1, 0, 5][..], &options[8..12]].concat();
-    let full = farm.send_with(&client, "PA", &echo, b"ping");
-    assert_eq!(full, Verdict::Drop(DropReason::TableFull));
-    let second = Client {
-        seq: client.seq + 4,
-        ..client.clone()
-    };
-    farm.send_with(&second, "PA", &echo, b"pong");
-    assert_eq!(
-        farm.take(&client).len(),
-        0,
-        "no RST: it will send all of it again"
-    );
-    let wrong = Client {
-        ack: client.ack + 1,
-        ..client.clone()
-    };
-    farm.run(ms(3_100)); // the first client's application is bound without a request
-    assert_eq!(farm.table(0, "temporary"), 0);
-    assert_eq!(
-        farm.send_with(&wrong, "PA", &echo, b"ping"),
-        Verdict::Drop(DropReason::Unmatched)
-    );
-    farm.send_with(&client, "PA", &echo, b"ping");
-    let bound = farm.bound();
-    assert_eq!(farm.read(bound), b"ping");
-    assert_eq!(farm.devices[0].counters().cookies_accepted, 1);
-    farm.take(&client);
-    farm.write(bound, b"pong");
-    let sent = farm.take(&client);
-    let pong = sent.last().unwrap();
-    assert_eq!(pong.payload, b"pong");
-    let tsval =
-        |options: &[u8], at: usize| u32::from_be_bytes(options[at..at + 4].try_into().unwrap());
-    assert!(
-        tsval(pong.header.options.as_slice(), 4).wrapping_sub(tsval(options, 8)) < 4_000,
-        "goes on"
-    );
-}
-
-#[test]
-fn a_router_makes_segments_smaller_only_for_what_is_in_flight() {
-    let mut farm = alone();
-    let mut client = farm.connect(0, 4000);
-    farm.send(&client, "PA", b"ping");
-    client.seq += 4;
-    let bound = farm.bound();
-    farm.read(bound);
-    farm.take(&client);
-    farm.write(bound, &[7; 4000]);
-    let sent = farm.take(&client);
-    assert_eq!(sent.iter().map(|s| s.payload.len()).max(), Some(1444));
-    let error = |seq: u32| {
-        let mut original = vec![];
-        etherparse::PacketBuilder::ipv4(port_a(0).octets(), CLIENT.octets(), 64)
-            .tcp(80, 4000, seq, 100)
-            .write(&mut original, &[])
-            .unwrap();
-        let mut frame = vec![];
-        let header =
-            etherparse::icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1000 };
-        etherparse::PacketBuilder::ethernet2(common::CLIENT_MAC.0, mac(0xa, 0).0)
-            .ipv4([192, 0, 2, 1], port_a(0).octets(), 64)
-            .icmpv4(etherparse::Icmpv4Type::DestinationUnreachable(header))
-            .write(&mut frame, &original[..28])
-            .unwrap();
-        frame
-    };
-    let stale = farm.inject(&client, &error(client.ack.raw() - 5));
-    assert_eq!(stale, Verdict::Drop(DropReason::Stale));
-    assert!(farm.take(&client).is_empty());
-    assert_eq!(
-        farm.inject(&client, &error(client.ack.raw())),
-        Verdict::Consumed
-    );
-    let sent = farm.take(&client);
-    assert!(
-        !sent.is_empty() && sent.iter().all(|s| s.payload.len() <= 960),
-        "{sent:?}"
-    );
-    assert_eq!(sent[0].header.sequence_number, client.ack.raw());
-}
-
 /// Sequence numbers wrap, and comparisons with those of long ago turn round after 2 GB.
 #[test]
 fn more_than_four_gigabytes_go_both_ways() {
@@ -516,12 +303,7 @@ fn more_than_four_gigabytes_go_both_ways() {
 #[test]
 fn a_gap_is_filled_without_a_timeout() {
     let mut farm = alone();
-    let mut client = farm.connect(0, 4000);
-    farm.send(&client, "PA", b"ping");
-    client.seq += 4;
-    let bound = farm.bound();
-    farm.read(bound);
-    farm.take(&client);
+    let (client, bound) = asked(&mut farm);
     farm.write(bound, &[7; 14_440]);
     let sent = farm.take(&client);
     assert_eq!(sent.len(), 10);
@@ -592,50 +374,5 @@ proptest! {
         }
         farm.inject(&client, &frame);
         farm.run(ms(5_000));
-    }
-}
-
-/// What the host was told that there is no room for is not taken.
-#[test]
-fn asking_for_room_writes_nothing() {
-    let mut farm = alone();
-    let mut client = farm.connect(0, 4000);
-    farm.send(&client, "PA", b"ping");
-    client.seq += 4;
-    let bound = farm.bound();
-    farm.read(bound);
-    let written = farm.write(bound, &[7; 1 << 20]);
-    let device = &mut farm.devices[0];
-    let mut endpoint = device.endpoint(farm.now, bound.1).unwrap();
-    assert_eq!(endpoint.writable(), 0);
-    endpoint.want_writable();
-    client.ack += 14_440;
-    farm.events.clear();
-    farm.send(&client, "A", &[]);
-    assert!(farm.events.contains(&(0, Event::Writable(bound.1))));
-    assert!(written < 1 << 20);
-}
-
-/// Endpoints in TIME-WAIT that make room count no more, though their hosts have not let go of them.
-#[test]
-fn hosts_that_keep_their_endpoints_do_not_shorten_time_wait() {
-    let mut small = config(0);
-    small.limits.time_wait = 1;
-    let mut farm = Farm::new(vec![small]);
-    for port in 4000..4004 {
-        let mut client = farm.connect(0, port);
-        farm.send(&client, "PA", b"ping");
-        client.seq += 4;
-        let (at, id) = farm.bound();
-        farm.read((at, id));
-        farm.devices[at].endpoint(farm.now, id).unwrap().shutdown();
-        farm.pump();
-        client.ack += 1;
-        farm.send(&client, "FA", &[]);
-        farm.take(&client);
-        // TIME-WAIT: the FIN is acknowledged again.
-        farm.send(&client, "FA", &[]);
-        let sent = farm.take(&client);
-        assert!(sent.len() == 1 && !sent[0].header.rst, "{sent:?}");
     }
 }

@@ -1,101 +1,18 @@
-//! Bound connections that move again: home, to a third server, on drain, for a request, and what becomes of those whose
-//! server dies.
+//! Bound connections that move again: home, to a third server, on drain, for a request; when they may, and what goes with
+//! them.
 
 mod common;
 
-use common::{Client, Farm, Pass, lose, mac, port_a};
-use ipos_core::{Duration, EndpointId, Event, Flow, MigrateError, Port};
-use ipos_proto::{Ethernet, Frame, FrameType, Message};
-
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-fn flow(client: &Client) -> Flow {
-    let address = std::net::SocketAddrV4::new(common::CLIENT, client.port);
-    Flow::tcp(address, client.server)
-}
-
-/// One request and its response, acknowledged; the application is at rest then.
-fn exchange(farm: &mut Farm, client: &mut Client) -> (usize, EndpointId) {
-    farm.send(client, "PA", REQUEST);
-    client.seq += REQUEST.len() as u32;
-    farm.run(ms(5));
-    let bound = farm.bound();
-    answer(farm, client, bound);
-    bound
-}
-
-fn answer(farm: &mut Farm, client: &mut Client, bound: (usize, EndpointId)) {
-    assert_eq!(farm.read(bound), REQUEST);
-    farm.write(bound, RESPONSE);
-    let sent = farm.take(client);
-    let got: Vec<u8> = sent.iter().flat_map(|s| s.payload.clone()).collect();
-    assert_eq!(got, RESPONSE);
-    assert_eq!(sent[0].hardware, mac(0xa, bound.0 as u8));
-    assert_eq!(sent[0].source, client.server);
-    assert_eq!(sent[0].header.sequence_number, client.ack.raw());
-    client.ack += RESPONSE.len() as u32;
-    farm.send(client, "A", &[]);
-    farm.devices[bound.0]
-        .endpoint(farm.now, bound.1)
-        .unwrap()
-        .set_quiet(true);
-    farm.run(ms(150));
-    farm.take(client);
-}
-
-/// A connection to the first server that has moved to the second one, at rest.
-fn moved(farm: &mut Farm) -> (Client, (usize, EndpointId)) {
-    let mut other = farm.connect(0, 4000);
-    farm.send(&other, "PA", REQUEST);
-    assert_eq!(farm.bound().0, 0);
-    other.seq += REQUEST.len() as u32;
-    farm.send(&other, "R", &[]);
-    let (at, id) = farm.bound();
-    if let Some(endpoint) = farm.devices[at].endpoint(farm.now, id) {
-        endpoint.close();
-    }
-    let mut client = farm.connect(0, 4001);
-    let bound = exchange(farm, &mut client);
-    assert_eq!(bound.0, 1);
-    farm.lan_b.clear();
-    (client, bound)
-}
-
-fn migrate(farm: &mut Farm, at: usize, client: &Client, to: &str) {
-    let now = farm.now;
-    farm.devices[at].migrate(now, &flow(client), to).unwrap();
-    farm.run(ms(300));
-}
-
-fn tables(farm: &Farm, at: usize) -> [usize; 5] {
-    [
-        "temporary",
-        "local",
-        "forward-connect",
-        "forward",
-        "tombstones",
-    ]
-    .map(|t| farm.table(at, t))
-}
-
-fn left(farm: &Farm) -> Vec<(usize, EndpointId)> {
-    let left = farm.events.iter().filter_map(|(at, event)| match event {
-        Event::Left { endpoint, .. } => Some((*at, *endpoint)),
-        _ => None,
-    });
-    left.collect()
-}
+use common::talk::*;
+use common::{Client, Farm};
+use ipos_core::{Event, Flow, MigrateError};
+use ipos_proto::FrameType;
 
 #[test]
 fn a_connection_comes_home() {
     let mut farm = Farm::pair();
-    let (mut client, bound) = moved(&mut farm);
-    migrate(&mut farm, 1, &client, "s1");
+    let (mut client, bound) = moved(&mut farm, 4001);
+    migrate(&mut farm, 1, &client, "s1", 300);
     assert_eq!(
         farm.types(),
         [1, 3, 2, 3],
@@ -103,10 +20,10 @@ fn a_connection_comes_home() {
     );
     assert_eq!(left(&farm), [bound]);
     assert!(farm.devices[1].endpoint(farm.now, bound.1).is_none());
-    assert_eq!(tables(&farm, 0), [0, 1, 0, 0, 0]);
+    assert_eq!(farm.connections(0), [0, 1, 0, 0, 0]);
     assert_eq!(farm.take(&client).len(), 0, "the client notices nothing");
     farm.lan_b.clear();
-    assert_eq!(exchange(&mut farm, &mut client).0, 0);
+    assert_eq!(exchange(&mut farm, &mut client, 150).0, 0);
     assert_eq!(farm.types(), [0u8; 0], "Port A alone");
     let ended = farm.bound();
     farm.send(&client, "FA", &[]);
@@ -115,40 +32,40 @@ fn a_connection_comes_home() {
     client.ack += 1;
     farm.send(&client, "A", &[]);
     farm.run(ms(121_000));
-    assert_eq!((tables(&farm, 0), tables(&farm, 1)), ([0; 5], [0; 5]));
+    assert_eq!((farm.connections(0), farm.connections(1)), ([0; 5], [0; 5]));
 }
 
 #[test]
 fn to_a_third_server_and_no_chain_stays() {
     let mut farm = Farm::round_robin(3);
-    let (mut client, _) = moved(&mut farm);
-    migrate(&mut farm, 1, &client, "s3");
+    let (mut client, _) = moved(&mut farm, 4001);
+    migrate(&mut farm, 1, &client, "s3", 300);
     assert_eq!(farm.types(), [1, 3, 2, 0x13, 3, 3]);
     farm.lan_b.clear();
-    assert_eq!(exchange(&mut farm, &mut client).0, 2);
+    assert_eq!(exchange(&mut farm, &mut client, 150).0, 2);
     let senders: Vec<usize> = farm.lan_b.iter().map(|(from, _)| *from).collect();
     assert_eq!(senders, [0, 0], "the first server sends to the third");
     // And from there on, and home at last.
-    migrate(&mut farm, 2, &client, "s2");
-    assert_eq!(exchange(&mut farm, &mut client).0, 1);
-    migrate(&mut farm, 1, &client, "s1");
-    assert_eq!(exchange(&mut farm, &mut client).0, 0);
+    migrate(&mut farm, 2, &client, "s2", 300);
+    assert_eq!(exchange(&mut farm, &mut client, 150).0, 1);
+    migrate(&mut farm, 1, &client, "s1", 300);
+    assert_eq!(exchange(&mut farm, &mut client, 150).0, 0);
     farm.send(&client, "R", &[]);
     farm.run(ms(121_000));
     for at in 0..3 {
-        assert_eq!(tables(&farm, at), [0; 5], "server {at}");
+        assert_eq!(farm.connections(at), [0; 5], "server {at}");
     }
 }
 
 #[test]
 fn back_and_forth_fifty_times_in_one_connection() {
     let mut farm = Farm::round_robin(3);
-    let (mut client, bound) = moved(&mut farm);
+    let (mut client, bound) = moved(&mut farm, 4001);
     let mut at = bound.0;
     for turn in 0..50 {
         let to = (at + 1 + turn % 2) % 3;
-        migrate(&mut farm, at, &client, &format!("s{}", to + 1));
-        assert_eq!(exchange(&mut farm, &mut client).0, to, "turn {turn}");
+        migrate(&mut farm, at, &client, &format!("s{}", to + 1), 300);
+        assert_eq!(exchange(&mut farm, &mut client, 150).0, to, "turn {turn}");
         at = to;
     }
     assert_eq!(left(&farm).len(), 50);
@@ -169,9 +86,9 @@ fn whatever_frames_of_a_move_are_lost_it_is_made_once_or_not_at_all() {
                 continue;
             }
             let mut farm = Farm::round_robin(3);
-            let (mut client, _) = moved(&mut farm);
+            let (mut client, _) = moved(&mut farm, 4001);
             lose(&mut farm, lost, n);
-            migrate(&mut farm, 1, &client, "s3");
+            migrate(&mut farm, 1, &client, "s3", 300);
             farm.run(ms(1000));
             let (at, _) = exchange_somewhere(&mut farm, &mut client);
             assert!(at == 1 || at == 2, "{lost:?} lost {n} times");
@@ -182,42 +99,15 @@ fn whatever_frames_of_a_move_are_lost_it_is_made_once_or_not_at_all() {
     }
 }
 
-/// The endpoint that was last bound may not be the owner's.
-fn exchange_somewhere(farm: &mut Farm, client: &mut Client) -> (usize, EndpointId) {
-    farm.send(client, "PA", REQUEST);
-    client.seq += REQUEST.len() as u32;
-    farm.run(ms(1000));
-    let bound: Vec<(usize, EndpointId)> = farm
-        .events
-        .iter()
-        .filter_map(|(at, event)| match event {
-            Event::Bound { endpoint, .. } => Some((*at, *endpoint)),
-            _ => None,
-        })
-        .collect();
-    let now = farm.now;
-    let reads = |farm: &mut Farm, (at, id): (usize, EndpointId)| {
-        farm.devices[at]
-            .endpoint(now, id)
-            .is_some_and(|e| !e.readable().is_empty())
-    };
-    let with: Vec<_> = bound.into_iter().filter(|b| reads(farm, *b)).collect();
-    let [bound] = with[..] else {
-        panic!("one server has the request: {with:?}")
-    };
-    answer(farm, client, bound);
-    bound
-}
-
 #[test]
 fn the_first_server_asks_the_owner_to_move() {
     let mut farm = Farm::round_robin(3);
-    let (mut client, _) = moved(&mut farm);
-    migrate(&mut farm, 0, &client, "s3");
+    let (mut client, _) = moved(&mut farm, 4001);
+    migrate(&mut farm, 0, &client, "s3", 300);
     assert_eq!(farm.types()[0], 0x12);
-    assert_eq!(exchange(&mut farm, &mut client).0, 2);
-    migrate(&mut farm, 0, &client, "s1");
-    assert_eq!(exchange(&mut farm, &mut client).0, 0);
+    assert_eq!(exchange(&mut farm, &mut client, 150).0, 2);
+    migrate(&mut farm, 0, &client, "s1", 300);
+    assert_eq!(exchange(&mut farm, &mut client, 150).0, 0);
     let now = farm.now;
     let none = Flow::tcp("10.1.1.1:1".parse().unwrap(), client.server);
     assert_eq!(
@@ -236,11 +126,11 @@ fn the_first_server_asks_the_owner_to_move() {
 fn a_lost_command_is_repeated() {
     for lost in [FrameType::Move, FrameType::Acknowledgement] {
         let mut farm = Farm::round_robin(3);
-        let (mut client, _) = moved(&mut farm);
+        let (mut client, _) = moved(&mut farm, 4001);
         lose(&mut farm, lost, 2);
-        migrate(&mut farm, 0, &client, "s3");
+        migrate(&mut farm, 0, &client, "s3", 300);
         farm.run(ms(200));
-        assert_eq!(exchange(&mut farm, &mut client).0, 2, "{lost:?}");
+        assert_eq!(exchange(&mut farm, &mut client, 150).0, 2, "{lost:?}");
         let asked = farm.types().iter().filter(|t| **t == 0x12).count();
         assert!((2..=3).contains(&asked), "{lost:?}: asked {asked} times");
     }
@@ -249,21 +139,15 @@ fn a_lost_command_is_repeated() {
 #[test]
 fn only_a_quiet_application_loses_its_connection() {
     let mut farm = Farm::round_robin(2);
-    let (mut client, bound) = moved(&mut farm);
-    farm.send(&client, "PA", REQUEST);
-    client.seq += REQUEST.len() as u32;
-    let now = farm.now;
-    farm.devices[1].migrate(now, &flow(&client), "s1").unwrap();
-    farm.run(ms(500));
+    let (mut client, bound) = moved(&mut farm, 4001);
+    request(&mut farm, &mut client);
+    migrate(&mut farm, 1, &client, "s1", 500);
     assert_eq!(left(&farm), [], "a request waits");
     assert_eq!(farm.read(bound), REQUEST);
     farm.run(ms(500));
     assert_eq!(left(&farm), [], "it is not answered");
     farm.write(bound, RESPONSE);
-    farm.devices[1]
-        .endpoint(farm.now, bound.1)
-        .unwrap()
-        .set_quiet(true);
+    at_rest(&mut farm, bound);
     farm.run(ms(500));
     assert_eq!(left(&farm), [], "the answer is not acknowledged");
     farm.take(&client);
@@ -276,11 +160,10 @@ fn only_a_quiet_application_loses_its_connection() {
 #[test]
 fn an_offered_endpoint_takes_no_bytes_until_it_stays() {
     let mut farm = Farm::round_robin(2);
-    let (mut client, bound) = moved(&mut farm);
+    let (mut client, bound) = moved(&mut farm, 4001);
     lose(&mut farm, FrameType::Endpoint, 100);
+    migrate(&mut farm, 1, &client, "s1", 0);
     let now = farm.now;
-    farm.devices[1].migrate(now, &flow(&client), "s1").unwrap();
-    farm.pump();
     let mut endpoint = farm.devices[1].endpoint(now, bound.1).unwrap();
     assert_eq!((endpoint.writable(), endpoint.write(b"push")), (0, 0));
     // What comes meanwhile may be for the other server.
@@ -313,9 +196,9 @@ fn an_offered_endpoint_takes_no_bytes_until_it_stays() {
 #[test]
 fn a_draining_server_gets_rid_of_its_connections() {
     let mut farm = Farm::round_robin(3);
-    let (mut client, _) = moved(&mut farm);
+    let (mut client, _) = moved(&mut farm, 4001);
     let mut local = farm.connect(1, 5000);
-    exchange(&mut farm, &mut local);
+    exchange(&mut farm, &mut local, 150);
     let now = farm.now;
     farm.devices[1].drain(now, true);
     farm.run(ms(500));
@@ -363,7 +246,7 @@ fn each_request_of_a_connection_is_selected_for() {
 #[test]
 fn a_request_in_pieces_moves_its_connection_whole() {
     let mut farm = Farm::with(2, |_, config| config.balance.per_request = true);
-    let (mut client, bound) = moved(&mut farm);
+    let (mut client, bound) = moved(&mut farm, 4001);
     // Round robin: the owner's own turn comes first.
     let mut at = bound.0;
     for _ in 0..4 {
@@ -374,176 +257,27 @@ fn a_request_in_pieces_moves_its_connection_whole() {
             farm.run(ms(1));
         }
         farm.run(ms(100));
-        let now = farm.now;
-        let owner = farm
-            .events
-            .iter()
-            .filter_map(|(at, e)| match e {
-                Event::Bound { endpoint, .. } => Some((*at, *endpoint)),
-                _ => None,
-            })
-            .rfind(|(at, id)| farm.devices[*at].endpoint(now, *id).is_some());
-        let owner = owner.unwrap();
+        let owner = *alive(&mut farm, &client).last().unwrap();
         at = owner.0;
-        answer(&mut farm, &mut client, owner);
+        answer(&mut farm, &mut client, owner, 150);
     }
     assert!(at < 2);
     assert!(!left(&farm).is_empty());
-}
-
-#[test]
-fn clients_of_a_dead_owner_are_told() {
-    for restarts in [false, true] {
-        let mut farm = Farm::pair();
-        let (client, _) = moved(&mut farm);
-        farm.dead[1] = true;
-        if restarts {
-            let mut config = farm.devices[1].config().clone();
-            config.incarnation += 1;
-            farm.devices[1] = ipos_core::Device::new(config, farm.now).unwrap();
-            farm.dead[1] = false;
-            farm.run(ms(150));
-        } else {
-            farm.run(ms(2900));
-            assert_eq!(farm.take(&client).len(), 0, "not for certain yet");
-            farm.run(ms(400));
-        }
-        let sent = farm.take(&client);
-        let [reset] = &sent[..] else {
-            panic!("{sent:?}")
-        };
-        assert!(reset.header.rst);
-        assert_eq!(
-            reset.header.sequence_number,
-            client.ack.raw(),
-            "believed (RFC 5961)"
-        );
-        assert_eq!(reset.hardware, mac(0xa, 0));
-        assert_eq!(tables(&farm, 0), [0; 5]);
-        assert_eq!(farm.devices[0].counters().owners_lost, 1);
-        // New ones go elsewhere, or to the new life.
-        let mut new = farm.connect(0, 4500);
-        exchange_somewhere(&mut farm, &mut new);
-    }
-}
-
-#[test]
-fn a_server_that_lives_on_port_b_keeps_its_connections() {
-    let mut farm = Farm::pair();
-    let (mut client, _) = moved(&mut farm);
-    // The Synch LAN is cut: what the servers say there is dropped.
-    for _ in 0..100 {
-        let end = farm.now + ms(100);
-        while farm.now < end {
-            let next = farm
-                .devices
-                .iter()
-                .filter_map(|d| d.poll_timeout())
-                .min()
-                .unwrap();
-            farm.now = farm.now.max(next).min(end);
-            let now = farm.now;
-            for device in &mut farm.devices {
-                device.handle_timeout(now);
-                let mut buf = [0; 1514];
-                while device.poll_transmit(now, Port::Synch, &mut buf).is_some() {}
-            }
-            farm.pump();
-        }
-    }
-    assert!(
-        farm.devices[0]
-            .servers(farm.now)
-            .iter()
-            .any(|s| !s.is_self && !s.alive)
-    );
-    assert_eq!(farm.take(&client).len(), 0);
-    farm.lan_b.clear();
-    farm.send(&client, "PA", REQUEST);
-    client.seq += REQUEST.len() as u32;
-    let bound = farm.bound();
-    assert_eq!(bound.0, 1);
-    answer(&mut farm, &mut client, bound);
-}
-
-#[test]
-fn frames_of_an_earlier_life_are_stale() {
-    let mut farm = Farm::pair();
-    let other = farm.connect(0, 4000);
-    farm.send(&other, "PA", REQUEST);
-    let client = farm.connect(0, 4001);
-    farm.tap = Box::new(|frame| match frame.message {
-        Message::Acknowledgement { .. } => Pass::Lose,
-        _ => Pass::Deliver,
-    });
-    farm.send(&client, "PA", REQUEST);
-    let acknowledgement = farm.lan_b.iter().find(|(from, frame)| {
-        let (_, rest) = Ethernet::parse(frame).unwrap();
-        *from == 1 && Frame::parse(rest).unwrap().message.frame_type() == FrameType::Acknowledgement
-    });
-    let (_, frame) = acknowledgement.unwrap().clone();
-    let mut config = farm.devices[1].config().clone();
-    config.incarnation += 1;
-    farm.devices[1] = ipos_core::Device::new(config, farm.now).unwrap();
-    farm.pump();
-    farm.devices[1].handle_timeout(farm.now);
-    farm.pump();
-    assert_eq!(farm.table(0, "temporary"), 1, "the offer is out");
-    farm.deliver(0, Port::B, &frame);
-    assert_eq!(
-        farm.table(0, "temporary"),
-        1,
-        "the server that has said so is no more"
-    );
-}
-
-#[test]
-fn a_packet_that_port_b_does_not_take_is_answered_with_the_size_that_it_takes() {
-    let mut farm = Farm::pair();
-    let (client, _) = moved(&mut farm);
-    let frame = client.frame("PA", &[], &[7; 1460]);
-    let verdict = farm.inject(&client, &frame);
-    assert_eq!(
-        verdict,
-        ipos_core::Verdict::Drop(ipos_core::DropReason::TooBig)
-    );
-    let mut buf = [0; 1514];
-    let now = farm.now;
-    let len = farm.devices[0]
-        .poll_transmit(now, Port::A, &mut buf)
-        .unwrap();
-    let ip = &buf[14..len];
-    assert_eq!(ip[12..16], port_a(0).octets());
-    let icmp = &ip[20..];
-    assert_eq!(
-        (icmp[0], icmp[1], &icmp[6..8]),
-        (3, 4, &1484u16.to_be_bytes()[..])
-    );
-    assert_eq!(
-        icmp[8..],
-        frame[14..14 + 28],
-        "the packet's header and eight bytes"
-    );
 }
 
 /// What lies behind a gap was received and not consumed: nobody else has it.
 #[test]
 fn a_connection_with_a_gap_does_not_move() {
     let mut farm = Farm::with(2, |_, config| config.balance.per_request = true);
-    let (mut client, bound) = moved(&mut farm);
+    let (mut client, bound) = moved(&mut farm, 4001);
     for _ in 0..2 {
         let behind = Client {
             seq: client.seq + 10,
             ..client.clone()
         };
         farm.send(&behind, "PA", &REQUEST[10..]);
-        farm.devices[1]
-            .endpoint(farm.now, bound.1)
-            .unwrap()
-            .set_quiet(true);
-        let now = farm.now;
-        farm.devices[1].migrate(now, &flow(&client), "s1").unwrap();
-        farm.run(ms(100));
+        at_rest(&mut farm, bound);
+        migrate(&mut farm, 1, &client, "s1", 100);
         assert_eq!(left(&farm), []);
         farm.send(&client, "PA", &REQUEST[..10]);
         client.seq += REQUEST.len() as u32;
@@ -554,53 +288,102 @@ fn a_connection_with_a_gap_does_not_move() {
     }
 }
 
-/// What the giver repeats arrives late: after the connection has come home, and ended.
-#[test]
-fn late_frames_bring_no_ended_connection_back() {
-    let mut farm = Farm::pair();
-    let (mut client, _) = moved(&mut farm);
-    migrate(&mut farm, 1, &client, "s1");
-    let frames: Vec<Vec<u8>> = farm.lan_b.iter().map(|(_, frame)| frame.clone()).collect();
-    exchange(&mut farm, &mut client);
-    let (at, id) = farm.bound();
-    farm.send(&client, "R", &[]);
-    farm.events.clear();
-    assert!(farm.devices[at].endpoint(farm.now, id).is_none());
-    assert_eq!(tables(&farm, 0), [0, 0, 0, 0, 1]);
-    for frame in &frames {
-        farm.deliver(0, Port::B, frame);
-    }
-    farm.pump();
-    assert_eq!(tables(&farm, 0), [0, 0, 0, 0, 1]);
-    assert_eq!(farm.events, []);
-    // Its client opens another one between the same ports.
-    let mut again = farm.connect(0, client.port);
-    assert_eq!(tables(&farm, 0), [1, 0, 0, 0, 0]);
-    exchange_somewhere(&mut farm, &mut again);
-}
-
 /// The first server has an offer that was given up, when it is told where the connection went instead.
 #[test]
 fn a_forward_record_follows_past_an_offer_that_was_given_up() {
     let mut farm = Farm::round_robin(3);
-    let (mut client, _) = moved(&mut farm);
+    let (mut client, _) = moved(&mut farm, 4001);
     lose(&mut farm, FrameType::Acknowledgement, 100);
-    let now = farm.now;
-    farm.devices[1].migrate(now, &flow(&client), "s1").unwrap();
-    farm.run(ms(150));
+    migrate(&mut farm, 1, &client, "s1", 150);
     assert_eq!(left(&farm), [], "given up");
-    farm.tap = Box::new(|_| Pass::Deliver);
-    farm.lan_b.clear();
-    farm.devices[1]
-        .migrate(farm.now, &flow(&client), "s3")
-        .unwrap();
-    farm.run(ms(50));
-    assert_eq!(tables(&farm, 0), [0, 0, 0, 1, 0], "it leads to the third");
+    heal(&mut farm);
+    migrate(&mut farm, 1, &client, "s3", 50);
+    assert_eq!(
+        farm.connections(0),
+        [0, 0, 0, 1, 0],
+        "it leads to the third"
+    );
     farm.run(ms(3000));
     farm.lan_b.clear();
-    farm.send(&client, "PA", REQUEST);
-    client.seq += REQUEST.len() as u32;
+    request(&mut farm, &mut client);
     assert_eq!(farm.lan_b.len(), 1, "directly");
     let bound = farm.bound();
     assert_eq!(farm.read((2, bound.1)), REQUEST);
+}
+
+/// The operator's wish comes right behind the hand-over, when the owner does not know yet that the request has been covered:
+/// it is kept.
+#[test]
+fn a_wish_within_the_first_100_ms_is_honoured() {
+    let mut farm = Farm::round_robin(3);
+    let mut client = about_to_move(&mut farm);
+    assert_eq!(exchange(&mut farm, &mut client, 1).0, 1);
+    migrate(&mut farm, 1, &client, "s3", 30_000);
+    assert_eq!(farm.table(2, "forward-connect"), 1, "idle for 30 s");
+}
+
+/// The same for an endpoint that came without a request, so that no timer of its own looks again.
+#[test]
+fn a_wish_for_an_endpoint_that_has_just_come() {
+    let mut farm = Farm::round_robin(3);
+    let (client, _) = moved(&mut farm, 4001);
+    migrate(&mut farm, 1, &client, "s3", 20);
+    let bound = farm.bound();
+    assert_eq!(bound.0, 2);
+    at_rest(&mut farm, bound);
+    migrate(&mut farm, 2, &client, "s2", 600_000);
+    assert_eq!(farm.table(1, "forward-connect"), 1, "idle for ten minutes");
+}
+
+/// The connection moves while a delayed acknowledgment is due: the next owner sends it.
+#[test]
+fn an_acknowledgment_that_is_due_moves_too() {
+    without_and_with(|moves| {
+        let mut farm = Farm::pair();
+        let (mut client, bound) = moved(&mut farm, 4001);
+        request(&mut farm, &mut client);
+        assert_eq!(farm.read(bound), REQUEST);
+        let now = farm.now;
+        let mut endpoint = farm.devices[1].endpoint(now, bound.1).unwrap();
+        endpoint.set_quiet(true);
+        if moves {
+            endpoint.migrate(Some("s1")).unwrap();
+        }
+        farm.run(ms(199));
+        assert_eq!(farm.bound().0, usize::from(!moves));
+        acknowledged(&mut farm, &client);
+    });
+}
+
+/// The client has closed its side before the connection moves: the next owner knows it, and closes the other one.
+#[test]
+fn a_half_closed_connection_moves() {
+    let mut farm = Farm::pair();
+    let (mut client, bound) = moved(&mut farm, 4001);
+    farm.send(&client, "FA", &[]);
+    client.seq += 1;
+    let now = farm.now;
+    let mut endpoint = farm.devices[1].endpoint(now, bound.1).unwrap();
+    assert!(endpoint.is_finished());
+    endpoint.set_quiet(true);
+    endpoint.migrate(Some("s1")).unwrap();
+    farm.run(ms(300));
+    acknowledged(&mut farm, &client);
+    let (at, id) = farm.bound();
+    assert_eq!(at, 0);
+    let now = farm.now;
+    assert!(farm.devices[0].endpoint(now, id).unwrap().is_finished());
+    farm.close((at, id));
+    let sent = farm.take(&client);
+    assert!(sent.iter().any(|s| s.header.fin), "{sent:?}");
+}
+
+/// Something that has come says that all of the client's bytes have.
+fn acknowledged(farm: &mut Farm, client: &Client) {
+    let sent = farm.take(client);
+    let all = client.seq.raw();
+    assert!(
+        sent.iter().any(|s| s.header.acknowledgment_number == all),
+        "nobody acknowledges: {sent:?}"
+    );
 }

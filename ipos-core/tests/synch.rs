@@ -2,14 +2,11 @@
 
 mod common;
 
+use common::talk::{ms, restart};
 use common::{Farm, config, mac};
-use ipos_core::{Device, DropReason, Duration, Event, Instant, Load, Port, Process, Verdict};
+use ipos_core::{Device, DropReason, Event, Instant, Load, Port, Process, Verdict};
 use ipos_proto::MacAddr;
 use ipos_proto::synch::{Record, SynchKind, SynchMessage};
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 fn names(farm: &Farm, at: usize) -> Vec<(String, bool)> {
     farm.devices[at]
@@ -62,11 +59,7 @@ fn servers_find_each_other_and_notice_silence_and_return() {
         assert_ne!(farm.bound().0, 2);
     }
     // It comes back with a new life.
-    let mut again = config(2);
-    again.incarnation = 2;
-    again.balance.policy = ipos_balance::PolicyKind::RoundRobin;
-    farm.devices[2] = Device::new(again, farm.now).unwrap();
-    farm.dead[2] = false;
+    restart(&mut farm, 2);
     // It is used little at first.
     farm.run(ms(10_250));
     assert!(farm.events.contains(&(0, Event::ServerUp("s3".into()))));

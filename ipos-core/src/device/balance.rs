@@ -82,7 +82,11 @@ impl Device {
                     forwarding.acknowledged = SeqNum::new(slice.acknowledgment_number());
                 } else if slice.syn() && slice.payload().is_empty() && seq != forwarding.irs {
                     let frame = frame.get(..packet.range().end).unwrap_or_default().into();
-                    let opening = Aside::Opening(Opening { at: now, frame });
+                    let opening = Aside::Opening(Opening {
+                        at: now,
+                        seq,
+                        frame,
+                    });
                     forwarding.aside = Some(opening.into());
                 }
                 self.counters.forwarded += 1;

@@ -1,16 +1,14 @@
 //! Devices joined by perfect wires, and a client that speaks raw segments.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::cell::Cell;
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::rc::Rc;
+pub mod talk;
 
-use etherparse::{
-    ArpEthIpv4Packet, ArpOperation, PacketBuilder, SlicedPacket, TcpHeaderSlice, TransportSlice,
-};
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use etherparse::{ArpEthIpv4Packet, ArpOperation, PacketBuilder, SlicedPacket, TransportSlice};
 use ipos_core::config::{Config, Listen, PortA, PortB, SynchPort};
 use ipos_core::{Device, Duration, EndpointId, Event, Instant, Port, Verdict};
-use ipos_proto::{Ethernet, Frame, FrameType, MacAddr, Message, Protocol, SeqNum};
+use ipos_proto::{Ethernet, Frame, FrameType, MacAddr, Protocol, SeqNum};
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
 pub const CLIENT_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x64]);
@@ -79,7 +77,10 @@ pub struct Farm {
     pub lan_b: Vec<(usize, Vec<u8>)>,
     pub tap: Tap,
     pub dead: Vec<bool>,
+    /// The sender and the receiver between which the Synch LAN loses everything.
     pub synch_lost: Option<(usize, usize)>,
+    /// Whether the Synch LAN loses everything.
+    pub synch_cut: bool,
 }
 
 impl Farm {
@@ -101,6 +102,7 @@ impl Farm {
             tap,
             dead,
             synch_lost: None,
+            synch_cut: false,
         }
     }
 
@@ -191,7 +193,7 @@ impl Farm {
         }
         for _ in 0..times {
             for to in (0..self.devices.len()).filter(|to| *to != from) {
-                if port == Port::Synch && self.synch_lost == Some((from, to)) {
+                if port == Port::Synch && (self.synch_cut || self.synch_lost == Some((from, to))) {
                     continue;
                 }
                 self.deliver(to, port, frame);
@@ -306,22 +308,21 @@ impl Farm {
 
     /// A connection in ESTABLISHED on both sides.
     pub fn connect(&mut self, server: u8, port: u16) -> Client {
-        let mut client = Client {
-            port,
-            server: SocketAddrV4::new(port_a(server), 80),
-            seq: SeqNum::new(u32::from(port).wrapping_mul(1_000_003)),
-            ack: SeqNum::new(0),
-        };
+        self.connect_from(server, port, isn(port))
+    }
+
+    /// The same; the client begins with this sequence number.
+    pub fn connect_from(&mut self, server: u8, port: u16, isn: u32) -> Client {
+        let mut client = Client::new(server, port, isn);
         // MSS 1460, SACK permitted, window scale 7.
         self.send_with(&client, "S", &[2, 4, 5, 0xb4, 4, 2, 1, 3, 3, 7, 0, 0], &[]);
-        let sent = self.take(&client);
+        let mut sent = self.take(&client);
+        // An earlier connection of the port may end with a RST.
+        sent.retain(|sent| !sent.header.rst);
         let [syn_ack] = &sent[..] else {
             panic!("one SYN-ACK, not {sent:?}")
         };
-        assert!(syn_ack.header.syn && syn_ack.header.ack);
-        client.seq += 1;
-        assert_eq!(syn_ack.header.acknowledgment_number, client.seq.raw());
-        client.ack = SeqNum::new(syn_ack.header.sequence_number) + 1;
+        client.opened_by(syn_ack);
         self.send(&client, "A", &[]);
         client
     }
@@ -372,26 +373,28 @@ impl Farm {
 
     /// Frames of LAN B by their type, in order.
     pub fn types(&self) -> Vec<u8> {
-        let frames = self
-            .lan_b
-            .iter()
-            .map(|(_, frame)| Ethernet::parse(frame).unwrap().1);
-        frames
-            .map(|rest| Frame::parse(rest).unwrap().message.frame_type() as u8)
-            .collect()
+        let frames = self.lan_b.iter();
+        frames.map(|(_, frame)| talk::kind(frame) as u8).collect()
     }
 
     /// The client's packets that went over LAN B.
     pub fn packets(&self) -> Vec<Vec<u8>> {
-        let frames = self
-            .lan_b
-            .iter()
-            .map(|(_, frame)| Ethernet::parse(frame).unwrap().1);
-        let packet = |rest| match Frame::parse(rest).unwrap().message {
-            Message::Packet(packet) => Some(packet.to_vec()),
-            _ => None,
-        };
-        frames.filter_map(packet).collect()
+        let frames = self.lan_b.iter();
+        let frames = frames.filter(|(_, frame)| talk::kind(frame) == FrameType::Packet);
+        // Behind the Ethernet and ipOS headers.
+        frames.map(|(_, frame)| frame[14 + 16..].to_vec()).collect()
+    }
+
+    /// The lengths of a server's tables of connections: temporary, local, forward-connect, forward, tombstones.
+    pub fn connections(&self, at: usize) -> [usize; 5] {
+        let names = [
+            "temporary",
+            "local",
+            "forward-connect",
+            "forward",
+            "tombstones",
+        ];
+        names.map(|name| self.table(at, name))
     }
 
     pub fn table(&self, at: usize, name: &str) -> usize {
@@ -404,7 +407,30 @@ impl Farm {
     }
 }
 
+/// The sequence number with which the client's connections begin, if a test does not care.
+pub fn isn(port: u16) -> u32 {
+    u32::from(port).wrapping_mul(1_000_003)
+}
+
 impl Client {
+    /// A client that has sent nothing yet.
+    pub fn new(server: u8, port: u16, isn: u32) -> Client {
+        Client {
+            port,
+            server: SocketAddrV4::new(port_a(server), 80),
+            seq: SeqNum::new(isn),
+            ack: SeqNum::new(0),
+        }
+    }
+
+    /// Takes the SYN-ACK that answers its SYN.
+    pub fn opened_by(&mut self, syn_ack: &Sent) {
+        assert!(syn_ack.header.syn && syn_ack.header.ack, "{syn_ack:?}");
+        self.seq += 1;
+        assert_eq!(syn_ack.header.acknowledgment_number, self.seq.raw());
+        self.ack = SeqNum::new(syn_ack.header.sequence_number) + 1;
+    }
+
     /// A frame with these flags (S, A, F, R, P), raw option bytes and payload.
     pub fn frame(&self, flags: &str, options: &[u8], payload: &[u8]) -> Vec<u8> {
         let server = *self.server.ip();
@@ -449,27 +475,4 @@ pub fn arp_frame(
         ethertype: 0x0806,
     };
     [&ethernet.to_bytes()[..], &arp.to_bytes()].concat()
-}
-
-/// Reads a TCP header out of a frame that [`Client::frame`] made.
-pub fn tcp_header(frame: &[u8]) -> TcpHeaderSlice<'_> {
-    TcpHeaderSlice::from_slice(&frame[34..]).unwrap()
-}
-
-/// Loses every frame of a type, or the first `n`.
-pub fn lose(farm: &mut Farm, lost: FrameType, n: usize) -> Rc<Cell<usize>> {
-    let seen = Rc::new(Cell::new(0));
-    let count = seen.clone();
-    farm.tap = Box::new(move |frame| {
-        if frame.message.frame_type() != lost {
-            return Pass::Deliver;
-        }
-        count.set(count.get() + 1);
-        if count.get() <= n {
-            Pass::Lose
-        } else {
-            Pass::Deliver
-        }
-    });
-    seen
 }

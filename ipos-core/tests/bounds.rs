@@ -1,0 +1,229 @@
+//! Tables, buffers and queues that are full, and what they hold when all is over.
+
+mod common;
+
+use common::talk::*;
+use common::{Client, Farm, config};
+use ipos_core::{DropReason, Event, Verdict};
+
+#[test]
+fn buffers_of_a_quiet_connection_give_their_memory_back() {
+    let mut farm = alone();
+    let mut client = farm.connect(0, 4000);
+    farm.send(&client, "PA", b"ping");
+    client.seq += 4;
+    let bound = farm.bound();
+    assert!(farm.devices[0].buffered() > 0, "unread bytes wait");
+    farm.run(ms(5000));
+    farm.read(bound);
+    farm.write(bound, b"pong");
+    client.ack += 4;
+    farm.send(&client, "A", &[]);
+    farm.run(ms(2500));
+    assert_eq!(farm.devices[0].buffered(), 0);
+}
+
+#[test]
+fn full_tables_say_so_and_keep_their_bounds() {
+    let mut full = config(0);
+    full.limits.temporary = 3;
+    full.limits.endpoints = 2;
+    let mut farm = Farm::new(vec![full]);
+    for port in 1..=3 {
+        farm.connect(0, port);
+    }
+    let late = Client::new(0, 4, 7);
+    assert_eq!(
+        farm.send(&late, "S", &[]),
+        Verdict::Drop(DropReason::TableFull)
+    );
+    assert_eq!(farm.take(&late).len(), 1, "answered with a cookie");
+    assert_eq!(farm.table(0, "temporary"), 3);
+    let mut farm = Farm::new(vec![farm.devices[0].config().clone()]);
+    for port in 1..=3 {
+        let client = farm.connect(0, port);
+        farm.send(&client, "PA", b"ping");
+        let reset = farm.take(&client).iter().any(|sent| sent.header.rst);
+        assert_eq!(reset, port == 3);
+    }
+    assert_eq!(farm.table(0, "local"), 2);
+}
+
+#[test]
+fn a_cookie_opens_a_connection_once_there_is_room() {
+    let mut small = config(0);
+    small.limits.temporary = 1;
+    let mut farm = Farm::new(vec![small]);
+    farm.connect(0, 1);
+    let mut client = Client::new(0, 2, 70_000);
+    let offer = [
+        2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 1, 0, 0, 0, 0, 0, 0, 1, 3, 3, 9,
+    ];
+    farm.send_with(&client, "S", &offer, &[]);
+    let sent = farm.take(&client);
+    let [syn_ack] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    let options = syn_ack.header.options.as_slice();
+    assert_eq!(
+        (&options[..8], &options[12..]),
+        (
+            &[2, 4, 5, 0xa4, 4, 2, 8, 10][..],
+            &[0, 1, 0, 0, 1, 3, 3, 7][..]
+        )
+    );
+    client.opened_by(syn_ack);
+    let echo = [&[1, 1, 8, 10, 0, 1, 0, 5][..], &options[8..12]].concat();
+    let full = farm.send_with(&client, "PA", &echo, b"ping");
+    assert_eq!(full, Verdict::Drop(DropReason::TableFull));
+    let second = Client {
+        seq: client.seq + 4,
+        ..client.clone()
+    };
+    farm.send_with(&second, "PA", &echo, b"pong");
+    assert_eq!(
+        farm.take(&client).len(),
+        0,
+        "no RST: it will send all of it again"
+    );
+    let wrong = Client {
+        ack: client.ack + 1,
+        ..client.clone()
+    };
+    farm.run(ms(3_100)); // the first client's application is bound without a request
+    assert_eq!(farm.table(0, "temporary"), 0);
+    assert_eq!(
+        farm.send_with(&wrong, "PA", &echo, b"ping"),
+        Verdict::Drop(DropReason::Unmatched)
+    );
+    farm.send_with(&client, "PA", &echo, b"ping");
+    let bound = farm.bound();
+    assert_eq!(farm.read(bound), b"ping");
+    assert_eq!(farm.devices[0].counters().cookies_accepted, 1);
+    farm.take(&client);
+    farm.write(bound, b"pong");
+    let sent = farm.take(&client);
+    let pong = sent.last().unwrap();
+    assert_eq!(pong.payload, b"pong");
+    let tsval =
+        |options: &[u8], at: usize| u32::from_be_bytes(options[at..at + 4].try_into().unwrap());
+    assert!(
+        tsval(pong.header.options.as_slice(), 4).wrapping_sub(tsval(options, 8)) < 4_000,
+        "goes on"
+    );
+}
+
+/// Endpoints in TIME-WAIT that make room count no more, though their hosts have not let go of them.
+#[test]
+fn hosts_that_keep_their_endpoints_do_not_shorten_time_wait() {
+    let mut small = config(0);
+    small.limits.time_wait = 1;
+    let mut farm = Farm::new(vec![small]);
+    for port in 4000..4004 {
+        let mut client = farm.connect(0, port);
+        farm.send(&client, "PA", b"ping");
+        client.seq += 4;
+        let (at, id) = farm.bound();
+        farm.read((at, id));
+        farm.devices[at].endpoint(farm.now, id).unwrap().shutdown();
+        farm.pump();
+        client.ack += 1;
+        farm.send(&client, "FA", &[]);
+        farm.take(&client);
+        // TIME-WAIT: the FIN is acknowledged again.
+        farm.send(&client, "FA", &[]);
+        let sent = farm.take(&client);
+        assert!(sent.len() == 1 && !sent[0].header.rst, "{sent:?}");
+    }
+}
+
+/// What the host was told that there is no room for is not taken.
+#[test]
+fn asking_for_room_writes_nothing() {
+    let mut farm = alone();
+    let (mut client, bound) = asked(&mut farm);
+    let written = farm.write(bound, &[7; 1 << 20]);
+    let device = &mut farm.devices[0];
+    let mut endpoint = device.endpoint(farm.now, bound.1).unwrap();
+    assert_eq!(endpoint.writable(), 0);
+    endpoint.want_writable();
+    client.ack += 14_440;
+    farm.events.clear();
+    farm.send(&client, "A", &[]);
+    assert!(farm.events.contains(&(0, Event::Writable(bound.1))));
+    assert!(written < 1 << 20);
+}
+
+#[test]
+fn offers_under_way_have_their_places_in_the_forward_table() {
+    let mut farm = Farm::with(2, |_, config| config.limits.forward = 1);
+    let first = about_to_move(&mut farm);
+    // Round robin: this one is for the first server itself.
+    let second = farm.connect(0, 4002);
+    let third = farm.connect(0, 4003);
+    farm.dead[1] = true;
+    farm.send(&first, "PA", REQUEST);
+    farm.send(&second, "PA", REQUEST);
+    farm.send(&third, "PA", REQUEST);
+    assert_eq!(farm.types(), [1], "one offer for one place");
+    farm.dead[1] = false;
+    farm.run(ms(10));
+    assert_eq!((farm.table(0, "forward"), farm.table(0, "local")), (1, 2));
+}
+
+#[test]
+fn kept_packets_are_bounded_for_all_requests_together() {
+    let packet = 20 + 20 + REQUEST.len();
+    let mut farm = Farm::with(2, |_, config| config.limits.kept = 2 * packet - 1);
+    let first = about_to_move(&mut farm);
+    farm.dead[1] = true;
+    farm.send(&first, "PA", REQUEST);
+    assert_eq!(farm.devices[0].kept(), packet);
+    // Round robin: for the first server itself, so that nothing is to be kept for long.
+    let second = farm.connect(0, 4002);
+    let full = Verdict::Drop(DropReason::RequestFull);
+    assert_eq!(farm.send(&second, "PA", REQUEST), full);
+    farm.dead[1] = false;
+    farm.run(ms(100));
+    assert_eq!(farm.devices[0].kept(), 0);
+    assert_eq!(farm.send(&second, "PA", REQUEST), Verdict::Consumed);
+}
+
+/// A restart of the second server is heard while the first one's outbox takes but one frame: its reaping comes to an end.
+#[test]
+fn an_outbox_of_one_does_not_stop_reaping() {
+    let mut farm = Farm::with(2, |_, config| config.limits.outbox = 1);
+    restart(&mut farm, 1);
+    for _ in 0..10 {
+        farm.now += ms(50);
+        let now = farm.now;
+        farm.devices[1].handle_timeout(now);
+        farm.pump();
+        for _ in 0..100 {
+            farm.devices[0].handle_timeout(now);
+            farm.pump();
+        }
+    }
+    let next = farm.devices[0].poll_timeout().unwrap();
+    assert!(
+        next > farm.now,
+        "due at {next:?} for ever, now {:?}",
+        farm.now
+    );
+}
+
+/// More kept packets than the outbox takes at once: each has its turn.
+#[test]
+fn a_small_outbox_lets_every_kept_packet_through() {
+    let mut farm = Farm::with(2, |_, config| config.limits.outbox = 4);
+    let client = about_to_move(&mut farm);
+    let mut behind = client.clone();
+    for piece in REQUEST.chunks(2).skip(1) {
+        behind.seq += 2;
+        farm.send(&behind, "PA", piece);
+    }
+    farm.send(&client, "PA", &REQUEST[..2]);
+    farm.run(ms(3000));
+    let bound = farm.bound();
+    assert_eq!((bound.0, farm.read(bound)), (1, REQUEST.to_vec()));
+}
