@@ -232,7 +232,9 @@ impl Device {
                 _ => return Err(DropReason::Stale),
             }
         } else {
-            let Some(listener) = self.listener_for(giver, flow, header.port, false) else {
+            let listener = self.listener_for(giver, flow, header.port, false);
+            let available = |at: &usize| !self.me.unavailable.contains(at);
+            let Some(listener) = listener.filter(available) else {
                 return self.refuse(giver, flow, TrailerFlags::NO_APPLICATION, epoch);
             };
             if self.me.left || self.me.draining {

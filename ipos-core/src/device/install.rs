@@ -75,10 +75,12 @@ impl Device {
             port: first.port(),
         });
         let at_first = at_first.unwrap_or(giver);
-        let Some(listener) = self.listener_for(at_first, &flow, header.port, home) else {
+        let listener = self.listener_for(at_first, &flow, header.port, home);
+        // What was taken once is taken again.
+        let available = |at: &usize| again || !self.me.unavailable.contains(at);
+        let Some(listener) = listener.filter(available) else {
             return self.refuse(giver, &flow, TrailerFlags::NO_APPLICATION, control.epoch);
         };
-        // What was taken once is taken again.
         if self.me.left || (self.me.draining && !home && !again) {
             return self.refuse(giver, &flow, TrailerFlags::DRAINING, control.epoch);
         }
