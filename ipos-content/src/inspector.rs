@@ -4,7 +4,7 @@ use bitflags::bitflags;
 
 use crate::http1::Head;
 use crate::http2::{Frames, PREFACE};
-use crate::tls::{HANDSHAKE, Records};
+use crate::tls::{HANDSHAKE, HelloGatherer};
 use crate::{Hello, Request};
 
 /// Most bytes that are looked at by default: the same as for every head of HTTP/1.x.
@@ -58,7 +58,7 @@ enum State {
     Start,
     Http1(Head),
     Http2(Frames),
-    Tls(Records),
+    Tls(HelloGatherer),
     Unknown,
 }
 
@@ -82,7 +82,7 @@ impl Inspector {
             State::Start => Ok(false),
             State::Http1(head) => head.advance(bytes),
             State::Http2(frames) => frames.advance(bytes, self.limit),
-            State::Tls(records) => records.advance(bytes, self.limit),
+            State::Tls(hello) => hello.advance(bytes, self.limit),
             State::Unknown => Err(Unreadable),
         };
         match whole {
@@ -100,7 +100,7 @@ impl Inspector {
         let http2 = self.kinds.contains(Kinds::HTTP2);
         match bytes {
             [] => State::Start,
-            [HANDSHAKE, ..] if self.kinds.contains(Kinds::TLS) => State::Tls(Records::default()),
+            [HANDSHAKE, ..] if self.kinds.contains(Kinds::TLS) => State::Tls(HelloGatherer::new()),
             _ if http2 && bytes.starts_with(PREFACE) => State::Http2(Frames::new()),
             _ if http2 && PREFACE.starts_with(bytes) => State::Start,
             _ if self.kinds.contains(Kinds::HTTP1) => State::Http1(Head::default()),
@@ -115,7 +115,7 @@ impl State {
         match self {
             State::Http1(head) => head.read(bytes).map(Reading::Request),
             State::Http2(frames) => frames.read().map(Reading::Request),
-            State::Tls(records) => records.read().map(Reading::Tls),
+            State::Tls(hello) => hello.read().map(Reading::Tls),
             State::Start | State::Unknown => Err(Unreadable),
         }
     }

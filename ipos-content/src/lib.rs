@@ -6,6 +6,7 @@
 //!                                ├─ Hello     server name ─► SslMap ─┘
 //!                                │            affinity
 //!                                └─ More, Unknown
+//!   server's bytes ─► ServerFlight ─► affinity of the client when it returns
 //! ```
 //!
 //! A device only reads: what cannot be read is passed on like anything else, and the policy selects. Nothing is
@@ -17,6 +18,7 @@
 //! * **HTTP/2 with prior knowledge** is read up to the first HEADERS and its CONTINUATIONs. Their fields are decoded
 //!   here: what there is for HPACK panics, needs `std`, or builds its Huffman table for every string.
 //! * **TLS** ClientHellos are gathered from any number of segments and records; the fields are read by `tls-parser`.
+//!   So is what a server sends before it encrypts: the ids by which its clients resume.
 //!
 //! Nothing here does I/O, reads a clock or panics. Each byte is looked at once, and never more than the limit. Memory
 //! is taken for what is cut into frames or records, and for lists of cookies and protocols: no more than a few times
@@ -61,7 +63,7 @@ pub use inspector::{Inspector, Kinds, REQUEST_MAX, Reading};
 pub use map::{MapError, RowFault};
 pub use request::Request;
 pub use ssl_map::{SslMap, SslRow};
-pub use tls::Hello;
+pub use tls::{Hello, ServerFlight};
 pub use url_map::{UrlMap, UrlRow};
 
 pub(crate) use inspector::Unreadable;

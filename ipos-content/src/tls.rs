@@ -1,6 +1,7 @@
-//! The ClientHello of TLS (RFC 8446 §4.1.2), in plain records (§5.1).
+//! The ClientHello of TLS (RFC 8446 §4.1.2).
 
 use alloc::vec::Vec;
+use core::iter;
 
 use arrayvec::ArrayVec;
 use tls_parser::{
@@ -10,15 +11,16 @@ use tls_parser::{
 
 use crate::{HostName, Unreadable};
 
-/// First byte of a record with a handshake message.
-pub(crate) const HANDSHAKE: u8 = 22;
+mod flight;
+mod records;
+
+pub use flight::ServerFlight;
+pub(crate) use records::HANDSHAKE;
+use records::Records;
+
 const CLIENT_HELLO: u8 = 1;
-/// Bytes of a record's header.
-const RECORD_HEADER: usize = 5;
-/// Bytes of a handshake message's header.
-const MESSAGE_HEADER: usize = 4;
-/// Longest fragment in a plain record.
-const FRAGMENT_MAX: usize = 1 << 14;
+/// The version as the extension names it.
+const TLS1_3: [u8; 2] = [3, 4];
 
 /// What a TLS client says first, as far as a server is selected by it. With Encrypted ClientHello (RFC 9849) this is
 /// the outer one.
@@ -26,22 +28,31 @@ const FRAGMENT_MAX: usize = 1 << 14;
 pub struct Hello<'a> {
     /// The server's name (SNI, RFC 6066 §3). `None`: it is not given, is given more than once, or is not a host name.
     pub server_name: Option<HostName>,
-    /// The session to resume, in TLS 1.2 and before (RFC 5246 §7.4.1.2). Clients of TLS 1.3 send random bytes, and
-    /// others may be empty.
+    /// The session to resume, in TLS 1.2 and before (RFC 5246 §7.4.1.2). New clients of TLS 1.3 send random bytes
+    /// (RFC 8446 App. D.4), and it may be empty.
     pub session_id: &'a [u8],
     /// The session ticket of TLS 1.2 (RFC 5077 §3.2). `None`: there is none, or it is empty.
     pub ticket: Option<&'a [u8]>,
     /// The identity of the first pre-shared key, in TLS 1.3 mostly a session ticket (RFC 8446 §4.2.11).
     pub psk_identity: Option<&'a [u8]>,
+    /// Whether TLS 1.3 is among the versions that the client offers (RFC 8446 §4.2.1).
+    pub offers_tls1_3: bool,
     /// Application protocols in the client's order, GREASE among them (RFC 7301, RFC 8701).
     pub alpn: Vec<&'a [u8]>,
 }
 
 impl<'a> Hello<'a> {
     /// What a returning client gives back to the server that it was connected with: the identity of a pre-shared
-    /// key, or a ticket, or a session id. A new client may seem to return, with an id that nobody knows.
+    /// key, or a ticket, or a session id.
+    ///
+    /// The session id does not count where TLS 1.3 is offered: a new client fills it with random bytes, so that it seems
+    /// to be known (RFC 8446 App. D.4). A client that offers TLS 1.3 and returns to a server of TLS 1.2 that gives no
+    /// tickets has its session's id there, and looks the same: who knows the ids of his sessions may look
+    /// [`session_id`](Hello::session_id) up among them.
+    ///
+    /// Whatever it is, nobody may know it: the client chooses it.
     pub fn affinity(&self) -> Option<&'a [u8]> {
-        let id = Some(self.session_id).filter(|id| !id.is_empty());
+        let id = Some(self.session_id).filter(|id| !id.is_empty() && !self.offers_tls1_3);
         self.psk_identity.or(self.ticket).or(id)
     }
 
@@ -55,16 +66,12 @@ impl<'a> Hello<'a> {
             session_id: contents.session_id.unwrap_or_default(),
             ticket: None,
             psk_identity: None,
+            offers_tls1_3: false,
             alpn: Vec::new(),
         };
-        let mut seen = ArrayVec::<_, 4>::new();
-        let mut rest = contents.ext.unwrap_or_default();
-        while !rest.is_empty() {
-            let Ok((behind, TlsExtension::Unknown(kind, data))) = parse_tls_extension_unknown(rest)
-            else {
-                return Err(Unreadable);
-            };
-            rest = behind;
+        let mut seen = ArrayVec::<_, 5>::new();
+        for extension in extensions(contents.ext.unwrap_or_default()) {
+            let (kind, data) = extension?;
             // Only those that are read: an extension that nobody here knows must not hide the others.
             let is_read = hello.take(kind, data)?;
             if is_read && (seen.contains(&kind) || seen.try_push(kind).is_err()) {
@@ -82,6 +89,7 @@ impl<'a> Hello<'a> {
                 self.ticket = Some(data).filter(|ticket| !ticket.is_empty());
             }
             TlsExtensionType::PreSharedKey => self.psk_identity = Some(first_identity(data)?),
+            TlsExtensionType::SupportedVersions => self.offers_tls1_3 = offers_tls1_3(data)?,
             TlsExtensionType::ApplicationLayerProtocolNegotiation => {
                 let Ok(([], TlsExtension::ALPN(names))) = parse_tls_extension_alpn_content(data)
                 else {
@@ -93,6 +101,24 @@ impl<'a> Hello<'a> {
         }
         Ok(true)
     }
+}
+
+/// The extensions of a message, up to the first that is malformed.
+fn extensions(
+    mut rest: &[u8],
+) -> impl Iterator<Item = Result<(TlsExtensionType, &[u8]), Unreadable>> {
+    iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let parsed = parse_tls_extension_unknown(rest);
+        let Ok((behind, TlsExtension::Unknown(kind, data))) = parsed else {
+            rest = &[];
+            return Some(Err(Unreadable));
+        };
+        rest = behind;
+        Some(Ok((kind, data)))
+    })
 }
 
 fn server_name(data: &[u8]) -> Result<Option<HostName>, Unreadable> {
@@ -112,6 +138,15 @@ fn first_identity(data: &[u8]) -> Result<&[u8], Unreadable> {
     Ok(identity)
 }
 
+/// The list is behind its length in one byte; GREASE may be in it.
+fn offers_tls1_3(data: &[u8]) -> Result<bool, Unreadable> {
+    let (&len, list) = data.split_first().ok_or(Unreadable)?;
+    match list.as_chunks() {
+        (versions, []) if list.len() == usize::from(len) => Ok(versions.contains(&TLS1_3)),
+        _ => Err(Unreadable),
+    }
+}
+
 /// Bytes behind their length in two bytes, and what follows them.
 fn with_length(bytes: &[u8]) -> Result<(&[u8], &[u8]), Unreadable> {
     let (&len, rest) = bytes.split_first_chunk().ok_or(Unreadable)?;
@@ -119,74 +154,28 @@ fn with_length(bytes: &[u8]) -> Result<(&[u8], &[u8]), Unreadable> {
         .ok_or(Unreadable)
 }
 
-/// Gathers the message from its records.
-#[derive(Debug, Default)]
-pub(crate) struct Records {
-    /// Bytes that were taken.
-    at: usize,
-    /// What is left of the current record.
-    left: usize,
-    /// The message with its header, as far as it has come.
-    message: Vec<u8>,
-}
+/// Gathers a client's first message from its records.
+#[derive(Debug)]
+pub(crate) struct HelloGatherer(Records);
 
-impl Records {
-    /// Goes on with what is new in `bytes`, which never become more than `limit`; whether the message is whole.
-    pub(crate) fn advance(&mut self, bytes: &[u8], limit: usize) -> Result<bool, Unreadable> {
-        loop {
-            let missing = self.missing()?;
-            if missing > limit.saturating_sub(self.at) {
-                return Err(Unreadable);
-            }
-            if missing == 0 {
-                return Ok(true);
-            }
-            let rest = bytes.get(self.at..).unwrap_or_default();
-            if self.left == 0 {
-                let Some(header) = rest.first_chunk() else {
-                    return Ok(false);
-                };
-                self.left = fragment_len(*header)?;
-                self.at += RECORD_HEADER;
-                continue;
-            }
-            let len = self.left.min(missing).min(rest.len());
-            if len == 0 {
-                return Ok(false);
-            }
-            self.message
-                .extend_from_slice(rest.get(..len).unwrap_or_default());
-            self.at += len;
-            self.left -= len;
-        }
+impl HelloGatherer {
+    pub(crate) fn new() -> HelloGatherer {
+        HelloGatherer(Records::new(&[CLIENT_HELLO]))
     }
 
-    /// Bytes that the message needs: those of its header, then those of its body.
-    fn missing(&self) -> Result<usize, Unreadable> {
-        let whole = match *self.message {
-            [CLIENT_HELLO, l2, l1, l0, ..] => {
-                MESSAGE_HEADER + u32::from_be_bytes([0, l2, l1, l0]) as usize
-            }
-            [] | [CLIENT_HELLO, ..] => MESSAGE_HEADER,
-            _ => return Err(Unreadable),
-        };
-        Ok(whole.saturating_sub(self.message.len()))
+    /// Goes on with what is new in `bytes`, which never become more than `limit`; whether the message is whole.
+    pub(crate) fn advance(&mut self, bytes: &[u8], limit: usize) -> Result<bool, Unreadable> {
+        let mut new = bytes.get(self.0.taken()..).unwrap_or_default();
+        let is_whole = self.0.advance(&mut new, limit)?;
+        match self.0.kind() {
+            None | Some(CLIENT_HELLO) => Ok(is_whole),
+            Some(_) => Err(Unreadable),
+        }
     }
 
     /// Reads the whole message.
     pub(crate) fn read(&self) -> Result<Hello<'_>, Unreadable> {
-        Hello::parse(self.message.get(MESSAGE_HEADER..).ok_or(Unreadable)?)
-    }
-}
-
-/// The length that a record's header gives. All versions begin with 3; a fragment of a handshake message is never
-/// empty.
-fn fragment_len(header: [u8; RECORD_HEADER]) -> Result<usize, Unreadable> {
-    let [kind, major, _minor, high, low] = header;
-    let len = usize::from(u16::from_be_bytes([high, low]));
-    match kind == HANDSHAKE && major == 3 && (1..=FRAGMENT_MAX).contains(&len) {
-        true => Ok(len),
-        false => Err(Unreadable),
+        Hello::parse(self.0.body())
     }
 }
 

@@ -85,7 +85,8 @@ fn what_a_returning_client_gives_back() {
             (hello.psk_identity, hello.ticket, hello.session_id.len()),
             (None, None, 32)
         );
-        assert_eq!(hello.affinity(), Some(hello.session_id));
+        assert!(hello.offers_tls1_3);
+        assert_eq!(hello.affinity(), None);
     });
     assert_eq!(
         hello(NO_SNI, |hello| hello.affinity().map(<[u8]>::len)),

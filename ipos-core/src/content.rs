@@ -126,8 +126,11 @@ impl Rules {
         session: impl Fn(&[u8]) -> Option<Arc<str>>,
     ) -> Wanted {
         let mut wanted = Wanted::default();
-        let affinity = hello.affinity().map(ssl_identifier);
-        wanted.push(affinity.as_deref().and_then(session).map(only));
+        // A session id that is only random is not in the map.
+        let ids = hello.affinity().into_iter().chain([hello.session_id]);
+        let known = ids.filter(|id| !id.is_empty());
+        let server = known.map(ssl_identifier).find_map(|id| session(&id));
+        wanted.push(server.map(only));
         let row = (hello.server_name.as_ref()).and_then(|name| self.ssl.get(name));
         wanted.push(row.and_then(|row| row.first().cloned()));
         wanted

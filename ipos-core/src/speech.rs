@@ -1,10 +1,14 @@
 //! What an application and its client say to each other, as far as sessions depend on it (behaviour §9).
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
+use ipos_content::ServerFlight;
 use ipos_http::{HeadEnd, ResponseRewriter};
+
+use crate::content::ssl_identifier;
 
 /// Hexadecimal digits of a session's id: 128 bits.
 pub(crate) const ID_LEN: usize = 32;
@@ -23,15 +27,33 @@ pub(crate) struct Speech {
     begun: bool,
     /// The session that the client was given here.
     issued: Option<Id>,
+    /// What the client will resume its TLS session by.
+    flight: Option<ServerFlight>,
 }
 
 impl Speech {
-    pub(crate) fn new() -> Speech {
+    /// `ssl`: TLS sessions are noticed.
+    pub(crate) fn new(ssl: bool) -> Speech {
         Speech {
             rewriter: ResponseRewriter::new(),
             begun: false,
             issued: None,
+            flight: ssl.then(ServerFlight::new),
         }
+    }
+
+    /// The application's bytes: SSL identifiers that its client was given.
+    pub(crate) fn ssl_identifiers(&mut self, bytes: &[u8]) -> ArrayVec<Box<[u8]>, SEEN> {
+        let mut told = ArrayVec::new();
+        if let Some(flight) = &mut self.flight {
+            flight.handle(bytes, |id| {
+                if !told.is_full() {
+                    told.push(ssl_identifier(id));
+                }
+            });
+        }
+        self.flight.take_if(|flight| flight.is_over());
+        told
     }
 
     /// The application reads what the client has sent. Which sessions it names.

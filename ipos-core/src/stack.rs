@@ -353,15 +353,9 @@ impl Stack {
         }
     }
 
-    /// The application's bytes; how many were taken.
-    pub(crate) fn write(&mut self, now: Instant, tcp: &Tcp, index: u32, data: &[u8]) -> usize {
-        self.write_through(now, tcp, index, data, |_, data, out| {
-            out.extend_from_slice(data)
-        })
-    }
-
-    /// The same, where its conversation is followed through `speak`, which may add to it.
-    pub(crate) fn write_through(
+    /// The application's bytes, where its conversation is followed through `speak`, which may add to them; how many were
+    /// taken.
+    pub(crate) fn write(
         &mut self,
         now: Instant,
         tcp: &Tcp,

@@ -54,7 +54,7 @@ pub use follow::PIPELINE_MAX;
 pub use gather::{HEAD_MAX, HeadGatherer};
 pub use head::{Connection, Framing, Method, Request, RequestHead, ResponseHead, Version};
 pub use opaque::Opaque;
-pub use rewrite::{HeadEnd, ResponseRewriter};
+pub use rewrite::{FieldError, HeadEnd, ResponseRewriter};
 pub use set_cookie::{
     COOKIE_PAIR_MAX, COOKIE_PATH_MAX, CookieError, SameSite, SetCookie, SetCookieBuilder,
 };

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::follow::{Follower, Piece};
+use crate::set_cookie::is_token;
 use crate::{Opaque, Request, ResponseHead, SetCookie};
 
 /// Passes what an application sends, and adds Set-Cookie fields to the heads of its answers.
@@ -49,6 +50,20 @@ pub struct ResponseRewriter<T> {
 pub struct HeadEnd<'a> {
     out: &'a mut Vec<u8>,
     line_end: &'a [u8],
+}
+
+/// Why a field cannot be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FieldError {
+    /// RFC 9110 §5.1: a token.
+    #[error("a field's name has letters, digits and !#$%&'*+-.^_`|~ only, and at least one")]
+    Name,
+    /// It says where the answer ends or whether the connection goes on, and the head has been read.
+    #[error("Connection, Content-Length and Transfer-Encoding cannot be added to an answer's head")]
+    Framing,
+    /// RFC 9110 §5.5.
+    #[error("a field's value is printable ASCII, with spaces and tabs in between only")]
+    Value,
 }
 
 impl<T> ResponseRewriter<T> {
@@ -110,11 +125,60 @@ impl<T> Default for ResponseRewriter<T> {
 }
 
 impl HeadEnd<'_> {
-    /// Adds a field.
+    /// Adds a Set-Cookie field.
     pub fn set_cookie(&mut self, cookie: &SetCookie) {
-        self.out.extend_from_slice(cookie.line().as_bytes());
+        self.line(&[cookie.line()]);
+    }
+
+    /// Adds any other field. The value may be empty.
+    ///
+    /// # Errors
+    /// Nothing is added: the name is not a token, or one of those that are followed here; or the value has other
+    /// characters than a client is sure to take as they are, line ends among them, or whitespace around it.
+    ///
+    /// ```
+    /// # use ipos_http::{FieldError, ResponseRewriter};
+    /// # let mut rewriter = ResponseRewriter::new();
+    /// # let mut out = Vec::new();
+    /// # rewriter.handle_request(b"GET / HTTP/1.1\r\n\r\n", |_| ());
+    /// rewriter.handle_response(b"HTTP/1.1 204 \r\n\r\n", &mut out, |_, (), head| {
+    ///     assert_eq!(head.field("IPOS-Server", "10.77.0.3:80"), Ok(()));
+    ///     assert_eq!(head.field("IPOS-Server", "a\r\nb: c"), Err(FieldError::Value));
+    /// });
+    /// assert_eq!(out, b"HTTP/1.1 204 \r\nIPOS-Server: 10.77.0.3:80\r\n\r\n");
+    /// ```
+    pub fn field(&mut self, name: &str, value: &str) -> Result<(), FieldError> {
+        if name.is_empty() || !name.bytes().all(is_token) {
+            return Err(FieldError::Name);
+        }
+        let mut followed = FOLLOWED.iter();
+        if followed.any(|followed| name.eq_ignore_ascii_case(followed)) {
+            return Err(FieldError::Framing);
+        }
+        if !is_field_value(value) {
+            return Err(FieldError::Value);
+        }
+        self.line(&[name, ": ", value]);
+        Ok(())
+    }
+
+    fn line(&mut self, parts: &[&str]) {
+        for part in parts {
+            self.out.extend_from_slice(part.as_bytes());
+        }
         self.out.extend_from_slice(self.line_end);
     }
+}
+
+/// What a [`ResponseHead`] is read from.
+const FOLLOWED: [&str; 3] = ["Connection", "Content-Length", "Transfer-Encoding"];
+
+/// RFC 9110 §5.5, without the bytes whose meaning is not known.
+fn is_field_value(value: &str) -> bool {
+    let printable = value
+        .bytes()
+        .all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+    printable && value.trim_ascii() == value
 }
 
 /// The lines of a whole head, and the empty line behind them.

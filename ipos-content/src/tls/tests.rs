@@ -2,14 +2,15 @@ use alloc::string::ToString;
 use alloc::vec;
 use core::slice;
 
+use super::records::{FRAGMENT_MAX, MESSAGE_HEADER};
 use super::*;
 use crate::{Inspector, Kinds, REQUEST_MAX, Reading};
 
-fn with_u16(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn with_u16(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat()
 }
 
-fn extension(kind: u16, data: &[u8]) -> Vec<u8> {
+pub(super) fn extension(kind: u16, data: &[u8]) -> Vec<u8> {
     [&kind.to_be_bytes()[..], &with_u16(data)].concat()
 }
 
@@ -32,15 +33,14 @@ fn message(session_id: &[u8], extensions: &[Vec<u8>]) -> Vec<u8> {
         &extensions,
     ]
     .concat();
-    [
-        &[CLIENT_HELLO],
-        &(body.len() as u32).to_be_bytes()[1..],
-        &body,
-    ]
-    .concat()
+    with_header(CLIENT_HELLO, &body)
 }
 
-fn records(message: &[u8], len: usize) -> Vec<u8> {
+pub(super) fn with_header(kind: u8, body: &[u8]) -> Vec<u8> {
+    [&[kind], &(body.len() as u32).to_be_bytes()[1..], body].concat()
+}
+
+pub(super) fn records(message: &[u8], len: usize) -> Vec<u8> {
     let records = message
         .chunks(len)
         .map(|part| [&[HANDSHAKE, 3, 1][..], &with_u16(part)].concat());
@@ -141,6 +141,53 @@ fn affinity() {
 }
 
 #[test]
+fn a_session_id_does_not_count_where_tls_1_3_is_offered() {
+    let versions = |list: &[u8]| extension(43, &[&[list.len() as u8], list].concat());
+    let new = versions(&[0x7A, 0x7A, 3, 4, 3, 3]);
+    let old = versions(&[0x7A, 0x7A, 3, 3, 4, 3]);
+    let ticket = extension(35, b"ticket");
+    let empty = extension(35, &[]);
+    let identity = [with_u16(b"first"), vec![0; 4]].concat();
+    let psk = extension(41, &[with_u16(&identity), with_u16(&[32; 33])].concat());
+    for (extensions, offers, affinity) in [
+        (&[new.clone()][..], true, None),
+        (&[new.clone(), empty], true, None),
+        (&[new.clone(), ticket], true, Some(&b"ticket"[..])),
+        (&[new, psk], true, Some(b"first")),
+        (&[old], false, Some(b"id")),
+    ] {
+        hello(&message(b"id", extensions), |hello| {
+            assert_eq!(hello.offers_tls1_3, offers, "{extensions:?}");
+            assert_eq!(hello.affinity(), affinity, "{extensions:?}");
+            assert_eq!(hello.session_id, b"id");
+        });
+    }
+}
+
+#[test]
+fn all_that_is_read_at_once() {
+    let identity = [with_u16(b"psk"), vec![0; 4]].concat();
+    let extensions = [
+        names(&[(0, "a")]),
+        extension(16, &with_u16(b"\x02h2")),
+        extension(35, b"ticket"),
+        extension(43, &[2, 3, 4]),
+        extension(41, &[with_u16(&identity), with_u16(&[32; 33])].concat()),
+    ];
+    let expected = Hello {
+        server_name: HostName::new(b"a"),
+        session_id: b"id",
+        ticket: Some(b"ticket"),
+        psk_identity: Some(b"psk"),
+        offers_tls1_3: true,
+        alpn: vec![b"h2"],
+    };
+    hello(&message(b"id", &extensions), |hello| {
+        assert_eq!(hello, expected)
+    });
+}
+
+#[test]
 fn application_protocols() {
     let alpn = extension(16, &with_u16(b"\x02\x0A\x0A\x02h2\x08http/1.1"));
     hello(&message(&[], &[alpn]), |hello| {
@@ -156,6 +203,10 @@ fn malformed_extensions() {
     assert_unknown(&[extension(41, &[])]);
     assert_unknown(&[extension(41, &with_u16(&[0, 9, 1]))]);
     assert_unknown(&[extension(16, &[0, 3, 2])]);
+    assert_unknown(&[extension(43, &[])]);
+    assert_unknown(&[extension(43, &[4, 3, 4])]);
+    assert_unknown(&[extension(43, &[3, 3, 4, 3])]);
+    assert_unknown(&[extension(43, &[2, 3, 4]), extension(43, &[2, 3, 4])]);
     assert_unknown(&[vec![0, 0]]);
     assert_unknown(&[vec![0, 0, 0, 9, 0]]);
 }
@@ -166,11 +217,10 @@ fn a_message_in_many_records() {
         b"id",
         &[names(&[(0, "shop.example")]), extension(21, &[0; 1500])],
     );
-    let whole = Records {
-        message: message.clone(),
-        ..Records::default()
-    };
-    let whole = Reading::Tls(whole.read().unwrap());
+    let one = records(&message, FRAGMENT_MAX);
+    let mut inspector = Inspector::new(Kinds::all(), REQUEST_MAX);
+    let whole = inspector.inspect(&one);
+    assert!(matches!(whole, Reading::Tls(_)));
     for len in 1..message.len() {
         let bytes = records(&message, len);
         assert!(bytes.len() < REQUEST_MAX);

@@ -6,23 +6,33 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::net::Ipv4Addr;
 
+use arrayvec::ArrayVec;
+use ipos_http::HeadEnd;
 use ipos_proto::synch::Cookie;
 use rand_core::Rng;
 
 use super::Device;
+use crate::config::Content;
 use crate::speech::{ID_LEN, Id, Speech};
 use crate::time::{Duration, Instant};
 
 /// A change is told so soon: others may follow it in the same report.
 const TOGETHER: Duration = Duration::from_millis(2);
+/// How long the server that a TLS session was made with is remembered (RFC 5246 §F.1.4: a day at most).
+const SSL_LIFETIME: Duration = Duration::from_secs(7200);
 
 impl Device {
     /// The conversation of an endpoint that is bound here, where sessions depend on it.
     pub(super) fn begin_speech(&mut self, endpoint: u32) {
-        if self.config.content.session.is_some()
+        let Content {
+            session,
+            ssl_affinity,
+            ..
+        } = &self.config.content;
+        if (session.is_some() || *ssl_affinity)
             && let Some(slot) = self.stack.get_mut(endpoint)
         {
-            slot.speech = Some(Box::new(Speech::new()));
+            slot.speech = Some(Box::new(Speech::new(*ssl_affinity)));
         }
     }
 
@@ -61,7 +71,8 @@ impl Device {
             None => true,
         };
         if mine {
-            self.claim(now, id);
+            let lifetime = session.lifetime;
+            self.claim(now, id, lifetime);
         }
     }
 
@@ -73,11 +84,7 @@ impl Device {
     }
 
     /// The session belongs to this server, and the others are told.
-    fn claim(&mut self, now: Instant, id: &[u8]) {
-        let Some(session) = &self.config.content.session else {
-            return;
-        };
-        let lifetime = session.lifetime;
+    fn claim(&mut self, now: Instant, id: &[u8], lifetime: Duration) {
         self.sessions.set(now, id, &self.name, lifetime);
         self.sessions.tell(id);
         self.me.due[0] = self.me.due[0].min(now + TOGETHER);
@@ -91,18 +98,18 @@ impl Device {
             session_rng,
             ..
         } = self;
-        let Some(session) = &config.content.session else {
-            return stack.write(now, &config.tcp, endpoint, data);
-        };
+        let session = config.content.session.as_ref();
         let direct = stack.get(endpoint).and_then(|slot| {
-            let name = session.direct.as_deref()?;
+            let name = session?.direct.as_deref()?;
             let own = config.listen.get(slot.listener)?.address;
             (own != slot.flow.endpoint).then(|| (name, own.to_string()))
         });
         let mut given: Option<Id> = None;
-        let mut add = |head: &mut ipos_http::HeadEnd<'_>, named: bool, issued: Option<Id>| {
+        let mut add = |head: &mut HeadEnd<'_>, named: bool, issued: Option<Id>| {
+            let session = session?;
             if let Some((name, own)) = &direct {
-                let _ = (name, own);
+                // The configuration was validated.
+                let _ = head.field(name, own);
             }
             if named {
                 return None;
@@ -112,13 +119,19 @@ impl Device {
             given = Some(id.clone());
             Some(id)
         };
-        let taken = stack.write_through(now, &config.tcp, endpoint, data, |speech, data, out| {
+        let mut ssl = ArrayVec::new();
+        let taken = stack.write(now, &config.tcp, endpoint, data, |speech, data, out| {
+            ssl = speech.ssl_identifiers(data);
             speech.handle_response(data, out, &mut add);
         });
+        let lifetime = session.map_or(SSL_LIFETIME, |session| session.lifetime);
         if let Some(id) = given
             && self.sessions.get(now, id.as_bytes()).is_none()
         {
-            self.claim(now, id.as_bytes());
+            self.claim(now, id.as_bytes(), lifetime);
+        }
+        for id in ssl {
+            self.claim(now, &id, SSL_LIFETIME);
         }
         taken
     }

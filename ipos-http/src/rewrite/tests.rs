@@ -414,3 +414,85 @@ fn several_lines() {
         b"HTTP/1.1 204 \r\nSet-Cookie: s=1\r\nSet-Cookie: t=2\r\n\r\n"
     );
 }
+
+/// What becomes of one field; the answer's head is untouched where it is refused.
+#[track_caller]
+fn check_field(name: &str, value: &str, expected: Result<(), FieldError>) {
+    for end in ["\r\n", "\n"] {
+        let answer = format!("HTTP/1.1 204 {end}A: b{end}{end}");
+        let mut rewriter = ResponseRewriter::new();
+        rewriter.handle_request(GET.as_bytes(), |_| ());
+        let mut out = Vec::new();
+        rewriter.handle_response(answer.as_bytes(), &mut out, |_, (), head| {
+            assert_eq!(head.field(name, value), expected, "{name:?} {value:?}");
+        });
+        let line = match expected {
+            Ok(()) => format!("{name}: {value}{end}"),
+            Err(_) => String::new(),
+        };
+        let expected = format!("HTTP/1.1 204 {end}A: b{end}{line}{end}");
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}
+
+#[test]
+fn other_fields() {
+    for (name, value) in [
+        ("IPOS-Server", "10.77.0.3:80"),
+        ("!#$%&'*+-.^_`|~09azAZ", "a"),
+        ("a", ""),
+        ("a", "b c\td"),
+        ("a", "!\"#$%&'()*+,-./09:;<=>?@AZ[\\]^_`az{|}~"),
+        ("Set-Cookie", "s=1; Path=/"),
+        ("Content-Lengths", "5"),
+    ] {
+        check_field(name, value, Ok(()));
+    }
+}
+
+#[test]
+fn fields_that_are_not_added() {
+    for name in [
+        "", "a b", "a:", " a", "a ", "a\r\n", "a\n", "a\0", "\u{e9}", "a\t", "(a)", "\"a\"",
+    ] {
+        check_field(name, "b", Err(FieldError::Name));
+    }
+    for value in [
+        "b\r\nc: d",
+        "b\nc",
+        "b\rc",
+        "\r\n",
+        "\r\n c",
+        "\0",
+        "\u{1b}",
+        "\u{7f}",
+        "\u{e9}",
+        " b",
+        "b ",
+        "\tb",
+        "b\t",
+        " ",
+    ] {
+        check_field("a", value, Err(FieldError::Value));
+    }
+    for name in ["connection", "Content-Length", "TRANSFER-ENCODING"] {
+        check_field(name, "5", Err(FieldError::Framing));
+    }
+}
+
+#[test]
+fn fields_and_cookies() {
+    let mut rewriter = ResponseRewriter::new();
+    rewriter.handle_request(GET.as_bytes(), |_| ());
+    let mut out = Vec::new();
+    rewriter.handle_response(b"HTTP/1.1 204 \r\n\r\n", &mut out, |_, (), head| {
+        assert_eq!(head.field("a", "b"), Ok(()));
+        assert_eq!(head.field("a", "\n"), Err(FieldError::Value));
+        head.set_cookie(&cookie());
+        assert_eq!(head.field("c", "d"), Ok(()));
+    });
+    assert_eq!(
+        out,
+        b"HTTP/1.1 204 \r\na: b\r\nSet-Cookie: s=1\r\nc: d\r\n\r\n"
+    );
+}
