@@ -304,9 +304,9 @@ impl ControlBlock {
             MIN_MSS.. => Ok(()),
             _ => Err(invalid(offset, field, "at least 64", bytes)),
         };
-        let order = |offset, field, required, first: SeqNum, then: SeqNum| match first.le(then) {
-            true => Ok(()),
-            false => Err(invalid(offset, field, required, then.raw())),
+        let order = |offset, field, required, first: SeqNum, then: SeqNum| match then.since(first) {
+            0.. => Ok(()),
+            _ => Err(invalid(offset, field, required, then.raw())),
         };
         scale(at::SND_WSCALE, "snd_wscale", self.snd_wscale)?;
         scale(at::RCV_WSCALE, "rcv_wscale", self.rcv_wscale)?;

@@ -34,7 +34,8 @@ impl Device {
         if let Some(choice) = self.select_wanted(now, client, listener, but, wanted) {
             return choice;
         }
-        if !self.me.draining && self.is_below_threshold() {
+        let available = !self.me.unavailable.contains(&listener);
+        if !self.me.draining && available && self.is_below_threshold() {
             self.me.selected += 1;
             self.me.expected += 1.0;
             return Choice::Local;
