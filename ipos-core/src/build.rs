@@ -130,6 +130,19 @@ pub(crate) fn bare_tcp(link: Link, flow: &Flow, segment: &Outgoing) -> Option<Ve
     Some(frame)
 }
 
+/// A segment with this payload as an IP packet of its own; `None`: it fits in none.
+pub(crate) fn tcp_packet(flow: &Flow, segment: &Outgoing, payload: &[u8]) -> Option<Vec<u8>> {
+    let headers = ETHERNET_LEN + Ipv4Header::MIN_LEN + TcpHeader::MAX_LEN;
+    let mut frame = alloc::vec![0; headers + payload.len()];
+    let len = tcp(&mut frame, Link::NONE, flow, segment, |out| {
+        out.copy_from_slice(payload);
+        out.len()
+    })?;
+    frame.truncate(len);
+    frame.drain(..ETHERNET_LEN);
+    Some(frame)
+}
+
 /// A UDP datagram as a frame of its own.
 pub(crate) fn udp(
     link: Link,

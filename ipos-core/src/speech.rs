@@ -13,7 +13,7 @@ use crate::content::ssl_identifier;
 /// Hexadecimal digits of a session's id: 128 bits.
 pub(crate) const ID_LEN: usize = 32;
 /// Sessions that one reading of a client's bytes may name; more are not noticed.
-const SEEN: usize = 8;
+pub(crate) const SEEN: usize = 8;
 
 /// A session's id as the cookie has it.
 pub(crate) type Id = Arc<str>;
@@ -21,7 +21,7 @@ pub(crate) type Id = Arc<str>;
 /// One endpoint's conversation. HTTP/1.x is followed; of anything else nothing is understood, and nothing is changed.
 #[derive(Debug)]
 pub(crate) struct Speech {
-    /// Notes of each request whether it names a session.
+    /// Notes of each request whether its answer gets no session: it names one, or would not.
     rewriter: ResponseRewriter<bool>,
     /// Something has passed.
     begun: bool,
@@ -56,13 +56,19 @@ impl Speech {
         told
     }
 
-    /// The application reads what the client has sent. Which sessions it names.
-    pub(crate) fn handle_request(&mut self, bytes: &[u8], cookie: &str) -> ArrayVec<Id, SEEN> {
+    /// The application reads what the client has sent. Which sessions it names, by a cookie for requests below `path`.
+    pub(crate) fn handle_request(
+        &mut self,
+        bytes: &[u8],
+        cookie: &str,
+        path: Option<&str>,
+    ) -> ArrayVec<Id, SEEN> {
         self.begun = true;
         let mut seen = ArrayVec::new();
         self.rewriter.handle_request(bytes, |request| {
             let id = request.cookie(cookie).and_then(well_formed);
-            let named = id.is_some();
+            let elsewhere = path.is_some_and(|path| !request.is_below(path));
+            let named = id.is_some() || elsewhere;
             if let Some(id) = id.filter(|_| !seen.is_full()) {
                 seen.push(id.into());
             }

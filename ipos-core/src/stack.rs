@@ -361,7 +361,7 @@ impl Stack {
         tcp: &Tcp,
         index: u32,
         data: &[u8],
-        speak: impl FnOnce(&mut Speech, &[u8], &mut Vec<u8>),
+        mut speak: impl FnMut(&mut Speech, &[u8], &mut Vec<u8>),
     ) -> usize {
         let limits = self.limits(tcp);
         let Some(slot) = self.slots.get_mut(index as usize) else {
@@ -376,10 +376,16 @@ impl Stack {
         let taken = match slot.speech.as_deref_mut() {
             None => slot.tcp.write(now, data),
             Some(speech) => {
-                let taken = data.len().min(slot.tcp.writable());
-                self.spoken.clear();
-                speak(speech, &data[..taken], &mut self.spoken);
-                slot.tcp.append(now, &self.spoken);
+                let mut taken = 0;
+                // What is held back takes no room.
+                while taken < data.len() && slot.tcp.writable() > 0 {
+                    let left = &data[taken..];
+                    let some = left.len().min(slot.tcp.writable());
+                    self.spoken.clear();
+                    speak(speech, &left[..some], &mut self.spoken);
+                    slot.tcp.append(now, &self.spoken);
+                    taken += some;
+                }
                 taken
             }
         };

@@ -81,6 +81,7 @@ pub struct ResponseHead {
 #[derive(Debug)]
 pub struct Request<'a> {
     head: RequestHead,
+    target: &'a str,
     fields: &'a [Header<'a>],
 }
 
@@ -97,6 +98,7 @@ impl Request<'_> {
             _ => Method::Other,
         };
         let fields = &*request.headers;
+        let target = request.path.ok_or(Opaque::Malformed)?;
         let head = RequestHead {
             method,
             version: version(request.version)?,
@@ -104,12 +106,29 @@ impl Request<'_> {
             framing: framing(fields),
             authenticates_connection: authenticates_connection(fields),
         };
-        Ok(look(&Request { head, fields }))
+        Ok(look(&Request {
+            head,
+            target,
+            fields,
+        }))
     }
 
     /// What it says about the connection and the framing.
     pub fn head(&self) -> RequestHead {
         self.head
+    }
+
+    /// Whether a cookie with this Path is sent with such a request (RFC 6265 §5.1.4).
+    pub fn is_below(&self, path: &str) -> bool {
+        let own = match self.target.split_once("://") {
+            Some((_, rest)) if !self.target.starts_with('/') => {
+                rest.find('/').map_or("/", |at| &rest[at..])
+            }
+            _ => self.target,
+        };
+        let own = own.split(['?', '#']).next().unwrap_or_default();
+        own.strip_prefix(path)
+            .is_some_and(|rest| rest.is_empty() || path.ends_with('/') || rest.starts_with('/'))
     }
 
     /// The value of the first cookie called `name`; see [`cookie()`].

@@ -313,6 +313,10 @@ impl Device {
         let flow = *flow;
         let carries = !segment.payload.is_empty() || segment.flags.fin;
         if carries && !self.may_keep(&pending.kept, packet) {
+            if pending.inspector.is_some() {
+                // What there is must do.
+                self.consider(now, key, true);
+            }
             return Err(DropReason::RequestFull);
         }
         let endpoint = pending.endpoint.ok_or(DropReason::Stale)?;
@@ -337,7 +341,7 @@ impl Device {
             return Ok(Verdict::Consumed);
         };
         let requested = !slot.tcp.readable().is_empty();
-        let ended = slot.tcp.is_finished();
+        let ended = slot.tcp.has_finished();
         if opening && slot.tcp.state() != State::SynReceived {
             self.flows
                 .schedule(key, Some(now + self.config.limits.request_deadline));

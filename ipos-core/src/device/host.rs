@@ -92,8 +92,8 @@ impl Endpoint<'_> {
         self.device.try_leave(self.now, self.id.index);
     }
 
-    /// The endpoint shall move to the server named `to`, or to the one that selection finds, at its next quiet point. When
-    /// it has, [`Event::Left`](crate::Event::Left) comes; a server that does not take it leaves it here.
+    /// The endpoint shall move to the server named `to`, or to the one that selection finds, at its next quiet point, with
+    /// what has come of the next request and was not consumed. When it has, [`Event::Left`](crate::Event::Left) comes; a server that does not take it leaves it here.
     ///
     /// # Errors
     /// There is no such live server, or it has no such application.

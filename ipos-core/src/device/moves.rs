@@ -8,15 +8,16 @@ use ipos_proto::{Epoch, Header, MacAddr, Message, Protocol, Trailer};
 
 use super::Device;
 use super::select::Choice;
+use crate::build;
 use crate::content::Wanted;
 use crate::counters::DropReason;
 use crate::event::Verdict;
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Bound, Installed, LONGEST_MOVED, Pending, TRIES, Target};
+use crate::handover::{Bound, Installed, Kept, LONGEST_MOVED, Pending, TRIES, Target};
 use crate::packet::Ipv4Packet;
 use crate::speech::Speech;
-use crate::stack::Wish;
+use crate::stack::{Slot, Wish};
 use crate::tcp::{Replay, Segment};
 use crate::time::Instant;
 
@@ -126,8 +127,15 @@ impl Device {
     }
 
     /// Whether the endpoint is at a quiet point: its application is between two requests, everything sent is acknowledged and
-    /// everything received is consumed. An endpoint that has just come stays for as long as late packets may be under way.
+    /// everything received is consumed.
     fn is_at_rest(&self, key: u32, endpoint: u32, now: Instant) -> bool {
+        let consumed = |slot: &Slot| slot.tcp.has_consumed_all();
+        self.stack.get(endpoint).is_some_and(consumed) && self.is_quiet(key, endpoint, now)
+    }
+
+    /// Whether a fresh instance of the application could go on with what has not been consumed. An endpoint that has just come
+    /// stays for as long as late packets may be under way.
+    fn is_quiet(&self, key: u32, endpoint: u32, now: Instant) -> bool {
         let settled = match self.flows.get(key) {
             Some((_, Record::Local(_))) => true,
             Some((_, Record::ForwardConnect(installed))) => installed.owner.is_some_and(|since| {
@@ -137,28 +145,36 @@ impl Device {
         };
         let quiet = self.stack.get(endpoint).is_some_and(|slot| {
             let said = slot.speech.as_deref().is_none_or(Speech::may_leave);
-            slot.quiet && slot.attached && slot.tcp.has_consumed_all() && said
+            slot.quiet && slot.attached && said
         });
         settled && quiet && self.may_leave(Some(endpoint))
     }
 
-    /// Moves the endpoint on if it shall, and may now.
+    /// Moves the endpoint on if it shall, and may now. One that was wished away takes what has not been consumed along.
     pub(super) fn try_leave(&mut self, now: Instant, endpoint: u32) {
         let Some(slot) = self.stack.get(endpoint) else {
             return;
         };
         let (key, wish) = (slot.key, slot.wish);
+        let unread = match wish {
+            Some(_) => self.config.limits.request,
+            None => 0,
+        };
+        if !slot.tcp.has_unread_at_most(unread) {
+            return;
+        }
         let Some(wish) = wish.or(self.me.draining.then_some(Wish::Any)) else {
             return;
         };
-        if !self.is_at_rest(key, endpoint, now) || !self.detach(key) {
+        if !self.is_quiet(key, endpoint, now) || !self.detach(key) {
             return;
         }
         if let Some(slot) = self.stack.get_mut(endpoint) {
             slot.wish = None;
         }
+        self.take_along(now, key, endpoint);
         match wish {
-            Wish::Any => self.decide(now, key),
+            Wish::Any => self.consider(now, key, true),
             Wish::To(target) => {
                 let Some(target) = self.target(target) else {
                     // It was forgotten meanwhile.
@@ -170,6 +186,32 @@ impl Device {
                 self.begin_offer(now, key, target);
             }
         }
+    }
+
+    /// What the host has not consumed of a detached endpoint is kept for the next server, as the client would send it again,
+    /// and that one is selected by it.
+    fn take_along(&mut self, now: Instant, key: u32, endpoint: u32) {
+        let Some(slot) = self.stack.get(endpoint) else {
+            return;
+        };
+        let (from_client, (replay, segments)) =
+            (slot.flow.reversed(), slot.tcp.unread(now, &self.config.tcp));
+        if segments.is_empty() {
+            return;
+        }
+        let mut kept = Kept::default();
+        for (segment, payload) in &segments {
+            let packet = build::tcp_packet(&from_client, segment, payload);
+            packet.iter().for_each(|packet| kept.push(packet));
+        }
+        let inspector = self.rules.inspector();
+        self.flows.update(key, |record| {
+            if let Record::Pending(pending) = record {
+                pending.replay = replay;
+                pending.kept = kept;
+                pending.inspector = inspector;
+            }
+        });
     }
 
     /// The server for a later request of a bound connection, where each request is selected for and it is another one.

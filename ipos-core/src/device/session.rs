@@ -13,7 +13,7 @@ use rand_core::Rng;
 
 use super::Device;
 use crate::config::Content;
-use crate::speech::{ID_LEN, Id, Speech};
+use crate::speech::{ID_LEN, Id, SEEN, Speech};
 use crate::time::{Duration, Instant};
 
 /// A change is told so soon: others may follow it in the same report.
@@ -49,13 +49,15 @@ impl Device {
         };
         let readable = slot.tcp.readable();
         let bytes = readable.get(..n).unwrap_or(readable);
-        for id in speech.handle_request(bytes, &session.cookie) {
-            self.use_session(now, &id);
+        let listener = slot.listener;
+        let path = session.path.as_deref();
+        for id in speech.handle_request(bytes, &session.cookie, path) {
+            self.use_session(now, &id, listener);
         }
     }
 
     /// A request of this session is served here: it belongs to this server, unless another one has it that may be asked.
-    fn use_session(&mut self, now: Instant, id: &Id) {
+    fn use_session(&mut self, now: Instant, id: &Id, listener: usize) {
         let (Some(session), id) = (&self.config.content.session, id.as_bytes()) else {
             return;
         };
@@ -66,9 +68,9 @@ impl Device {
                 }
                 true
             }
-            Some(server) => !self.may_be_asked(now, server),
-            // It may be one that was not heard of yet; to guess it is of no use.
-            None => true,
+            Some(server) => !self.may_be_asked(now, server, listener),
+            // It may be one that was not heard of yet; to guess it is of no use. But who has just come knows few.
+            None => now >= self.me.young_until + self.config.synch.medium.saturating_mul(2),
         };
         if mine {
             let lifetime = session.lifetime;
@@ -76,11 +78,15 @@ impl Device {
         }
     }
 
-    /// Whether the server of this name is alive and takes requests.
-    fn may_be_asked(&self, now: Instant, name: &str) -> bool {
+    /// Whether the server of this name is alive and takes requests for such a listening socket.
+    fn may_be_asked(&self, now: Instant, name: &str, listener: usize) -> bool {
         let silence = self.config.synch.silence;
-        let mut members = self.members.iter();
-        members.any(|m| m.name == name && m.is_alive(now, silence) && !m.draining)
+        let listen = self.config.listen.get(listener);
+        let mut members = self.members.iter().filter(|m| m.name == name);
+        members.any(|m| {
+            let serves = listen.is_some_and(|listen| m.serves(listen).is_some());
+            serves && m.is_alive(now, silence) && !m.draining
+        })
     }
 
     /// The session belongs to this server, and the others are told.
@@ -119,9 +125,14 @@ impl Device {
             given = Some(id.clone());
             Some(id)
         };
-        let mut ssl = ArrayVec::new();
+        let mut ssl = ArrayVec::<_, SEEN>::new();
         let taken = stack.write(now, &config.tcp, endpoint, data, |speech, data, out| {
-            ssl = speech.ssl_identifiers(data);
+            ssl.extend(
+                speech
+                    .ssl_identifiers(data)
+                    .into_iter()
+                    .take(ssl.remaining_capacity()),
+            );
             speech.handle_response(data, out, &mut add);
         });
         let lifetime = session.map_or(SSL_LIFETIME, |session| session.lifetime);

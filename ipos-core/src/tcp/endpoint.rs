@@ -287,6 +287,16 @@ impl Endpoint {
         self.rx.is_empty()
     }
 
+    /// All that the client sends has come.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.rx.finished()
+    }
+
+    /// What the application has not consumed lies in order, and has so many bytes at most.
+    pub(crate) fn has_unread_at_most(&self, bytes: usize) -> bool {
+        !self.rx.has_gap() && self.rx.unread() <= bytes
+    }
+
     /// The application has taken `n` readable bytes.
     pub(crate) fn consume(&mut self, n: usize) {
         self.rx.consume(n);

@@ -1,12 +1,16 @@
 //! A live endpoint as a control block, and back (FIG. 11D).
 
+use alloc::vec::Vec;
+
 use ipos_proto::{ControlBlock, ControlFlags, Epoch, SeqNum, TcpState, Timer as WireTimer};
 
 use super::congestion::Controller;
 use super::endpoint::{AckDue, Challenges, Endpoint, Scale, Timestamps};
+use super::output::TIMESTAMP_LEN;
 use super::receive::Receive;
 use super::recovery::Recovery;
 use super::rtt::Rtt;
+use super::segment::{Flags, Outgoing};
 use super::state::State;
 use super::timers::Timers;
 use super::transmit::Transmit;
@@ -137,6 +141,37 @@ impl Endpoint {
             oob_flags: 0,
             oob_byte: 0,
         })
+    }
+
+    /// The receive state from before what the host has not consumed, and that as segments of the client: for another server,
+    /// whose endpoint has received none of it.
+    pub(crate) fn unread(&self, now: Instant, tcp: &Tcp) -> (Replay, Vec<(Outgoing, Vec<u8>)>) {
+        let (unread, fin) = (self.rx.unread(), self.rx.finished());
+        let back = u32::try_from(unread).unwrap_or(u32::MAX) + u32::from(fin && unread > 0);
+        let replay = Replay {
+            rcv_nxt: self.rx.nxt - back,
+            ts_recent: self.ts_recent(),
+        };
+        let last_word = self.last_word(now);
+        let piece = usize::from(tcp.mss).saturating_sub(TIMESTAMP_LEN as usize);
+        let segment = |at: usize| {
+            let mut payload = alloc::vec![0; piece.min(unread - at)];
+            self.rx.read_at(at, &mut payload);
+            let flags = Flags {
+                psh: true,
+                fin: fin && at + payload.len() == unread,
+                ..Flags::ACK
+            };
+            let segment = Outgoing {
+                seq: replay.rcv_nxt + at as u32,
+                flags,
+                payload: (0, payload.len()),
+                ..last_word.clone()
+            };
+            (segment, payload)
+        };
+        let starts = (0..unread).step_by(piece.max(1));
+        (replay, starts.map(segment).collect())
     }
 
     /// The endpoint of another server's control block, which already holds by itself

@@ -12,7 +12,7 @@ use crate::time::Instant;
 use ipos_proto::SeqNum;
 
 /// Bytes that timestamps take of a segment, with their padding.
-const TIMESTAMP_LEN: u32 = 12;
+pub(super) const TIMESTAMP_LEN: u32 = 12;
 /// Bytes that `n` SACK blocks take, with their padding.
 const fn sack_len(n: usize) -> u32 {
     if n == 0 { 0 } else { 4 + 8 * n as u32 }

@@ -228,6 +228,16 @@ impl Receive {
         self.ring.front()
     }
 
+    /// Copies what stands `offset` bytes behind the first unread byte; how many bytes there were.
+    pub(crate) fn read_at(&self, offset: usize, out: &mut [u8]) -> usize {
+        self.ring.read_at(offset, out)
+    }
+
+    /// Bytes wait behind a gap.
+    pub(crate) fn has_gap(&self) -> bool {
+        !self.blocks.is_empty()
+    }
+
     /// Unread bytes.
     pub(crate) fn unread(&self) -> usize {
         self.ring.len()

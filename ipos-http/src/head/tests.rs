@@ -177,3 +177,25 @@ fn what_is_no_head() {
     );
     assert_eq!(request(&many), Err(Opaque::HeadTooLong));
 }
+
+#[test]
+fn cookies_are_sent_below_their_path() {
+    let below = |target: &str, path| {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        Request::read(head.as_bytes(), |request| request.is_below(path)).unwrap()
+    };
+    for (target, path, expected) in [
+        ("/", "/", true),
+        ("/app", "/app", true),
+        ("/app/x?y=/z", "/app", true),
+        ("/app/x", "/app/", true),
+        ("/app?x", "/app", true),
+        ("/application", "/app", false),
+        ("/other", "/app", false),
+        ("http://a/app/x", "/app", true),
+        ("http://a", "/", true),
+        ("/x://a/app", "/app", false),
+    ] {
+        assert_eq!(below(target, path), expected, "{target} below {path}");
+    }
+}
