@@ -35,7 +35,7 @@ struct Arguments {
     /// Requests under way at once.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1024))]
     concurrency: u64,
-    /// How servers are selected: inverse-connections or round-robin.
+    /// How servers are selected: inverse-connections, round-robin, least-connections, p2c, weighted or maglev.
     #[arg(long, value_name = "NAME", default_value_t)]
     policy: PolicyKind,
     /// Seed of every generator; without it, one is drawn.

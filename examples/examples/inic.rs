@@ -4,14 +4,18 @@
 //! cargo run --release --example inic -- --config inic.toml [--check]
 //! ```
 
+use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use ipos_backend_pnet::{PnetBackend, PnetOptions};
-use ipos_core::Device;
+use ipos_core::{Device, Event};
 use ipos_engine::{Engine, Options, Ports, clock};
 use ipos_examples::config::{FileConfig, FileError, Interfaces, Start};
 use ipos_examples::program;
@@ -87,10 +91,48 @@ fn start(file: &FileConfig) -> Result<Engine, StartError> {
         .map_err(|error| StartError::Input(file.error(error.field, error.problem)))?;
     let options = Options {
         interface: Some(a.to_owned()),
+        health: file.health(),
         ..Options::default()
     };
-    Engine::new(device, ports, file.applications(), options)
-        .map_err(|error| StartError::System(error.into()))
+    let mut engine = Engine::new(device, ports, file.applications(), options)
+        .map_err(|error| StartError::System(error.into()))?;
+    warn_of_the_absent(&mut engine, file.servers())
+        .map_err(|error| StartError::System(format!("cannot start a thread: {error}").into()))?;
+    Ok(engine)
+}
+
+/// Servers that were not up within this time are told of: they may join later, or be misspelt.
+const ABSENT: Duration = Duration::from_secs(10);
+
+/// Maps and weights may name servers that are not there: nothing is selected by them.
+fn warn_of_the_absent(engine: &mut Engine, named: Vec<(String, String)>) -> io::Result<()> {
+    // By their names: the first place of each is enough.
+    let mut places = BTreeMap::new();
+    for (key, name) in named {
+        places.entry(name).or_insert(key);
+    }
+    places.remove(&engine.device().config().name);
+    if places.is_empty() {
+        return Ok(());
+    }
+    let seen = Arc::new(Mutex::new(HashSet::new()));
+    let up = Arc::clone(&seen);
+    engine.observe(Box::new(move |event| {
+        if let Event::ServerUp(name) = event
+            && let Ok(mut up) = up.lock()
+        {
+            up.insert(name.clone());
+        }
+    }));
+    let warn = move || {
+        thread::sleep(ABSENT);
+        let Ok(seen) = seen.lock() else { return };
+        for (name, key) in places.iter().filter(|(name, _)| !seen.contains(*name)) {
+            tracing::warn!("{key}: no server `{name}` has come up yet: it counts once it does");
+        }
+    };
+    let thread = thread::Builder::new().name("absent".into());
+    thread.spawn(warn).map(drop)
 }
 
 /// Where the kernel has an address of the device, it answers clients too, with RST.
@@ -107,14 +149,15 @@ fn warn_of_the_kernel(addresses: &[Ipv4Addr]) {
 
 /// What the file does not say: secrets from the operating system's generator, the incarnation from the wall clock.
 fn moment() -> Result<Start, Box<dyn std::error::Error>> {
-    let mut isn_key = [0; 16];
-    getrandom::fill(&mut isn_key)
-        .map_err(|error| format!("no random numbers from the operating system: {error}"))?;
-    let seed = getrandom::u64()
-        .map_err(|error| format!("no random numbers from the operating system: {error}"))?;
+    let (mut seed, mut isn_key, mut session_key) = ([0; 8], [0; 16], [0; 32]);
+    for secret in [&mut seed[..], &mut isn_key, &mut session_key] {
+        getrandom::fill(secret)
+            .map_err(|error| format!("no random numbers from the operating system: {error}"))?;
+    }
     Ok(Start {
-        seed,
+        seed: u64::from_ne_bytes(seed),
         isn_key,
+        session_key,
         incarnation: incarnation()?,
     })
 }

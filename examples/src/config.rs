@@ -2,20 +2,22 @@
 //! the file and the key.
 
 mod check;
+mod content;
 mod position;
 mod sections;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipos_backend::Capabilities;
 use ipos_core::Config;
-use ipos_core::config::{Balance, PortA, PortB, Threshold};
+use ipos_core::config::{PortA, PortB};
 use ipos_proto::MacAddr;
 
 use position::Positions;
-use sections::{ListenSection, Sections, ThresholdSection, synch_port};
+use sections::{ListenSection, Sections, synch_port};
 
 /// What is wrong with a configuration file: one line.
 #[derive(Debug)]
@@ -74,6 +76,8 @@ pub struct Start {
     pub seed: u64,
     /// Key of the initial sequence numbers (RFC 6528).
     pub isn_key: [u8; 16],
+    /// Where the ids of sessions come from: secret, and another one at each start.
+    pub session_key: [u8; 32],
     /// Grows with every start of the server: the seconds of the UNIX epoch.
     pub incarnation: u32,
 }
@@ -199,6 +203,20 @@ impl FileConfig {
             .collect()
     }
 
+    /// How often the applications are asked whether they answer; `None`: never.
+    pub fn health(&self) -> Option<Duration> {
+        self.sections.health.interval()
+    }
+
+    /// The servers that maps and weights name, each with its place in the file.
+    pub fn servers(&self) -> Vec<(String, String)> {
+        let mapped = self.sections.content().servers();
+        let mapped = mapped.map(|(key, name)| (key, name.to_owned()));
+        let weights = self.sections.balance.weights.keys();
+        let weighted = weights.map(|name| (format!("balance.weights.{name}"), name.clone()));
+        mapped.chain(weighted).collect()
+    }
+
     /// The device's configuration.
     ///
     /// # Errors
@@ -234,18 +252,14 @@ impl FileConfig {
             synch_port(synch, interfaces.synch),
         );
         config.listen = listen.iter().map(ListenSection::listen).collect();
-        let ThresholdSection { connections, cpu } = balance.activity_threshold;
-        config.balance = Balance {
-            policy,
-            activity_threshold: Threshold { connections, cpu },
-            per_request: balance.per_request,
-        };
+        config.balance = balance.balance(policy);
+        config.content = self.sections.content().content(start.session_key);
         config.limits = limits.limits();
         config.seed = balance.seed.unwrap_or(start.seed);
         config.isn_key = start.isn_key;
         config.incarnation = start.incarnation;
         config.validate().map_err(|error| match error.field {
-            "mtu" => self.too_small(interfaces, error.problem),
+            "mtu" => self.too_small(interfaces, &error.problem),
             field => self.error(field, error.problem),
         })?;
         Ok(config)

@@ -4,3 +4,4 @@ pub mod config;
 pub mod dissect;
 pub mod farm;
 pub mod program;
+pub mod redirector;

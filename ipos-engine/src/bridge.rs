@@ -9,22 +9,29 @@
 //!
 //! What passes is followed as HTTP. Between two requests the endpoint may move to another server, for there a fresh connection
 //! to the application goes on; the one here is closed when it has. An exchange that is not HTTP stays where it is.
+//!
+//! A connection that the application refuses is parked, where applications are looked after: it goes to another server, or the
+//! application comes back; after a while the client gets RST.
 
 mod joint;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipos_core::{Device, EndpointId, Event, Instant, ListenerId};
 use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 use slab::Slab;
 
+use crate::connect;
+use crate::health::Health;
 use joint::{Bridge, Progress};
 
 /// Bytes that all bridges together move before the ports' turn.
 const HOST_TURN: usize = 1024 * 1024;
+/// How often the device is asked whether another server takes what is parked.
+const PARKED_TURN: Duration = Duration::from_millis(50);
 
 /// All bridges of one engine.
 pub(crate) struct Bridges {
@@ -33,6 +40,11 @@ pub(crate) struct Bridges {
     by_endpoint: HashMap<EndpointId, usize>,
     /// Bridges that can go on without a new edge; each at most once, but for removed ones.
     queue: VecDeque<usize>,
+    /// Bridges that are parked, and when they have their turn.
+    parked: BTreeSet<usize>,
+    parked_turn: Instant,
+    /// How long one may be.
+    patience: Duration,
     scratch: Vec<u8>,
     /// Bound of `bridges`. Full: the endpoint is aborted.
     bound: usize,
@@ -57,6 +69,7 @@ impl Bridges {
         bound: usize,
         base: usize,
         half_close: Duration,
+        patience: Duration,
     ) -> Bridges {
         Bridges {
             applications: applications
@@ -69,6 +82,9 @@ impl Bridges {
             bridges: Slab::new(),
             by_endpoint: HashMap::new(),
             queue: VecDeque::new(),
+            parked: BTreeSet::new(),
+            parked_turn: Instant::ZERO,
+            patience,
             scratch: vec![0; joint::TURN],
             bound,
             base,
@@ -135,8 +151,58 @@ impl Bridges {
         self.wake(key);
     }
 
+    /// When what is parked has its turn.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        (!self.parked.is_empty()).then_some(self.parked_turn)
+    }
+
+    /// The application behind `listener` answers: what is parked for it connects again.
+    pub(crate) fn resume(
+        &mut self,
+        device: &mut Device,
+        now: Instant,
+        registry: &Registry,
+        listener: ListenerId,
+    ) {
+        let bridges = &self.bridges;
+        let of_listener = |key: &usize| bridges.get(*key).is_some_and(|b| b.listener == listener);
+        let parked: Vec<usize> = self.parked.iter().copied().filter(of_listener).collect();
+        for key in parked {
+            self.parked.remove(&key);
+            self.renew(device, now, registry, key);
+        }
+    }
+
+    /// What is parked is offered to other servers again, and is reset in the end.
+    fn turn_parked(&mut self, device: &mut Device, now: Instant) {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        self.parked_turn = now + PARKED_TURN;
+        let parked: Vec<usize> = self.parked.iter().copied().collect();
+        for key in parked {
+            let Some(bridge) = self.bridges.get(key) else {
+                continue;
+            };
+            let since = bridge.parked.unwrap_or(now);
+            if now.saturating_since(since) >= self.patience {
+                self.refused += 1;
+                self.settle(device, now, key, Progress::Failed);
+            } else {
+                pass_on(device, now, bridge.endpoint);
+            }
+        }
+    }
+
     /// Moves bytes, each bridge in its turn, as far as the allowance of one turn goes.
-    pub(crate) fn turn(&mut self, device: &mut Device, now: Instant, registry: &Registry) {
+    pub(crate) fn turn(
+        &mut self,
+        device: &mut Device,
+        health: &mut Health,
+        now: Instant,
+        registry: &Registry,
+    ) {
+        self.turn_parked(device, now);
         let mut allowance = HOST_TURN;
         for _ in 0..self.queue.len() {
             if allowance == 0 {
@@ -152,6 +218,7 @@ impl Bridges {
             let progress = bridge.pump(device, now, &mut self.scratch, &mut allowance);
             match progress {
                 Progress::Stale => self.renew(device, now, registry, key),
+                Progress::Refused(error) => self.refuse(device, health, now, key, &error),
                 progress => self.settle(device, now, key, progress),
             }
         }
@@ -237,13 +304,43 @@ impl Bridges {
         let Some(bridge) = self.bridges.get_mut(key) else {
             return;
         };
-        let Some(application) = self.applications.get(bridge.listener.0) else {
+        let Some(application) = self.applications.get_mut(bridge.listener.0) else {
             return;
         };
         match application.dial(registry, Token(self.base + key)) {
             Ok(socket) => bridge.renew(socket),
-            Err(error) => self.settle(device, now, key, Progress::Refused(error)),
+            Err(error) => {
+                application.say_refused(&error);
+                self.refused += 1;
+                self.settle(device, now, key, Progress::Failed);
+            }
         }
+    }
+
+    /// The application has refused a connection.
+    fn refuse(
+        &mut self,
+        device: &mut Device,
+        health: &mut Health,
+        now: Instant,
+        key: usize,
+        error: &std::io::Error,
+    ) {
+        let Some(bridge) = self.bridges.get_mut(key) else {
+            return;
+        };
+        let (endpoint, listener) = (bridge.endpoint, bridge.listener);
+        if health.watches(listener) {
+            health.refused(device, now, listener, error);
+            bridge.parked = Some(now);
+            self.parked.insert(key);
+            return pass_on(device, now, endpoint);
+        }
+        if let Some(application) = self.applications.get_mut(listener.0) {
+            application.say_refused(error);
+        }
+        self.refused += 1;
+        self.settle(device, now, key, Progress::Failed);
     }
 
     fn wake(&mut self, key: usize) {
@@ -272,13 +369,10 @@ impl Bridges {
                 endpoint.close()
             }
         }
-        if let Some(application) = self.applications.get_mut(bridge.listener.0) {
-            if let Progress::Refused(error) = &progress {
-                self.refused += 1;
-                application.say_refused(error);
-            } else if bridge.connected {
-                application.refusing = false;
-            }
+        if bridge.connected
+            && let Some(application) = self.applications.get_mut(bridge.listener.0)
+        {
+            application.refusing = false;
         }
         self.remove(key, reset);
     }
@@ -289,6 +383,7 @@ impl Bridges {
             return;
         };
         self.by_endpoint.remove(&bridge.endpoint);
+        self.parked.remove(&key);
         if reset
             && let Err(error) =
                 socket2::SockRef::from(&bridge.socket).set_linger(Some(Duration::ZERO))
@@ -301,15 +396,23 @@ impl Bridges {
 impl Application {
     /// Begins to connect to it.
     fn dial(&self, registry: &Registry, token: Token) -> std::io::Result<TcpStream> {
-        let mut socket = TcpStream::connect(self.address)?;
-        registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(socket)
+        connect::dial(self.address, registry, token)
     }
 
     /// Says once that the application cannot be reached, until it could be again.
     fn say_refused(&mut self, error: &std::io::Error) {
         if !std::mem::replace(&mut self.refusing, true) {
             tracing::warn!(application = %self.address, %error, "the application cannot be reached; its clients get RST");
+        }
+    }
+}
+
+/// The endpoint shall go to another server, as it has come: the application has seen nothing of it.
+fn pass_on(device: &mut Device, now: Instant, endpoint: EndpointId) {
+    if let Some(mut endpoint) = device.endpoint(now, endpoint) {
+        endpoint.set_quiet(true);
+        if let Err(error) = endpoint.migrate(None) {
+            tracing::debug!(%error, "no server takes it");
         }
     }
 }

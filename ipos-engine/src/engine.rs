@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipos_backend::Backend;
-use ipos_core::{Device, DropReason, Event, Forward, Instant, Load, Port, Verdict};
+use ipos_core::{Device, DropReason, Event, Forward, Instant, ListenerId, Load, Port, Verdict};
+use ipos_proto::Protocol;
 use mio::{Events, Poll, Token, Waker};
 
 use crate::bridge::Bridges;
 use crate::clock;
 use crate::datagrams::DatagramBridges;
 use crate::error::EngineError;
+use crate::health::Health;
 use crate::load::{Application, Bandwidth, Figures, Intervals, Monitor, link_speed};
 use crate::options::{Options, Statistics};
 use crate::port::{PortState, Ports, Relay};
 use crate::stop::Stop;
 
-/// Tokens below this are the ports', in the order of [`Port::ALL`], and the waker's.
+/// Tokens below this are the ports', in the order of [`Port::ALL`], and the waker's; behind them are those of the checks of
+/// applications, then those of connections' sockets.
 const SOCKETS: usize = 4;
 const WAKER: Token = Token(3);
 /// Tokens from this one on are those of UDP flows' sockets; below it are those of connections'.
@@ -45,6 +48,7 @@ pub struct Engine {
     device: Device,
     ports: [PortState; 3],
     host: Bridges,
+    health: Health,
     datagrams: DatagramBridges,
     relay: Relay,
     poll: Poll,
@@ -107,13 +111,20 @@ impl Engine {
             .unwrap_or(options.assumed_speed);
         let burst = options.burst.max(1);
         let largest = usize::from(ports.a.capabilities().mtu.max(ports.b.capabilities().mtu)) + 64;
+        let listen = config.listen.iter().zip(&applications).enumerate();
+        let of_tcp = listen
+            .filter(|(_, (listen, _))| listen.protocol == Protocol::Tcp)
+            .map(|(at, (_, &address))| (ListenerId(at), address));
+        let health = Health::new(of_tcp, options.health, SOCKETS, clock::now());
         let datagrams =
             DatagramBridges::new(applications.clone(), config.limits.endpoints, DATAGRAMS);
+        let sockets = SOCKETS + applications.len();
         let host = Bridges::new(
             applications,
             config.limits.endpoints,
-            SOCKETS,
+            sockets,
             options.half_close,
+            options.patience,
         );
         let ports = [
             PortState::new(Port::A, ports.a, Token(0), poll.registry())?,
@@ -124,6 +135,7 @@ impl Engine {
             device,
             ports,
             host,
+            health,
             datagrams,
             relay: Relay::new(burst, largest),
             events: Events::with_capacity(EVENTS),
@@ -203,10 +215,25 @@ impl Engine {
             self.device.handle_timeout(now);
         }
         self.events(now);
-        self.host.turn(&mut self.device, now, self.poll.registry());
+        self.host_turn(now);
         self.datagrams.turn(&mut self.device, now);
         self.housekeeping(now);
         self.transmit(now)
+    }
+
+    /// Everything of the applications.
+    fn host_turn(&mut self, now: Instant) {
+        let Engine {
+            device,
+            host,
+            health,
+            poll,
+            ..
+        } = self;
+        for listener in health.turn(device, now, poll.registry()) {
+            host.resume(device, now, poll.registry(), listener);
+        }
+        host.turn(device, health, now, poll.registry());
     }
 
     /// Leaves the farm: connections are reset, the other servers are told, all queues are flushed.
@@ -249,6 +276,7 @@ impl Engine {
                 WAKER => {}
                 Token(token) => match self.ports.get_mut(token) {
                     Some(port) => port.ready = true,
+                    None if self.health.handle_ready(event.token()) => {}
                     None if self.datagrams.handle_ready(event.token()) => {}
                     None => self.host.handle_ready(event),
                 },
@@ -267,10 +295,13 @@ impl Engine {
     /// The time to the next deadline.
     fn sleep(&self, limit: Option<Duration>) -> Option<Duration> {
         let now = clock::now();
-        let deadline = self
-            .device
-            .poll_timeout()
-            .map(|deadline| deadline.saturating_since(now));
+        let deadlines = [
+            self.device.poll_timeout(),
+            self.health.deadline(),
+            self.host.deadline(),
+        ];
+        let deadline = deadlines.into_iter().flatten().min();
+        let deadline = deadline.map(|deadline| deadline.saturating_since(now));
         let retry = self
             .ports
             .iter()

@@ -32,9 +32,11 @@
 
 mod bridge;
 pub mod clock;
+mod connect;
 mod datagrams;
 mod engine;
 mod error;
+mod health;
 mod load;
 mod options;
 mod port;

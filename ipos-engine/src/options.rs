@@ -15,16 +15,24 @@ pub struct Options {
     pub assumed_speed: u64,
     /// How long a client may leave its half of a connection open once the application has closed.
     pub half_close: Duration,
+    /// How often each TCP application is asked whether it answers, and how long it may take to; `None`: never. One that does not
+    /// takes its server out for its listening socket.
+    pub health: Option<Duration>,
+    /// How long a connection that its application has refused waits for another server, or for the application, where that is
+    /// asked. Then its client gets RST.
+    pub patience: Duration,
 }
 
 impl Default for Options {
-    /// Bursts of 64 frames, 10 Gbit/s, 60 s.
+    /// Bursts of 64 frames, 10 Gbit/s, 60 s, no checks, 3 s.
     fn default() -> Options {
         Options {
             burst: 64,
             interface: None,
             assumed_speed: 10_000_000_000,
             half_close: Duration::from_secs(60),
+            health: None,
+            patience: Duration::from_secs(3),
         }
     }
 }

@@ -9,8 +9,8 @@ use ipos_core::config::Limits;
 
 use super::Fault;
 use super::sections::{
-    BalanceSection, LimitsSection, ListenSection, PortASection, PortBSection, Sections,
-    SynchSection,
+    BalanceSection, HealthSection, LimitsSection, ListenSection, PortASection, PortBSection,
+    Sections, SynchSection,
 };
 
 /// What later versions have.
@@ -23,12 +23,14 @@ const INTERFACE: usize = 15;
 const ADDRESSES: usize = ipos_proto::synch::PORT_A_MAX;
 /// EtherTypes that mean something else on a LAN: IPv4, ARP, VLAN tag, IPv6, provider's VLAN tag.
 const TAKEN: [u16; 5] = [0x0800, 0x0806, 0x8100, 0x86DD, 0x88A8];
-/// Bounds of the high-priority interval, in milliseconds.
+/// Bounds of the high-priority interval, and of that of health checks, in milliseconds.
 const INTERVAL: std::ops::RangeInclusive<u64> = 1..=60_000;
 /// The longest deadline, in milliseconds: a week.
 const DEADLINE: u64 = 7 * 24 * 3600 * 1000;
+/// The longest slow start, in seconds: a day.
+const SLOW_START: u64 = 24 * 3600;
 
-type Checked = Result<(), Fault>;
+pub(super) type Checked = Result<(), Fault>;
 
 /// Checks everything; the first fault, in the order of the contract's sections.
 pub(super) fn check(sections: &Sections) -> Checked {
@@ -45,9 +47,7 @@ pub(super) fn check(sections: &Sections) -> Checked {
         ..
     } = sections;
     let Sections {
-        url_map,
-        ssl_map,
-        session,
+        health,
         security,
         admin,
         ..
@@ -61,14 +61,10 @@ pub(super) fn check(sections: &Sections) -> Checked {
     check_apart(a, b, synch)?;
     check_balance(balance)?;
     check_listen(listen, a)?;
+    check_health(health)?;
+    sections.content().check()?;
     check_limits(limits)?;
-    let later = [
-        ("url_map", url_map),
-        ("ssl_map", ssl_map),
-        ("session", session),
-        ("security", security),
-        ("admin", admin),
-    ];
+    let later = [("security", security), ("admin", admin)];
     match later.iter().find(|(_, section)| section.is_some()) {
         Some((key, _)) => Err(Fault::new(*key, LATER)),
         None => Ok(()),
@@ -198,6 +194,33 @@ fn check_balance(balance: &BalanceSection) -> Checked {
         (0.0..=1.0).contains(&cpu),
         "balance.activity_threshold.cpu",
         format_args!("{cpu} is not a share: 0.0 to 1.0"),
+    )?;
+    let slow_start = balance.slow_start_s.unwrap_or(0);
+    ensure(
+        slow_start <= SLOW_START,
+        "balance.slow_start_s",
+        format_args!("0 to {SLOW_START} s are possible"),
+    )?;
+    for (name, weight) in &balance.weights {
+        let key = format!("balance.weights.{name}");
+        check_name(&key, name)?;
+        ensure(*weight > 0, key, "0 is not a weight: 1 to 65535")?;
+    }
+    Ok(())
+}
+
+fn check_health(health: &HealthSection) -> Checked {
+    let in_range = health
+        .interval_ms
+        .is_none_or(|interval| interval == 0 || INTERVAL.contains(&interval));
+    ensure(
+        in_range,
+        "health.interval_ms",
+        format_args!(
+            "{} to {} ms are possible, and 0 for no checks",
+            INTERVAL.start(),
+            INTERVAL.end()
+        ),
     )
 }
 
@@ -283,7 +306,7 @@ fn check_limits(section: &LimitsSection) -> Checked {
     Ok(())
 }
 
-fn check_name(key: &str, name: &str) -> Checked {
+pub(super) fn check_name(key: &str, name: &str) -> Checked {
     ensure(
         (1..=NAME).contains(&name.len()),
         key,
@@ -329,7 +352,7 @@ fn choice(key: &str, value: Option<&str>, now: &str, later: &[&str]) -> Checked 
     }
 }
 
-fn ensure(holds: bool, key: impl Into<String>, what: impl Display) -> Checked {
+pub(super) fn ensure(holds: bool, key: impl Into<String>, what: impl Display) -> Checked {
     if holds {
         Ok(())
     } else {

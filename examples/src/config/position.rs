@@ -60,9 +60,11 @@ impl Positions {
         if span.is_empty() {
             return String::new();
         }
+        // Of an array with one table both are as long: the inner one comes behind the outer one.
         let at = self
             .keys
             .iter()
+            .rev()
             .filter(|(_, first, last)| *first <= span.start && span.end <= *last);
         at.min_by_key(|(_, first, last)| last - first)
             .map(|(key, _, _)| key.clone())

@@ -1,13 +1,18 @@
 //! The file's sections, as serde reads them.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use ipos_backend::Capabilities;
-use ipos_core::config::{Limits, Listen, SynchPort};
+use ipos_balance::{PolicyKind, SlowStart};
+use ipos_core::config::{Balance, Limits, Listen, SynchPort, Threshold};
 use ipos_proto::{MacAddr, Protocol};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+
+use super::content::{ContentSections, SessionSection, SslMapSection, SslSection, UrlMapSection};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,11 +28,29 @@ pub(super) struct Sections {
     pub(super) listen: Vec<ListenSection>,
     #[serde(default)]
     pub(super) limits: LimitsSection,
-    pub(super) url_map: Option<IgnoredAny>,
-    pub(super) ssl_map: Option<IgnoredAny>,
-    pub(super) session: Option<IgnoredAny>,
+    #[serde(default)]
+    pub(super) health: HealthSection,
+    #[serde(default)]
+    pub(super) url_map: Vec<UrlMapSection>,
+    #[serde(default)]
+    pub(super) ssl_map: Vec<SslMapSection>,
+    #[serde(default)]
+    pub(super) ssl: SslSection,
+    pub(super) session: Option<SessionSection>,
     pub(super) security: Option<IgnoredAny>,
     pub(super) admin: Option<IgnoredAny>,
+}
+
+impl Sections {
+    /// What requests are selected by.
+    pub(super) fn content(&self) -> ContentSections<'_> {
+        ContentSections {
+            url_map: &self.url_map,
+            ssl_map: &self.ssl_map,
+            ssl: &self.ssl,
+            session: self.session.as_ref(),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,6 +88,47 @@ pub(super) struct BalanceSection {
     pub(super) seed: Option<u64>,
     #[serde(default)]
     pub(super) per_request: bool,
+    /// 0: none.
+    pub(super) slow_start_s: Option<u64>,
+    /// By the servers' names.
+    #[serde(default)]
+    pub(super) weights: BTreeMap<String, u16>,
+}
+
+impl BalanceSection {
+    /// The device's, with this policy. Weights of 0 were refused before.
+    pub(super) fn balance(&self, policy: PolicyKind) -> Balance {
+        let ThresholdSection { connections, cpu } = self.activity_threshold;
+        let slow_start = self.slow_start_s.map(|seconds| SlowStart {
+            duration: Duration::from_secs(seconds),
+        });
+        let weights = self.weights.iter();
+        let weights =
+            weights.filter_map(|(name, weight)| Some((name.clone(), NonZeroU16::new(*weight)?)));
+        Balance {
+            policy,
+            activity_threshold: Threshold { connections, cpu },
+            per_request: self.per_request,
+            slow_start: slow_start.unwrap_or_default(),
+            weights: weights.collect(),
+        }
+    }
+}
+
+/// How applications are looked after.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HealthSection {
+    /// 0: not at all.
+    pub(super) interval_ms: Option<u64>,
+}
+
+impl HealthSection {
+    /// How often the engine asks the applications.
+    pub(super) fn interval(&self) -> Option<Duration> {
+        let interval = self.interval_ms.unwrap_or(1000);
+        (interval > 0).then(|| Duration::from_millis(interval))
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -107,6 +171,7 @@ pub(super) struct LimitsSection {
     pub(super) tombstone_ms: Option<u64>,
     pub(super) kept: Option<usize>,
     pub(super) datagrams: Option<usize>,
+    pub(super) sessions: Option<usize>,
     pub(super) udp_idle_ms: Option<u64>,
     /// 0: never.
     pub(super) owner_lost_ms: Option<u64>,
@@ -117,7 +182,7 @@ impl LimitsSection {
     pub(super) fn bounds<'a>(
         &self,
         limits: &'a mut Limits,
-    ) -> [(&'static str, Option<usize>, &'a mut usize); 13] {
+    ) -> [(&'static str, Option<usize>, &'a mut usize); 14] {
         [
             ("temporary", self.temporary, &mut limits.temporary),
             ("endpoints", self.endpoints, &mut limits.endpoints),
@@ -131,6 +196,7 @@ impl LimitsSection {
             ("request", self.request, &mut limits.request),
             ("kept", self.kept, &mut limits.kept),
             ("datagrams", self.datagrams, &mut limits.datagrams),
+            ("sessions", self.sessions, &mut limits.sessions),
             (
                 "early_packets",
                 self.early_packets,

@@ -1,12 +1,10 @@
-use std::time::Duration;
-
-use ipos_balance::PolicyKind;
-use ipos_core::config::Limits;
+use ipos_balance::{PolicyKind, SlowStart};
+use ipos_core::config::{Limits, Threshold};
 
 use super::*;
 
 /// The contract's example, without what this version does not support.
-const GOOD: &str = r#"
+pub(super) const GOOD: &str = r#"
 name    = "s1"
 backend = "pnet"
 stack   = "user"
@@ -48,11 +46,11 @@ forward = 1000
 request_deadline_ms = 1500
 "#;
 
-fn parse(text: &str) -> Result<FileConfig, FileError> {
+pub(super) fn parse(text: &str) -> Result<FileConfig, FileError> {
     FileConfig::parse(Path::new("inic.toml"), text)
 }
 
-fn interfaces() -> Interfaces {
+pub(super) fn interfaces() -> Interfaces {
     let port = |last, mtu| Capabilities {
         hardware_address: [2, 0, 0, 0, 0, last],
         mtu,
@@ -65,10 +63,11 @@ fn interfaces() -> Interfaces {
     }
 }
 
-fn start() -> Start {
+pub(super) fn start() -> Start {
     Start {
         seed: 7,
         isn_key: [9; 16],
+        session_key: [8; 32],
         incarnation: 1_800_000_000,
     }
 }
@@ -132,7 +131,46 @@ fn defaults() {
     assert_eq!(config.synch.silence, Duration::from_millis(500));
     assert_eq!(config.balance.policy, PolicyKind::InverseConnections);
     assert!(!config.balance.per_request);
+    assert_eq!(config.balance.slow_start, SlowStart::default());
+    assert_eq!(config.content.session.map(|session| session.cookie), None);
     assert_eq!(config.port_b.ethertype, ipos_proto::ETHERTYPE);
+}
+
+#[test]
+fn weights_slow_start_and_health() {
+    let text = GOOD.replace(
+        "seed = 42",
+        "weights = { s1 = 3, s4 = 2 }\nslow_start_s = 0\n[health]\ninterval_ms = 250",
+    );
+    let file = parse(&text).unwrap();
+    assert_eq!(file.health(), Some(Duration::from_millis(250)));
+    let balance = file.device(interfaces(), start()).unwrap().balance;
+    let weights = balance.weights.iter();
+    let weights: Vec<_> = weights
+        .map(|(name, weight)| (name.as_str(), weight.get()))
+        .collect();
+    assert_eq!(weights, [("s1", 3), ("s4", 2)]);
+    assert_eq!(balance.slow_start, SlowStart::OFF);
+    let off = GOOD.replace("[limits]", "[health]\ninterval_ms = 0\n[limits]");
+    assert_eq!(parse(&off).unwrap().health(), None);
+    let default = parse(GOOD).unwrap();
+    assert_eq!(default.health(), Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn all_policies() {
+    for name in [
+        "inverse-connections",
+        "round-robin",
+        "least-connections",
+        "p2c",
+        "weighted",
+        "maglev",
+    ] {
+        let file = parse(&GOOD.replace("round-robin", name)).unwrap();
+        let config = file.device(interfaces(), start()).unwrap();
+        assert_eq!(config.balance.policy.name(), name);
+    }
 }
 
 #[test]
@@ -149,7 +187,7 @@ fn later_requests_and_udp() {
 }
 
 /// The message for `GOOD` with `from` replaced by `to`.
-fn error(from: &str, to: &str) -> String {
+pub(super) fn error(from: &str, to: &str) -> String {
     assert!(GOOD.contains(from), "{from}");
     let message = parse(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
     assert_eq!(message.lines().count(), 1, "{message}");
@@ -223,6 +261,21 @@ fn errors_name_file_key_and_line() {
             "127.0.0.1:8080",
             "localhost:8080",
             "inic.toml: listen[0].app: invalid socket address syntax (line 30)",
+        ),
+        (
+            "seed = 42",
+            "weights = { s1 = 0 }",
+            "inic.toml: balance.weights.s1: 0 is not a weight: 1 to 65535 (line 26)",
+        ),
+        (
+            "seed = 42",
+            "slow_start_s = 100000",
+            "inic.toml: balance.slow_start_s: 0 to 86400 s are possible (line 26)",
+        ),
+        (
+            "[limits]",
+            "[health]\ninterval_ms = 60001\n[limits]",
+            "inic.toml: health.interval_ms: 1 to 60000 ms are possible, and 0 for no checks (line 39)",
         ),
         (
             "forward = 1000",
@@ -358,15 +411,6 @@ fn what_only_the_device_knows() {
 #[test]
 fn what_later_versions_have() {
     for (section, key) in [
-        (
-            "[[url_map]]\npath = \"/img/\"\nservers = [\"s2\"]",
-            "url_map",
-        ),
-        (
-            "[[ssl_map]]\nsni = \"shop.example\"\nservers = [\"s2\"]",
-            "ssl_map",
-        ),
-        ("[session]\ncookie = \"IPOSSESSION\"", "session"),
         ("[security]\nfarm_key_file = \"farm.key\"", "security"),
         ("[admin]\nlisten = \"127.0.0.1:9180\"", "admin"),
     ] {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Where the tests' programs come from.
-const PACKAGES: &str = "nginx-light curl util-linux dnsmasq-base bind9-dnsutils";
+const PACKAGES: &str =
+    "nginx-light curl util-linux dnsmasq-base bind9-dnsutils openssl nghttp2-client";
 
 /// The example beside this test: `<target>/<profile>/examples/<name>`. A plain `cargo test` builds both; with `--test`,
 /// `cargo build --examples` comes first.

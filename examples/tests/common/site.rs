@@ -71,7 +71,7 @@ impl Drop for Running {
 pub struct Site<'a> {
     pub server: &'a Server,
     directory: PathBuf,
-    _application: Running,
+    application: Option<Running>,
     inic: Option<Running>,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Site<'a> {
         let mut site = Site {
             server,
             directory,
-            _application: application,
+            application: Some(application),
             inic: None,
         };
         site.start_inic();
@@ -113,6 +113,19 @@ impl<'a> Site<'a> {
 
     pub fn end_inic(&mut self, signal: Signal) -> ExitStatus {
         self.inic.take().expect("it runs").end(signal)
+    }
+
+    pub fn start_application(&mut self, start: impl FnOnce(&Server, &Path) -> Running) {
+        self.application = Some(start(self.server, &self.directory));
+    }
+
+    pub fn end_application(&mut self, signal: Signal) {
+        self.application.take().expect("it runs").end(signal);
+    }
+
+    /// What the application has said in a log of its own.
+    pub fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.directory.join(file)).unwrap_or_default()
     }
 
     fn log_file(&self) -> PathBuf {

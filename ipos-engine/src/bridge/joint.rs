@@ -7,6 +7,8 @@ use ipos_core::{Device, Endpoint, EndpointId, Instant, ListenerId};
 use ipos_http::Exchange;
 use mio::net::TcpStream;
 
+use crate::connect;
+
 /// Bytes that one bridge moves in one direction before the next bridge's turn.
 pub(super) const TURN: usize = 64 * 1024;
 
@@ -16,6 +18,8 @@ pub(super) struct Bridge {
     pub(super) listener: ListenerId,
     pub(super) socket: TcpStream,
     pub(super) connected: bool,
+    /// Since when the application refuses it: another server takes the endpoint, or the application comes back.
+    pub(super) parked: Option<Instant>,
     /// Edges that came and have not met [`ErrorKind::WouldBlock`] since.
     readable: bool,
     writable: bool,
@@ -62,6 +66,7 @@ impl Bridge {
             listener,
             socket,
             connected: false,
+            parked: None,
             readable: false,
             writable: false,
             client_done: false,
@@ -77,6 +82,7 @@ impl Bridge {
     pub(super) fn renew(&mut self, socket: TcpStream) {
         self.socket = socket;
         self.connected = false;
+        self.parked = None;
         self.readable = false;
         self.writable = false;
         self.error = false;
@@ -98,6 +104,9 @@ impl Bridge {
         scratch: &mut [u8],
         allowance: &mut usize,
     ) -> Progress {
+        if self.parked.is_some() {
+            return Progress::Waiting;
+        }
         if !self.connected {
             if let Some(progress) = self.connection() {
                 return progress;
@@ -167,18 +176,12 @@ impl Bridge {
 
     /// Asks what became of the connect: `None` when the connection is made.
     fn connection(&self) -> Option<Progress> {
-        if !self.writable {
-            return Some(Progress::Waiting);
+        let outcome = self.writable.then(|| connect::outcome(&self.socket));
+        match outcome.flatten() {
+            None => Some(Progress::Waiting),
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(Progress::Refused(error)),
         }
-        let error = match (self.socket.take_error(), self.socket.peer_addr()) {
-            (Ok(None), Ok(_)) => return None,
-            // An edge that was meant for an earlier socket with this token: the connect still runs.
-            (Ok(None), Err(error)) if error.kind() == ErrorKind::NotConnected => {
-                return Some(Progress::Waiting);
-            }
-            (Ok(Some(error)), _) | (Err(error), _) | (Ok(None), Err(error)) => error,
-        };
-        Some(Progress::Refused(error))
     }
 
     /// Bytes, then FIN, from the client to the application.

@@ -1,0 +1,158 @@
+//! Whether the applications answer: now and then the engine connects to each of them, as clients' connections do.
+
+use std::io::{Error, ErrorKind, Result};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipos_core::{Device, Instant, ListenerId};
+use mio::net::TcpStream;
+use mio::{Registry, Token};
+
+use crate::connect;
+
+/// The applications that are looked after.
+pub(crate) struct Health {
+    checks: Vec<Check>,
+    /// Between two checks of one application, and how long one may take.
+    interval: Duration,
+    /// The first token of the sockets.
+    base: usize,
+}
+
+/// One application, and the check of it that is under way.
+struct Check {
+    listener: ListenerId,
+    address: SocketAddr,
+    socket: Option<TcpStream>,
+    /// The socket has told of something.
+    ready: bool,
+    /// When the next check begins, or the one that is under way has failed.
+    due: Instant,
+    answers: bool,
+}
+
+impl Health {
+    /// Checks of these applications; of none without an `interval`. Sockets get tokens from `base` on, as many as there are
+    /// applications.
+    pub(crate) fn new(
+        applications: impl Iterator<Item = (ListenerId, SocketAddr)>,
+        interval: Option<Duration>,
+        base: usize,
+        now: Instant,
+    ) -> Health {
+        let checks = applications.map(|(listener, address)| Check {
+            listener,
+            address,
+            socket: None,
+            ready: false,
+            due: now,
+            answers: true,
+        });
+        Health {
+            checks: checks.filter(|_| interval.is_some()).collect(),
+            interval: interval.unwrap_or_default(),
+            base,
+        }
+    }
+
+    /// When there is something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let due = |check: &Check| match check.ready {
+            true => Instant::ZERO,
+            false => check.due,
+        };
+        self.checks.iter().map(due).min()
+    }
+
+    /// An edge of a check's socket; whether the token is one's.
+    pub(crate) fn handle_ready(&mut self, token: Token) -> bool {
+        let at = token.0.checked_sub(self.base);
+        let check = at.and_then(|at| self.checks.get_mut(at));
+        check.map(|check| check.ready = true).is_some()
+    }
+
+    /// Whether checks will tell when the application behind `listener` can be reached again.
+    pub(crate) fn watches(&self, listener: ListenerId) -> bool {
+        self.checks.iter().any(|check| check.listener == listener)
+    }
+
+    /// A client's connection was refused: the device knows at once.
+    pub(crate) fn refused(
+        &mut self,
+        device: &mut Device,
+        now: Instant,
+        listener: ListenerId,
+        error: &Error,
+    ) {
+        let mut checks = self.checks.iter_mut();
+        if let Some(check) = checks.find(|check| check.listener == listener) {
+            check.tell(device, now, Some(error));
+        }
+    }
+
+    /// Ends checks that are over, and begins those that are due. The listening sockets whose applications answer.
+    pub(crate) fn turn(
+        &mut self,
+        device: &mut Device,
+        now: Instant,
+        registry: &Registry,
+    ) -> Vec<ListenerId> {
+        let mut answering = Vec::new();
+        for (at, check) in self.checks.iter_mut().enumerate() {
+            let ready = std::mem::take(&mut check.ready);
+            let due = check.due <= now;
+            if !ready && !due {
+                continue;
+            }
+            let outcome = match &check.socket {
+                Some(socket) => connect::outcome(socket).or_else(|| due.then(late)),
+                None if due => check.dial(registry, Token(self.base + at)),
+                None => None,
+            };
+            if due || outcome.is_some() {
+                check.due = now + self.interval;
+            }
+            if let Some(outcome) = outcome {
+                check.socket = None;
+                answering.extend(outcome.is_ok().then_some(check.listener));
+                check.tell(device, now, outcome.as_ref().err());
+            }
+        }
+        answering
+    }
+}
+
+fn late() -> Result<()> {
+    Err(Error::new(ErrorKind::TimedOut, "it does not answer"))
+}
+
+impl Check {
+    /// Begins to connect; `None` while that goes on.
+    fn dial(&mut self, registry: &Registry, token: Token) -> Option<Result<()>> {
+        match connect::dial(self.address, registry, token) {
+            Ok(socket) => {
+                self.socket = Some(socket);
+                None
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Tells the device and the log what has changed.
+    fn tell(&mut self, device: &mut Device, now: Instant, error: Option<&Error>) {
+        let answers = error.is_none();
+        if std::mem::replace(&mut self.answers, answers) == answers {
+            return;
+        }
+        device.set_available(now, self.listener, answers);
+        let application = self.address;
+        match error {
+            None => tracing::info!(%application, "the application answers again"),
+            Some(error) => tracing::warn!(
+                %application,
+                %error,
+                "the application cannot be reached; its requests go to other servers, while there are any"
+            ),
+        }
+    }
+}
