@@ -51,8 +51,8 @@ pub trait Session: Send {
 ///
 /// | request | answer |
 /// |---|---|
-/// | `GET /` | the server's name and a line feed |
-/// | `GET /bytes/N`, `GET /bytes/N?seed=S` | N bytes of [`pattern`](crate::pattern) S |
+/// | `GET /`, and any path that ends in `/` | the server's name and a line feed |
+/// | `GET /bytes/N`, `GET /bytes/N?seed=S`, the same below another path | N bytes of [`pattern`](crate::pattern) S |
 /// | `POST` with a body | `<count> <digest, 16 hex digits>` and a line feed |
 ///
 /// Every answer carries `X-Server: <name>`. Keep-alive unless the client says `Connection: close`.

@@ -119,9 +119,9 @@ impl Gatherer {
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// `GET /`: the server's name.
+    /// `GET /` or any path that ends in `/`: the server's name.
     Name,
-    /// `GET /bytes/N?seed=S`.
+    /// `GET /bytes/N?seed=S`, or the same below another path.
     Bytes { len: u64, seed: u64 },
     /// `POST`: count and digest of the body.
     Digest,
@@ -147,7 +147,7 @@ pub(crate) fn parse_request(bytes: &[u8]) -> Result<Option<(usize, RequestHead)>
         return Ok(None);
     };
     let mut wanted = match (request.method, request.path) {
-        (Some("GET"), Some("/")) => Wanted::Name,
+        (Some("GET"), Some(path)) if path.ends_with('/') => Wanted::Name,
         (Some("GET"), Some(path)) => bytes_wanted(path).unwrap_or(Wanted::Missing),
         (Some("POST"), _) => Wanted::Digest,
         _ => Wanted::Unsupported,
@@ -168,10 +168,8 @@ pub(crate) fn parse_request(bytes: &[u8]) -> Result<Option<(usize, RequestHead)>
 }
 
 fn bytes_wanted(path: &str) -> Option<Wanted> {
-    let (len, seed) = path
-        .strip_prefix("/bytes/")?
-        .split_once("?seed=")
-        .unwrap_or((&path[7..], "0"));
+    let (_, rest) = path.split_once("/bytes/")?;
+    let (len, seed) = rest.split_once("?seed=").unwrap_or((rest, "0"));
     Some(Wanted::Bytes {
         len: len.parse().ok()?,
         seed: seed.parse().ok()?,
@@ -185,6 +183,8 @@ pub(crate) struct ResponseHead {
     pub(crate) length: Option<u64>,
     pub(crate) server: Option<String>,
     pub(crate) close: bool,
+    /// Names and values of the cookies that are set.
+    pub(crate) cookies: Vec<(String, String)>,
 }
 
 /// The head at the beginning of `bytes` and its length; `None` for a part of one.
@@ -201,8 +201,21 @@ pub(crate) fn parse_response(
         length: content_length(response.headers)?,
         server: field(response.headers, "x-server").map(str::to_owned),
         close: closes(response.headers, response.version),
+        cookies: cookies(response.headers),
     };
     Ok(Some((len, head)))
+}
+
+/// What the Set-Cookie fields set, without their attributes.
+fn cookies(fields: &[httparse::Header<'_>]) -> Vec<(String, String)> {
+    let fields = fields.iter();
+    let fields = fields.filter(|field| field.name.eq_ignore_ascii_case("set-cookie"));
+    let cookie = |field: &httparse::Header<'_>| {
+        let value = std::str::from_utf8(field.value).ok()?;
+        let (name, value) = value.split(';').next()?.split_once('=')?;
+        Some((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    fields.filter_map(cookie).collect()
 }
 
 fn field<'a>(fields: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
@@ -299,6 +312,10 @@ mod tests {
         assert_eq!(
             bytes_wanted("/bytes/7"),
             Some(Wanted::Bytes { len: 7, seed: 0 })
+        );
+        assert_eq!(
+            bytes_wanted("/img/bytes/7?seed=2"),
+            Some(Wanted::Bytes { len: 7, seed: 2 })
         );
         for wrong in ["/bytes/", "/bytes/x", "/bytes/7?seed=", "/other"] {
             assert_eq!(bytes_wanted(wrong), None, "{wrong}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipos_core::Instant;
 
 use crate::http::{Gatherer, Message, Read, ResponseHead, parse_response};
+use crate::jar::Jar;
 use crate::pattern;
 use crate::script::{Exchange, ExchangeError, Log, Script};
 use crate::stream::{Next, Stream};
@@ -14,6 +15,7 @@ use crate::stream::{Next, Stream};
 #[derive(Clone, Debug)]
 pub struct Request {
     method: &'static str,
+    host: String,
     target: String,
     fields: String,
     seed: u64,
@@ -61,6 +63,7 @@ impl Request {
     fn new(method: &'static str, target: String, expect: Expect) -> Request {
         Request {
             method,
+            host: "farm.example".into(),
             target,
             fields: String::new(),
             seed: 0,
@@ -69,6 +72,18 @@ impl Request {
             pieces: None,
             pause: Duration::ZERO,
         }
+    }
+
+    /// Of this host; `farm.example` otherwise.
+    pub fn of_host(mut self, host: &str) -> Request {
+        self.host = host.into();
+        self
+    }
+
+    /// The same below this path: `/img` makes `/img/` of `/`.
+    pub fn below(mut self, path: &str) -> Request {
+        self.target.insert_str(0, path);
+        self
     }
 
     /// Adds a header field.
@@ -89,7 +104,7 @@ impl Request {
         self
     }
 
-    fn message(&self, last: bool) -> Message {
+    fn message(&self, last: bool, cookies: &str) -> Message {
         let length = match self.method {
             "POST" => format!("Content-Length: {}\r\n", self.upload),
             _ => String::new(),
@@ -97,12 +112,13 @@ impl Request {
         let close = if last { "Connection: close\r\n" } else { "" };
         let Request {
             method,
+            host,
             target,
             fields,
             ..
         } = self;
         let head = format!(
-            "{method} {target} HTTP/1.1\r\nHost: farm.example\r\n{fields}{length}{close}\r\n"
+            "{method} {target} HTTP/1.1\r\nHost: {host}\r\n{cookies}{fields}{length}{close}\r\n"
         );
         Message::new(head.into_bytes(), self.seed, self.upload)
     }
@@ -117,6 +133,7 @@ pub struct Http {
     client_closes: bool,
     half_close: bool,
     opened: bool,
+    jar: Option<Jar>,
     gatherer: Gatherer,
     state: State,
 }
@@ -189,9 +206,16 @@ impl Http {
             client_closes: false,
             half_close: false,
             opened: false,
+            jar: None,
             gatherer: Gatherer::default(),
             state: State::Between,
         }
+    }
+
+    /// Cookies go with the requests, and those of the answers are kept.
+    pub fn with_jar(mut self, jar: Jar) -> Http {
+        self.jar = Some(jar);
+        self
     }
 
     /// The client closes after the last response, and does not ask the server to.
@@ -209,7 +233,9 @@ impl Http {
     /// The next request, if there is one.
     fn begin(&mut self, now: Instant, log: &Log) -> Option<State> {
         let request = self.waiting.pop_front()?;
-        let message = request.message(self.waiting.is_empty() && !self.client_closes);
+        let cookies = self.jar.as_ref().map(Jar::field).unwrap_or_default();
+        let last = self.waiting.is_empty() && !self.client_closes;
+        let message = request.message(last, &cookies);
         let started = if self.opened { now } else { log.opened() };
         self.opened = true;
         let not_before = now + request.pause;
@@ -276,14 +302,19 @@ impl Http {
             Read::Wait => Step::Rest(State::Head(current), Next::Wait),
             Read::Ended => Step::Wrong(current, ExchangeError::Closed),
             Read::Malformed => Step::Wrong(current, ExchangeError::Malformed),
-            Read::Head(head) => match current.check(&head) {
-                Ok(()) => Step::On(State::Body {
-                    current,
-                    head,
-                    count: 0,
-                }),
-                Err(error) => Step::Wrong(current, error),
-            },
+            Read::Head(head) => {
+                if let Some(jar) = &self.jar {
+                    jar.take(&head.cookies);
+                }
+                match current.check(&head) {
+                    Ok(()) => Step::On(State::Body {
+                        current,
+                        head,
+                        count: 0,
+                    }),
+                    Err(error) => Step::Wrong(current, error),
+                }
+            }
         }
     }
 
