@@ -77,6 +77,31 @@ fn a_simulated_farm_is_the_same_again() {
 }
 
 #[test]
+fn a_simulated_farm_has_every_policy() {
+    for policy in [
+        "inverse-connections",
+        "round-robin",
+        "least-connections",
+        "p2c",
+        "weighted",
+        "maglev",
+    ] {
+        let arguments = [
+            "--fabric",
+            "sim",
+            "--requests",
+            "20",
+            "--seed",
+            "1",
+            "--json",
+        ];
+        let outcome = outcome(&[&arguments[..], &["--policy", policy]].concat());
+        check(&outcome, "sim", 3, 20);
+        assert_eq!(outcome["policy"], policy);
+    }
+}
+
+#[test]
 fn a_simulated_farm_survives_a_bad_network() {
     let outcome = outcome(&[
         "--fabric",
@@ -294,12 +319,20 @@ listen = [{ address = "10.77.0.11:80", app = "127.0.0.1:8080" }]
         error,
         format!("{name}: synch.address: invalid IPv4 address syntax (line 5)\n")
     );
-    let (status, _, error) = check(&format!("{text}\n[session]\ncookie = \"C\"\n"));
-    assert_eq!(
-        (status, error),
+    let content = "url_map = [{ path = \"/a\", servers = [\"s9\"] }]\n[session]\ncookie = \"C\"\n";
+    let (status, _, error) = check(&format!("{text}{content}"));
+    assert_eq!((status, error), (Some(0), String::new()));
+    for (from, to, expected) in [
         (
-            Some(2),
-            format!("{name}: session: not supported yet (line 8)\n")
-        )
-    );
+            "/a",
+            "a",
+            "url_map[0].path: `a` is not a path: it must begin",
+        ),
+        ("[session]", "[admin]", "admin: not supported yet (line 8)"),
+    ] {
+        let (status, _, error) = check(&format!("{text}{}", content.replace(from, to)));
+        assert_eq!(status, Some(2));
+        assert!(error.starts_with(&format!("{name}: {expected}")), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
 }

@@ -10,6 +10,9 @@ use mio::{Registry, Token};
 
 use crate::connect;
 
+/// An application that does not answer is asked again so soon: it may just be starting.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// The applications that are looked after.
 pub(crate) struct Health {
     checks: Vec<Check>,
@@ -113,6 +116,9 @@ impl Health {
                 check.due = now + self.interval;
             }
             if let Some(outcome) = outcome {
+                if outcome.is_err() {
+                    check.due = now + self.interval.min(AGAIN);
+                }
                 check.socket = None;
                 answering.extend(outcome.is_ok().then_some(check.listener));
                 check.tell(device, now, outcome.as_ref().err());

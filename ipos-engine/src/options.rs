@@ -16,7 +16,7 @@ pub struct Options {
     /// How long a client may leave its half of a connection open once the application has closed.
     pub half_close: Duration,
     /// How often each TCP application is asked whether it answers, and how long it may take to; `None`: never. One that does not
-    /// takes its server out for its listening socket.
+    /// takes its server out for its listening socket, and is asked more often until it does.
     pub health: Option<Duration>,
     /// How long a connection that its application has refused waits for another server, or for the application, where that is
     /// asked. Then its client gets RST.

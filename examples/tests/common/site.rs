@@ -283,6 +283,8 @@ address = "{c1}"
 
 [balance]
 policy = "round-robin"
+# A server that has come back gets its turn as before.
+slow_start_s = 0
 "#,
         name = server.name(),
         prefix = ipos_lab::PREFIX,
@@ -310,8 +312,18 @@ pub fn nginx(server: &Server, directory: &Path, big: &Path) -> Running {
     let mut command = Command::new("nginx");
     command.arg("-c").arg(&file);
     command.arg("-e").arg(directory.join("error.log"));
+    start_nginx(server, command, directory)
+}
+
+/// Starts nginx with this command, and waits until it listens.
+pub fn start_nginx(server: &Server, command: Command, directory: &Path) -> Running {
+    let pid = directory.join("nginx.pid");
+    // Of a life that was ended by SIGKILL.
+    let _none = fs::remove_file(&pid);
     let log = directory.join("application.err");
-    Running::start(server.namespace(), command, &log)
+    let running = Running::start(server.namespace(), command, &log);
+    wait_until("nginx listens", || pid.exists());
+    running
 }
 
 /// What `/page` says: several segments.

@@ -20,6 +20,8 @@ const LAN_B_LESS: [&str; 6] = ["--loss", "0.0513", "--duplicate", "0.1", "--reor
 const CLIENT: [&str; 4] = ["--loss", "0.03", "--reorder", "0.03"];
 const PARALLEL: usize = 200;
 const KEPT: usize = 30;
+/// Connections that are made until each server has had one: a server that has not answered an offer is tried less for a while.
+const CONNECTIONS: usize = 100;
 
 #[test]
 fn lan_b_loses_30_percent() {
@@ -108,7 +110,7 @@ fn many_at_once(farm: &Farm, files: &Files, sites: &[Site]) {
 /// Keep-alive: connections that have moved, and many requests over each.
 fn many_over_one_connection(farm: &Farm, sites: &[Site]) {
     let mut servers = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..CONNECTIONS {
         let arguments = [
             "--output",
             "/dev/null",
@@ -130,7 +132,7 @@ fn many_over_one_connection(farm: &Farm, sites: &[Site]) {
             return;
         }
     }
-    panic!("10 connections, and answers from {servers:?} only");
+    panic!("{CONNECTIONS} connections, and answers from {servers:?} only");
 }
 
 /// Downloads from every server while LAN A is bad too.

@@ -1,0 +1,109 @@
+//! Sessions: the stack's cookie in the hands of curl.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::site::wait_until;
+use crate::{Bed, NAMES};
+
+const URL: &str = "http://app.example/";
+/// Three medium intervals.
+const TOLD: Duration = Duration::from_secs(3);
+
+/// A request with the jar to `server`; who answers.
+fn ask(bed: &Bed, server: usize) -> String {
+    let jar = bed.file("jar");
+    bed.curl(server, URL, &["-b", &jar, "-c", &jar])
+}
+
+/// The session's id in the jar.
+fn id(bed: &Bed) -> String {
+    let jar = fs::read_to_string(bed.file("jar")).unwrap();
+    let cookie = jar.lines().find(|line| line.contains("IPOSSESSION"));
+    let id = cookie.and_then(|line| line.split_whitespace().last());
+    id.expect("a cookie").to_owned()
+}
+
+/// nginx knows nothing of it.
+pub fn the_stack_sets_the_cookie(bed: &Bed) {
+    let head = bed.curl(0, URL, &["-D", "-", "-o", "/dev/null"]);
+    let cookies: Vec<_> = head
+        .lines()
+        .filter(|l| l.starts_with("Set-Cookie: "))
+        .collect();
+    let [cookie] = &cookies[..] else {
+        panic!("{head}");
+    };
+    let cookie = cookie.strip_prefix("Set-Cookie: IPOSSESSION=").unwrap();
+    let (id, attributes) = cookie.split_once("; ").unwrap();
+    assert_eq!(id.len(), 32);
+    assert!(id.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    assert_eq!(
+        attributes.trim_end(),
+        "Path=/; Max-Age=600; SameSite=Lax; HttpOnly"
+    );
+    // Who has one is not given another.
+    let with = format!("Cookie: IPOSSESSION={id}");
+    let head = bed.curl(0, URL, &["-H", &with, "-D", "-", "-o", "/dev/null"]);
+    assert!(!head.contains("Set-Cookie"), "{head}");
+}
+
+/// The second embodiment: an answer of a connection that another server has opened names the address of the one that answers. A
+/// client that understands it goes there.
+pub fn answers_name_the_direct_address(bed: &Bed) {
+    let mut others = 0;
+    for _ in 0..6 {
+        let answer = bed.curl(0, URL, &["-w", " %header{x-ipos-server}"]);
+        let (name, direct) = answer.split_once(' ').unwrap();
+        let at = NAMES.iter().position(|known| *known == name).unwrap();
+        if at == 0 {
+            assert_eq!(direct, "");
+            continue;
+        }
+        assert_eq!(direct, format!("{}:80", bed.address(at)));
+        others += 1;
+    }
+    assert!(others > 0, "the policy never took another server");
+}
+
+/// A second connection with the cookie, at any server, lands on the one that has the session.
+pub fn every_server_knows_the_session(bed: &Bed) {
+    let first = ask(bed, 0);
+    let session = id(bed);
+    for _ in 0..3 {
+        for server in 0..NAMES.len() {
+            assert_eq!(ask(bed, server), first);
+        }
+    }
+    assert_eq!(id(bed), session, "the cookie stays as it is");
+}
+
+/// The server that has the session dies: the next request takes it to another one, and the map follows on all servers.
+pub fn a_session_moves(bed: &mut Bed) {
+    let first = ask(bed, 0);
+    let session = id(bed);
+    let dead = NAMES.iter().position(|name| *name == first).unwrap();
+    bed.sites[dead].end_inic(Signal::SIGKILL);
+    let alive: Vec<_> = (0..NAMES.len()).filter(|server| *server != dead).collect();
+    for &server in &alive {
+        wait_until("silence is noticed", || !bed.sites[server].sees(&first));
+    }
+    let second = ask(bed, alive[0]);
+    assert_ne!(second, first);
+    for _ in 0..3 {
+        for &server in &alive {
+            assert_eq!(ask(bed, server), second);
+        }
+    }
+    // It comes back, and is told whose the session is now: within a medium interval.
+    bed.sites[dead].start_inic();
+    bed.wait_for_all();
+    thread::sleep(TOLD);
+    for server in 0..NAMES.len() {
+        assert_eq!(ask(bed, server), second);
+    }
+    assert_eq!(id(bed), session, "the client notices nothing");
+}
