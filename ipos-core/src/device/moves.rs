@@ -239,7 +239,7 @@ impl Device {
         }
         let choice = match per_request {
             true => self.select(now, client, listener, &[], &wanted),
-            false => self.select_wanted(now, client, listener, &[], &wanted)?,
+            false => self.select_wanted(now, client, listener, &[], &wanted, true)?,
         };
         match choice {
             Choice::Local => None,

@@ -31,7 +31,7 @@ impl Device {
         but: &[Ipv4Addr],
         wanted: &Wanted,
     ) -> Choice {
-        if let Some(choice) = self.select_wanted(now, client, listener, but, wanted) {
+        if let Some(choice) = self.select_wanted(now, client, listener, but, wanted, false) {
             return choice;
         }
         let available = !self.me.unavailable.contains(&listener);
@@ -44,7 +44,7 @@ impl Device {
         self.choose(client)
     }
 
-    /// One of those that the maps name, if any lives.
+    /// One of those that the maps name, if any lives; this server if it is one of them, and shall `stay`.
     pub(super) fn select_wanted(
         &mut self,
         now: Instant,
@@ -52,6 +52,7 @@ impl Device {
         listener: usize,
         but: &[Ipv4Addr],
         wanted: &Wanted,
+        stay: bool,
     ) -> Option<Choice> {
         for servers in wanted.lists() {
             self.gather_candidates(now, listener, but);
@@ -61,6 +62,10 @@ impl Device {
                 .iter()
                 .any(|c| c.readiness > Readiness::NONE)
             {
+                let mut here = self.targets.iter().zip(&self.candidates);
+                if stay && here.any(|(to, c)| to.is_none() && c.readiness > Readiness::NONE) {
+                    return Some(Choice::Local);
+                }
                 return Some(self.choose(client));
             }
         }

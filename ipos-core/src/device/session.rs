@@ -166,7 +166,11 @@ impl Device {
         }
         let held = self.sessions.get(now, session);
         let mine = held.is_some_and(|holder| *holder == self.name);
-        if mine && !self.me.draining && *self.config.name < *server {
+        if mine
+            && !self.me.draining
+            && self.me.unavailable.is_empty()
+            && *self.config.name < *server
+        {
             // Two have taken it at once: the one whose name comes first keeps it.
             self.sessions.tell(session);
             return;

@@ -405,6 +405,25 @@ fn a_later_request_goes_where_the_map_says_and_stays_where_it_says_nothing() {
     }
 }
 
+#[test]
+fn a_later_request_for_several_servers_stays_with_the_one_of_them_that_has_it() {
+    let mut farm = farm();
+    let request = b"GET /both HTTP/1.1\r\n\r\n";
+    let mut client = ask(&mut farm, [&request[..]]);
+    let bound = farm.bound();
+    for _ in 0..4 {
+        assert_eq!(server(&mut farm, &client), Some(bound.0));
+        assert_eq!(farm.read(bound), request);
+        farm.write(bound, RESPONSE);
+        client.ack += RESPONSE.len() as u32;
+        farm.send(&client, "A", &[]);
+        at_rest(&mut farm, bound);
+        farm.run(ms(150));
+        tell(&mut farm, &mut client, [&request[..]]);
+        farm.run(ms(10));
+    }
+}
+
 /// A session that the server has begun with a request that was its own.
 fn session(farm: &mut Farm, at: usize) -> String {
     let port = 1_000 + farm.devices[0].counters().frames as u16;

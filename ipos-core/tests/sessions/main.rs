@@ -7,6 +7,7 @@ mod map;
 
 use common::talk::*;
 use common::{Client, Farm};
+use ipos_core::ListenerId;
 use ipos_core::config::{Config, Session};
 
 /// What stands behind the id.
@@ -186,12 +187,17 @@ fn values_that_are_no_ids_get_a_session_and_unknown_ids_are_adopted() {
 type Fault = fn(&mut Farm, usize);
 
 /// What makes a server one that takes no requests.
-const FAULTS: [(&str, Fault); 3] = [
+const FAULTS: [(&str, Fault); 4] = [
     ("dead", kill),
     ("draining", drain),
     ("left", |farm, at| {
         farm.devices[at].leave();
         farm.pump();
+    }),
+    ("its application is gone", |farm, at| {
+        let now = farm.now;
+        farm.devices[at].set_available(now, ListenerId(0), false);
+        farm.run(ms(5));
     }),
 ];
 
