@@ -11,6 +11,7 @@ use core::num::NonZeroU16;
 use ipos_balance::{PolicyKind, SlowStart};
 use ipos_proto::{MacAddr, Protocol};
 
+use crate::event::Port;
 use crate::time::Duration;
 
 pub use content::{Content, Session};
@@ -26,6 +27,8 @@ pub struct Config {
     pub port_b: PortB,
     /// Synch Port: state.
     pub synch: SynchPort,
+    /// Port C: clients on a second LAN.
+    pub port_c: Option<PortC>,
     /// The listening sockets.
     pub listen: Vec<Listen>,
     /// How servers are selected.
@@ -46,7 +49,7 @@ pub struct Config {
     pub incarnation: u32,
 }
 
-/// Port A.
+/// Port A, or what is like it on Port C.
 #[derive(Clone, Debug)]
 pub struct PortA {
     /// The interface's hardware address.
@@ -59,6 +62,16 @@ pub struct PortA {
     pub gateway: Option<Ipv4Addr>,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
+}
+
+/// Port C (FIG. 3): a second port to clients, with a LAN and a gateway of its own.
+#[derive(Clone, Debug)]
+pub struct PortC {
+    /// Its interface, the addresses that the device answers for there, its LAN.
+    pub port: PortA,
+    /// All that clients get leaves by this port, whichever they sent to (FIG. 2C). Otherwise a packet leaves by the port on
+    /// whose LAN its own source address is (FIG. 2B); by Port A where that is on neither.
+    pub responses: bool,
 }
 
 /// Port B.
@@ -274,6 +287,7 @@ impl Config {
             port_a,
             port_b,
             synch,
+            port_c: None,
             listen: Vec::new(),
             balance: Balance {
                 policy: PolicyKind::InverseConnections,
@@ -304,6 +318,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         use ipos_proto::synch::{NAME_MAX, PORT_A_MAX};
         let (port_a, limits, tcp) = (&self.port_a, &self.limits, &self.tcp);
+        let port_c = self.port_c.as_ref().map(|port_c| &port_c.port);
         let fits_port_b = |mss: u16| {
             mss.saturating_add(IP_TCP + ipos_proto::HEADER_LEN as u16) <= self.port_b.mtu
         };
@@ -319,6 +334,34 @@ impl Config {
                 "must be 1 to 16 addresses",
             ),
             (port_a.prefix <= 32, "port_a.prefix", "must be 0 to 32"),
+            (
+                port_c.is_none_or(|port| !port.addresses.is_empty()),
+                "port_c.addresses",
+                "must be at least 1 address",
+            ),
+            (
+                self.client_addresses().count() <= PORT_A_MAX,
+                "port_c.addresses",
+                "must be 16 at most together with port_a.addresses",
+            ),
+            (
+                port_c.is_none_or(|port| {
+                    let mut addresses = port.addresses.iter();
+                    !addresses.any(|address| port_a.addresses.contains(address))
+                }),
+                "port_c.addresses",
+                "must not be among port_a.addresses",
+            ),
+            (
+                port_c.is_none_or(|port| port.prefix <= 32),
+                "port_c.prefix",
+                "must be 0 to 32",
+            ),
+            (
+                port_c.is_none_or(|port| tcp.mss.saturating_add(IP_TCP) <= port.mtu),
+                "port_c.mtu",
+                "must not be below what Port A and Port B have room for",
+            ),
             (
                 !self.port_b.address.is_unspecified(),
                 "port_b.address",
@@ -350,11 +393,9 @@ impl Config {
                 "must have 63 bytes at most",
             ),
             (
-                self.listen
-                    .iter()
-                    .all(|l| port_a.addresses.contains(l.address.ip())),
+                self.listen.iter().all(|l| self.is_own(*l.address.ip())),
                 "listen.address",
-                "must be one of port_a.addresses",
+                "must be one of port_a.addresses or port_c.addresses",
             ),
             (
                 self.listen.iter().enumerate().all(|(i, l)| {
@@ -429,8 +470,44 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The port to clients of this name.
+    pub(crate) fn to_clients(&self, port: Port) -> &PortA {
+        match &self.port_c {
+            Some(port_c) if port == Port::C => &port_c.port,
+            _ => &self.port_a,
+        }
+    }
+
+    /// All addresses that the device answers for: Port A's, then Port C's.
+    pub(crate) fn client_addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        let port_c = self.port_c.iter().flat_map(|port_c| &port_c.port.addresses);
+        self.port_a.addresses.iter().chain(port_c).copied()
+    }
+
+    /// Whether the device answers for an address.
+    pub(crate) fn is_own(&self, address: Ipv4Addr) -> bool {
+        self.client_addresses().any(|own| own == address)
+    }
+
+    /// The port by which packets to clients leave that come from `source`, an address of this server or of another one.
+    pub(crate) fn leaves_by(&self, source: Ipv4Addr) -> Port {
+        match &self.port_c {
+            Some(PortC {
+                responses: true, ..
+            }) => Port::C,
+            Some(PortC { port, .. })
+                if port.is_on_link(source) && !self.port_a.is_on_link(source) =>
+            {
+                Port::C
+            }
+            _ => Port::A,
+        }
+    }
+}
+
 impl PortA {
-    /// Whether an address is on LAN A itself.
+    /// Whether an address is on the port's LAN itself.
     pub(crate) fn is_on_link(&self, address: Ipv4Addr) -> bool {
         let mask = u32::MAX
             .checked_shl(32 - u32::from(self.prefix.min(32)))
@@ -440,7 +517,7 @@ impl PortA {
             .is_some_and(|own| (u32::from(*own) ^ u32::from(address)) & mask == 0)
     }
 
-    /// Port A with an MTU of 1500 bytes and no gateway.
+    /// A port with an MTU of 1500 bytes and no gateway.
     pub fn new(hardware: MacAddr, addresses: Vec<Ipv4Addr>, prefix: u8) -> PortA {
         PortA {
             hardware,

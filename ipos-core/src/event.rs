@@ -12,7 +12,7 @@ use crate::flow::Flow;
 use crate::time::Duration;
 
 /// A port of the device (FIG. 3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Port {
     /// Clients.
     A,
@@ -20,11 +20,13 @@ pub enum Port {
     B,
     /// State.
     Synch,
+    /// Clients, on a second LAN (FIG. 2B, 2C). Not every device has it.
+    C,
 }
 
 impl Port {
     /// All ports.
-    pub const ALL: [Port; 3] = [Port::A, Port::B, Port::Synch];
+    pub const ALL: [Port; 4] = [Port::A, Port::B, Port::Synch, Port::C];
 }
 
 /// What became of a frame.

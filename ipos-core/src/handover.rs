@@ -395,6 +395,8 @@ impl Forwarding {
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) at: Instant,
+    /// It came in by this one.
+    pub(crate) port: Port,
     /// The SYN's sequence number.
     pub(crate) seq: SeqNum,
     pub(crate) frame: Box<[u8]>,

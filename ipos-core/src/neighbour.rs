@@ -1,4 +1,4 @@
-//! Neighbours on LAN A: hardware addresses by ARP (RFC 826).
+//! Neighbours on the LANs of clients: hardware addresses by ARP (RFC 826).
 
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
@@ -6,6 +6,7 @@ use core::net::Ipv4Addr;
 use hashbrown::HashMap;
 use ipos_proto::MacAddr;
 
+use crate::event::Port;
 use crate::time::{Duration, Instant};
 
 /// A confirmed address is used for so long; then it is asked for again, and used meanwhile.
@@ -16,6 +17,14 @@ const RETRY: Duration = Duration::from_millis(250);
 const ANSWER: Duration = Duration::from_secs(1);
 /// Requests without an answer until the address counts as unreachable.
 const TRIES: u8 = 6;
+
+/// The next station on the way to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Hop {
+    /// The port that its LAN is at.
+    pub(crate) port: Port,
+    pub(crate) address: Ipv4Addr,
+}
 
 #[derive(Clone, Debug)]
 struct Neighbour {
@@ -47,7 +56,7 @@ impl Neighbour {
 /// nothing is learnt of the new one.
 #[derive(Debug)]
 pub(crate) struct Neighbours {
-    table: HashMap<Ipv4Addr, Neighbour, foldhash::fast::FixedState>,
+    table: HashMap<Hop, Neighbour, foldhash::fast::FixedState>,
     bound: usize,
     /// The earliest `retry` of an address that somebody waits for.
     next: Option<Instant>,
@@ -58,7 +67,7 @@ pub(crate) struct Neighbours {
 /// A frame without its destination.
 #[derive(Debug)]
 struct Held {
-    address: Ipv4Addr,
+    hop: Hop,
     since: Instant,
     frame: Vec<u8>,
 }
@@ -95,10 +104,10 @@ impl Neighbours {
         self.bound
     }
 
-    /// Looks `address` up for `who`, who is told by [`Neighbours::confirm`] when it was not known.
-    pub(crate) fn lookup(&mut self, now: Instant, address: Ipv4Addr, who: u32) -> Lookup {
-        let lookup = self.refresh(now, address);
-        if let Some(neighbour) = self.table.get_mut(&address)
+    /// Looks `hop` up for `who`, who is told by [`Neighbours::confirm`] when it was not known.
+    pub(crate) fn lookup(&mut self, now: Instant, hop: Hop, who: u32) -> Lookup {
+        let lookup = self.refresh(now, hop);
+        if let Some(neighbour) = self.table.get_mut(&hop)
             && neighbour.hardware.is_none()
         {
             if !neighbour.waiting.contains(&who) {
@@ -110,9 +119,9 @@ impl Neighbours {
         lookup
     }
 
-    /// Looks `address` up for somebody who does not wait.
-    pub(crate) fn refresh(&mut self, now: Instant, address: Ipv4Addr) -> Lookup {
-        if !self.table.contains_key(&address) && !self.make_room(now) {
+    /// Looks `hop` up for somebody who does not wait.
+    pub(crate) fn refresh(&mut self, now: Instant, hop: Hop) -> Lookup {
+        if !self.table.contains_key(&hop) && !self.make_room(now) {
             // Whoever asks does so again, with its next segment.
             return Lookup {
                 hardware: None,
@@ -121,7 +130,7 @@ impl Neighbours {
         }
         let neighbour = self
             .table
-            .entry(address)
+            .entry(hop)
             .or_insert_with(|| Neighbour::asked_for(now));
         neighbour.used = now;
         let stale = neighbour.hardware.is_none() || now.saturating_since(neighbour.since) > FRESH;
@@ -136,22 +145,22 @@ impl Neighbours {
         }
     }
 
-    /// Keeps a frame for `address`, which was asked for, until its hardware address is known, for a while.
-    pub(crate) fn hold(&mut self, now: Instant, address: Ipv4Addr, frame: Vec<u8>) {
+    /// Keeps a frame for `hop`, which was asked for, until its hardware address is known, for a while.
+    pub(crate) fn hold(&mut self, now: Instant, hop: Hop, frame: Vec<u8>) {
         self.held
             .retain(|held| now.saturating_since(held.since) < HELD);
         if self.held.len() < HELD_BOUND {
             self.held.push(Held {
-                address,
+                hop,
                 since: now,
                 frame,
             });
         }
     }
 
-    /// The frames that were kept for `address`, with its hardware address.
-    pub(crate) fn take_held(&mut self, address: Ipv4Addr, hardware: MacAddr) -> Vec<Vec<u8>> {
-        let for_it = |held: &mut Held| held.address == address;
+    /// The frames that were kept for `hop`, with its hardware address.
+    pub(crate) fn take_held(&mut self, hop: Hop, hardware: MacAddr) -> Vec<Vec<u8>> {
+        let for_it = |held: &mut Held| held.hop == hop;
         let held = self.held.extract_if(.., for_it);
         let addressed = held.map(|Held { mut frame, .. }| {
             frame[..hardware.0.len()].copy_from_slice(&hardware.0);
@@ -161,26 +170,26 @@ impl Neighbours {
     }
 
     /// The hardware address, where it is known.
-    pub(crate) fn known(&mut self, now: Instant, address: Ipv4Addr) -> Option<MacAddr> {
-        let neighbour = self.table.get_mut(&address)?;
+    pub(crate) fn known(&mut self, now: Instant, hop: Hop) -> Option<MacAddr> {
+        let neighbour = self.table.get_mut(&hop)?;
         neighbour.used = now;
         neighbour.hardware
     }
 
-    /// `address` is at `hardware`. Learnt where somebody has asked for it, or where `learn` says that it is of use
+    /// `hop` is at `hardware`. Learnt where somebody has asked for it, or where `learn` says that it is of use
     /// (RFC 826: the target of a request). Returns those who waited.
     pub(crate) fn confirm(
         &mut self,
         now: Instant,
-        address: Ipv4Addr,
+        hop: Hop,
         hardware: MacAddr,
         learn: bool,
     ) -> Vec<u32> {
-        if learn && !self.table.contains_key(&address) && self.make_room(now) {
+        if learn && !self.table.contains_key(&hop) && self.make_room(now) {
             let fresh = Neighbour::asked_for(now);
-            self.table.insert(address, fresh);
+            self.table.insert(hop, fresh);
         }
-        let Some(neighbour) = self.table.get_mut(&address) else {
+        let Some(neighbour) = self.table.get_mut(&hop) else {
             return Vec::new();
         };
         neighbour.hardware = Some(hardware);
@@ -195,12 +204,12 @@ impl Neighbours {
     }
 
     /// Addresses to ask for again, and those who waited for one that does not answer and is forgotten.
-    pub(crate) fn due(&mut self, now: Instant) -> (Vec<Ipv4Addr>, Vec<u32>) {
+    pub(crate) fn due(&mut self, now: Instant) -> (Vec<Hop>, Vec<u32>) {
         if self.next.is_none_or(|next| next > now) {
             return (Vec::new(), Vec::new());
         }
         let (mut due, mut given_up) = (Vec::new(), Vec::new());
-        self.table.retain(|address, n| {
+        self.table.retain(|hop, n| {
             if n.hardware.is_some() || n.retry > now {
                 return true;
             }
@@ -210,7 +219,7 @@ impl Neighbours {
             }
             n.tries += 1;
             n.retry = now + RETRY;
-            due.push(*address);
+            due.push(*hop);
             true
         });
         let pending = self.table.values().filter(|n| n.hardware.is_none());
@@ -231,8 +240,8 @@ impl Neighbours {
             .table
             .iter()
             .filter(|(_, n)| !may_answer(n))
-            .min_by_key(|(address, n)| (n.used, **address))
-            .map(|(address, _)| *address);
+            .min_by_key(|(hop, n)| (n.used, **hop))
+            .map(|(hop, _)| *hop);
         oldest.is_some_and(|oldest| self.table.remove(&oldest).is_some())
     }
 }
@@ -243,7 +252,12 @@ mod tests {
     use alloc::vec;
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-    const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
+    const HOST: Hop = hop(Port::A, 100);
+
+    const fn hop(port: Port, host: u8) -> Hop {
+        let address = Ipv4Addr::new(10, 77, 0, host);
+        Hop { port, address }
+    }
 
     fn at(ms: u64) -> Instant {
         Instant::from_millis(ms)
@@ -304,7 +318,7 @@ mod tests {
     #[test]
     fn a_full_table_replaces_the_longest_unused() {
         let mut table = Neighbours::new(2, 1);
-        let host = |n| Ipv4Addr::new(10, 0, 0, n);
+        let host = |n| hop(Port::A, n);
         for n in 1..=3 {
             table.confirm(at(n.into()), host(n), MAC, true);
         }
@@ -316,11 +330,21 @@ mod tests {
     #[test]
     fn a_full_table_lets_its_requests_be_answered() {
         let mut table = Neighbours::new(1, 1);
-        let other = Ipv4Addr::new(10, 0, 0, 9);
+        let other = hop(Port::A, 9);
         assert!(table.lookup(at(0), HOST, 1).ask);
         assert!(!table.lookup(at(1), other, 2).ask);
         assert_eq!(table.confirm(at(2), HOST, MAC, false), [1]);
         assert!(table.lookup(at(3), other, 2).ask);
+    }
+
+    #[test]
+    fn one_address_on_two_lans_is_two_neighbours() {
+        let mut table = Neighbours::new(4, 1);
+        let at_c = hop(Port::C, 100);
+        table.confirm(at(0), HOST, MAC, true);
+        assert_eq!(table.lookup(at(1), at_c, 7).hardware, None);
+        assert!(table.take_held(at_c, MAC).is_empty());
+        assert_eq!(table.confirm(at(2), at_c, MAC, false), [7]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use slab::Slab;
 use core::hash::{Hash, Hasher};
 
 use crate::config::{Limits, Tcp};
-use crate::event::{EndpointId, Event, Failure};
+use crate::event::{EndpointId, Event, Failure, Port};
 use crate::flow::Flow;
 use crate::speech::Speech;
 use crate::tcp::{BufferLimits, Endpoint, Outcome, Segment, State};
@@ -28,6 +28,8 @@ use core::net::SocketAddrV4;
 pub(crate) struct Slot {
     pub(crate) tcp: Endpoint,
     pub(crate) flow: Flow,
+    /// Its segments leave by this port.
+    port: Port,
     /// The flow's place in the flow table.
     pub(crate) key: u32,
     generation: u32,
@@ -71,7 +73,8 @@ pub(crate) struct Stack {
     slots: Slab<Slot>,
     generation: u32,
     timers: TimerQueue,
-    ready: VecDeque<u32>,
+    /// Those that may have something to send, by port.
+    ready: [VecDeque<u32>; Port::ALL.len()],
     events: VecDeque<Event>,
     /// Datagrams among them.
     datagrams: usize,
@@ -99,7 +102,7 @@ impl Stack {
             slots: Slab::new(),
             generation: 0,
             timers: TimerQueue::default(),
-            ready: VecDeque::new(),
+            ready: Default::default(),
             events: VecDeque::new(),
             datagrams: 0,
             isn_key,
@@ -139,12 +142,13 @@ impl Stack {
         )
     }
 
-    /// Adds an endpoint.
-    pub(crate) fn insert(&mut self, tcp: Endpoint, flow: Flow, muted: bool) -> u32 {
+    /// Adds an endpoint whose segments leave by `port`.
+    pub(crate) fn insert(&mut self, tcp: Endpoint, flow: Flow, port: Port, muted: bool) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         let slot = Slot {
             tcp,
             flow,
+            port,
             key: u32::MAX,
             generation: self.generation,
             muted,
@@ -257,7 +261,7 @@ impl Stack {
             && !slot.muted
         {
             slot.queued = true;
-            self.ready.push_back(index);
+            self.ready[slot.port as usize].push_back(index);
         }
     }
 
@@ -277,10 +281,10 @@ impl Stack {
         }
     }
 
-    /// The next endpoint that may have something to send. It leaves the queue.
-    pub(crate) fn next_ready(&mut self) -> Option<u32> {
+    /// The next endpoint that may have something to send by `port`. It leaves the queue.
+    pub(crate) fn next_ready(&mut self, port: Port) -> Option<u32> {
         loop {
-            let index = self.ready.pop_front()?;
+            let index = self.ready[port as usize].pop_front()?;
             if let Some(slot) = self.slots.get_mut(index as usize)
                 && slot.queued
             {

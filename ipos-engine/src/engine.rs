@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use ipos_backend::Backend;
 use ipos_core::{Device, DropReason, Event, Forward, Instant, ListenerId, Load, Port, Verdict};
 use ipos_proto::Protocol;
@@ -21,8 +22,8 @@ use crate::stop::Stop;
 
 /// Tokens below this are the ports', in the order of [`Port::ALL`], and the waker's; behind them are those of the checks of
 /// applications, then those of connections' sockets.
-const SOCKETS: usize = 4;
-const WAKER: Token = Token(3);
+const SOCKETS: usize = WAKER.0 + 1;
+const WAKER: Token = Token(Port::ALL.len());
 /// Tokens from this one on are those of UDP flows' sockets; below it are those of connections'.
 const DATAGRAMS: usize = usize::MAX / 2;
 /// Readiness events taken at once; more come at the next turn.
@@ -41,12 +42,13 @@ const BAD_CHECKSUMS: u64 = 20;
 /// What is called with the device's events.
 pub type Observer = dyn FnMut(&Event);
 
-/// Joins three backends, one device and the host's applications.
+/// Joins the ports' backends, one device and the host's applications.
 ///
 /// Made and run on one thread. The device must have been made with [`clock::now`] for its time.
 pub struct Engine {
     device: Device,
-    ports: [PortState; 3],
+    /// In the order of [`Port::ALL`]; Port C may be missing.
+    ports: ArrayVec<PortState, { Port::ALL.len() }>,
     host: Bridges,
     health: Health,
     datagrams: DatagramBridges,
@@ -90,6 +92,11 @@ impl Engine {
         }
         check_mtu(Port::A, config.port_a.mtu, &*ports.a)?;
         check_mtu(Port::B, config.port_b.mtu, &*ports.b)?;
+        match (&config.port_c, &ports.c) {
+            (Some(port_c), Some(c)) => check_mtu(Port::C, port_c.port.mtu, &**c)?,
+            (None, None) => {}
+            _ => return Err(EngineError::PortC),
+        }
         let poll = Poll::new().map_err(EngineError::Poll)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(EngineError::Poll)?);
         let intervals = Intervals {
@@ -110,7 +117,12 @@ impl Engine {
             .and_then(link_speed)
             .unwrap_or(options.assumed_speed);
         let burst = options.burst.max(1);
-        let largest = usize::from(ports.a.capabilities().mtu.max(ports.b.capabilities().mtu)) + 64;
+        let backends = [Some(&ports.a), Some(&ports.b), ports.c.as_ref()];
+        let mtu = backends
+            .into_iter()
+            .flatten()
+            .map(|port| port.capabilities().mtu);
+        let largest = usize::from(mtu.max().unwrap_or(0)) + 64;
         let listen = config.listen.iter().zip(&applications).enumerate();
         let of_tcp = listen
             .filter(|(_, (listen, _))| listen.protocol == Protocol::Tcp)
@@ -126,11 +138,12 @@ impl Engine {
             options.half_close,
             options.patience,
         );
-        let ports = [
-            PortState::new(Port::A, ports.a, Token(0), poll.registry())?,
-            PortState::new(Port::B, ports.b, Token(1), poll.registry())?,
-            PortState::new(Port::Synch, ports.synch, Token(2), poll.registry())?,
-        ];
+        let backends = [Some(ports.a), Some(ports.b), Some(ports.synch), ports.c];
+        let ports = Port::ALL.into_iter().zip(backends).enumerate();
+        let ports = ports.filter_map(|(token, (name, backend))| {
+            backend.map(|backend| PortState::new(name, backend, Token(token), poll.registry()))
+        });
+        let ports = ports.collect::<Result<_, _>>()?;
         Ok(Engine {
             device,
             ports,
@@ -169,9 +182,11 @@ impl Engine {
         }
     }
 
-    /// What the backend of `port` did so far.
+    /// What the backend of `port` did so far: nothing, where there is no such port.
     pub fn port_statistics(&self, port: Port) -> ipos_backend::Statistics {
-        self.ports[index(port)].backend.statistics()
+        let port = self.ports.iter().find(|state| state.name == port);
+        port.map(|port| port.backend.statistics())
+            .unwrap_or_default()
     }
 
     /// By which other threads end the engine.
@@ -359,12 +374,23 @@ impl Engine {
         Ok(())
     }
 
+    /// Bytes received and transmitted by the port that most responses leave by.
+    fn bytes_to_clients(&self) -> [u64; 2] {
+        let port_c = self.device.config().port_c.as_ref();
+        let name = match port_c.is_some_and(|port_c| port_c.responses) {
+            true => Port::C,
+            false => Port::A,
+        };
+        let port = self.ports.iter().find(|port| port.name == name);
+        port.map(|port| port.bytes).unwrap_or_default()
+    }
+
     /// Gives the device what the monitor found.
     fn figures(&mut self, now: Instant) {
         while let Ok(figures) = self.monitor.figures.try_recv() {
             match figures {
                 Figures::Host { cpu, free_memory } => {
-                    let free_bandwidth = self.bandwidth.free(now, self.ports[index(Port::A)].bytes);
+                    let free_bandwidth = self.bandwidth.free(now, self.bytes_to_clients());
                     self.device.handle_load(Load {
                         cpu,
                         free_memory,
@@ -445,15 +471,6 @@ impl Engine {
                  interface; `ethtool -K <its interface> tx off` there and `ethtool -K <Port A> gro off` here make them right"
             );
         }
-    }
-}
-
-/// The place of `port` in [`Port::ALL`].
-fn index(port: Port) -> usize {
-    match port {
-        Port::A => 0,
-        Port::B => 1,
-        Port::Synch => 2,
     }
 }
 

@@ -26,6 +26,9 @@ pub enum EngineError {
         /// What the backend says, in bytes.
         capable: u16,
     },
+    /// The device's configuration and its ports differ in whether there is a Port C.
+    #[error("Port C must be in the device's configuration and among its ports, or in neither")]
+    PortC,
     /// The operating system gives no means to wait for several descriptors.
     #[error("cannot wait for ports and sockets: {0}")]
     Poll(#[source] io::Error),
@@ -48,5 +51,6 @@ pub(crate) fn port_name(port: Port) -> &'static str {
         Port::A => "Port A",
         Port::B => "Port B",
         Port::Synch => "Synch Port",
+        Port::C => "Port C",
     }
 }

@@ -9,7 +9,7 @@ use crate::port::Refused;
 pub struct Options {
     /// Frames taken from one port before the next port's turn.
     pub burst: usize,
-    /// Name of Port A's interface: its link speed is the upper bound of the free bandwidth that the server tells.
+    /// Name of the interface that most responses leave by, Port A's or Port C's: its link speed is the upper bound of the free bandwidth that the server tells.
     pub interface: Option<String>,
     /// Link speed in bits per second where the kernel knows none (virtual interfaces).
     pub assumed_speed: u64,

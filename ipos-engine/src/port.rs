@@ -11,7 +11,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::error::{EngineError, port_name};
 
-/// The three ports of a device.
+/// The ports of a device.
 pub struct Ports {
     /// Clients.
     pub a: Box<dyn Backend>,
@@ -19,6 +19,8 @@ pub struct Ports {
     pub b: Box<dyn Backend>,
     /// State.
     pub synch: Box<dyn Backend>,
+    /// Clients on a second LAN, where the device is configured so.
+    pub c: Option<Box<dyn Backend>>,
 }
 
 /// Why a frame could not be queued.

@@ -26,6 +26,8 @@ pub struct ServerAddresses {
     pub b: (MacAddr, Ipv4Addr),
     /// Synch Port.
     pub synch: (MacAddr, Ipv4Addr),
+    /// Port C, for those that have one.
+    pub c: (MacAddr, Ipv4Addr),
 }
 
 impl ServerAddresses {
@@ -43,6 +45,7 @@ impl ServerAddresses {
             a: port(0x0a, 77),
             b: port(0x0b, 88),
             synch: port(0x0c, 99),
+            c: port(0x0d, 66),
         }
     }
 

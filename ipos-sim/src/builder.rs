@@ -22,7 +22,7 @@ use crate::observe::Observer;
 use crate::owner::OneOwner;
 use crate::random::{Purpose, stream};
 use crate::requests::{Http, Request};
-use crate::server::{PORTS, Server, default_load};
+use crate::server::{Server, default_load};
 
 /// The service that all servers of a farm offer.
 const SERVICE: &str = "web";
@@ -36,7 +36,7 @@ pub struct FarmBuilder {
     response: u64,
     deadline: Duration,
     warm_up: Duration,
-    lans: [LanConfig; 3],
+    lans: [LanConfig; Port::ALL.len()],
     workload: Option<Box<dyn FnMut(usize) -> Workload + Send>>,
     configure_client: Option<ConfigureClient>,
     observers: Vec<Box<dyn Observer>>,
@@ -59,7 +59,7 @@ pub(crate) struct Plan {
     configure: Option<Configure>,
     application: Option<Applications>,
     load: Arc<dyn Fn(usize, Instant, u32) -> Load + Send + Sync>,
-    mtu: [u16; 3],
+    mtu: [u16; Port::ALL.len()],
 }
 
 /// Why a farm cannot be made.
@@ -106,7 +106,7 @@ impl Default for FarmBuilder {
                 configure: None,
                 application: None,
                 load: Arc::new(|_, now, connections| default_load(now, connections)),
-                mtu: [1500; 3],
+                mtu: [1500; Port::ALL.len()],
             },
             clients: 8,
             concurrency: 4,
@@ -114,7 +114,7 @@ impl Default for FarmBuilder {
             response: 10_000,
             deadline: Duration::from_secs(60),
             warm_up: Duration::from_millis(1_200),
-            lans: [LanConfig::default(); 3],
+            lans: [LanConfig::default(); Port::ALL.len()],
             workload: None,
             configure_client: None,
             observers: Vec::new(),
@@ -272,7 +272,8 @@ impl FarmBuilder {
             let config = server.device().config();
             ethertype = config.port_b.ethertype;
             limits.clone_from(&config.limits);
-            let node = network.add_node(Host::Server(Box::new(server)), &PORTS.map(LanId::from));
+            let node =
+                network.add_node(Host::Server(Box::new(server)), &Port::ALL.map(LanId::from));
             sites.push(Site::new(node));
         }
         for observer in self.observers.drain(..) {
@@ -291,6 +292,7 @@ impl FarmBuilder {
         for index in 0..self.clients {
             let (hardware, address) = addresses::client(index);
             let mut config = ClientConfig {
+                lan: Port::A,
                 hardware,
                 address,
                 prefix: addresses::PREFIX,
@@ -307,7 +309,8 @@ impl FarmBuilder {
             if let Some(configure) = &mut self.configure_client {
                 configure(index, &mut config);
             }
-            farm.add_client(Client::new(config));
+            let lan = config.lan;
+            farm.add_client(Client::new(config), lan);
             let workload = match &mut self.workload {
                 Some(workload) => workload(index),
                 None => default_workload(
@@ -333,7 +336,7 @@ impl FarmBuilder {
         if self.concurrency == 0 {
             return Err(FarmError::Concurrency);
         }
-        for (port, lan) in PORTS.into_iter().zip(&self.lans) {
+        for (port, lan) in Port::ALL.into_iter().zip(&self.lans) {
             lan.impairments
                 .validate()
                 .map_err(|source| FarmError::Impairment { port, source })?;
@@ -383,8 +386,10 @@ impl Plan {
     }
 
     fn config(&mut self, index: usize, life: u32) -> Config {
-        let ServerAddresses { name, a, b, synch } = ServerAddresses::of(index);
-        let [mtu_a, mtu_b, _] = self.mtu;
+        let ServerAddresses {
+            name, a, b, synch, ..
+        } = ServerAddresses::of(index);
+        let [mtu_a, mtu_b, ..] = self.mtu;
         let port_a = PortA {
             mtu: mtu_a,
             ..PortA::new(a.0, vec![a.1], addresses::PREFIX)

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ipos_core::Instant;
+use ipos_core::{Instant, Port};
 use ipos_proto::{ETHERNET_LEN, MacAddr};
 use rand_core::Rng;
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
@@ -27,9 +27,11 @@ use crate::wire::{Socket, Wire, instant, moment, timestamp};
 /// What a client host is told when it is made.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
+    /// The port of servers that its LAN is at: [`Port::A`], or [`Port::C`].
+    pub lan: Port,
     /// Its hardware address.
     pub hardware: MacAddr,
-    /// Its address on LAN A.
+    /// Its address there.
     pub address: Ipv4Addr,
     /// Length of the LAN's prefix, in bits.
     pub prefix: u8,

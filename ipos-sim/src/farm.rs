@@ -24,6 +24,7 @@ impl From<Port> for LanId {
             Port::A => 0,
             Port::B => 1,
             Port::Synch => 2,
+            Port::C => 3,
         })
     }
 }
@@ -321,10 +322,10 @@ impl Farm {
             .sum()
     }
 
-    pub(crate) fn add_client(&mut self, client: Client) {
+    pub(crate) fn add_client(&mut self, client: Client, port: Port) {
         let node = self
             .network
-            .add_node(Host::Client(Box::new(client)), &[Port::A.into()]);
+            .add_node(Host::Client(Box::new(client)), &[port.into()]);
         self.clients.push(node);
     }
 

@@ -13,9 +13,6 @@ use crate::frame::Outbox;
 use crate::network::Node;
 use crate::stream::Next;
 
-/// The server's ports, in the order of the node's port numbers.
-pub(crate) const PORTS: [Port; 3] = [Port::A, Port::B, Port::Synch];
-
 /// Tells a server's figures from the moment and its established connections.
 pub type LoadModel = Box<dyn FnMut(Instant, u32) -> Load + Send>;
 
@@ -140,7 +137,7 @@ impl Server {
                 self.take(now, event);
             }
             let mut quiet = true;
-            for (number, port) in PORTS.into_iter().enumerate() {
+            for (number, port) in Port::ALL.into_iter().enumerate() {
                 while out.build(number, |buffer| {
                     self.device.poll_transmit(now, port, buffer)
                 }) {
@@ -243,10 +240,12 @@ impl Server {
 
 impl Node for Server {
     fn handle_frame(&mut self, now: Instant, port: usize, frame: &[u8], out: &mut Outbox) {
-        let Some(&port) = PORTS.get(port) else { return };
+        let Some(&port) = Port::ALL.get(port) else {
+            return;
+        };
         if let Verdict::Forward(forward) = self.device.handle_frame(now, port, frame)
             && let Some(payload) = frame.get(forward.payload.clone())
-            && let Some(number) = PORTS.iter().position(|&port| port == forward.port)
+            && let Some(number) = Port::ALL.iter().position(|&port| port == forward.port)
         {
             out.send(number, &forward.headers, payload);
         }

@@ -133,6 +133,7 @@ fn engine(text: &str, change: impl Fn(&mut Tcp)) -> Engine {
         a: open(Lan::A),
         b: open(Lan::B),
         synch: open(Lan::Synch),
+        c: None,
     };
     let interfaces = Interfaces {
         a: ports.a.capabilities(),

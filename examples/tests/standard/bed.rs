@@ -189,6 +189,7 @@ impl Running {
                 a: open(Lan::A)?,
                 b: open(Lan::B)?,
                 synch: open(Lan::Synch)?,
+                c: None,
             };
             let device = Device::new(config, clock::now()).map_err(|error| error.to_string())?;
             let engine = Engine::new(device, ports, vec![APPLICATION], Options::default());

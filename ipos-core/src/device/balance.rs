@@ -1,10 +1,10 @@
-//! The balance thread (FIG. 9A): frames from Port A.
+//! The balance thread (FIG. 9A): frames from Port A, and from Port C.
 
 use etherparse::{ArpOperation, ArpPacketSlice, IpNumber};
-use ipos_proto::{ETHERNET_LEN, Ethernet, MacAddr, SeqNum};
+use ipos_proto::{ETHERNET_LEN, MacAddr, SeqNum};
 
-use super::Device;
 use super::forward::pass_on;
+use super::{Device, Via};
 use crate::build::{self, Link};
 use crate::config::{Listen, Unmatched};
 use crate::counters::DropReason;
@@ -12,6 +12,7 @@ use crate::event::{Failure, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{Aside, Kept, Opening, Pending};
+use crate::neighbour::Hop;
 use crate::packet::{ARP, IPV4, Ipv4Packet};
 use crate::tcp::{
     Endpoint, Open, Options, Outgoing, Replay, Segment, State, Window, reset_for, timestamp_clock,
@@ -20,11 +21,23 @@ use crate::time::Instant;
 
 impl Device {
     /// FIG. 9A.
-    pub(super) fn balance(&mut self, now: Instant, frame: &[u8]) -> Result<Verdict, DropReason> {
-        let (ethernet, rest) = self.link(frame, self.config.port_a.hardware)?;
+    pub(super) fn balance(
+        &mut self,
+        now: Instant,
+        port: Port,
+        frame: &[u8],
+    ) -> Result<Verdict, DropReason> {
+        if port == Port::C && self.config.port_c.is_none() {
+            return Err(DropReason::NotOurs);
+        }
+        let (ethernet, rest) = self.link(frame, self.config.to_clients(port).hardware)?;
+        let via = Via {
+            port,
+            hardware: ethernet.source,
+        };
         match ethernet.ethertype {
-            IPV4 => self.balance_packet(now, frame, &ethernet, rest),
-            ARP => self.resolve(now, rest),
+            IPV4 => self.balance_packet(now, frame, via, rest),
+            ARP => self.resolve(now, port, rest),
             _ => Err(DropReason::EtherType),
         }
     }
@@ -33,22 +46,23 @@ impl Device {
         &mut self,
         now: Instant,
         frame: &[u8],
-        ethernet: &Ethernet,
+        via: Via,
         bytes: &[u8],
     ) -> Result<Verdict, DropReason> {
         let packet = Ipv4Packet::read(bytes)?;
-        if !self.config.port_a.addresses.contains(&packet.destination()) {
+        let own = &self.config.to_clients(via.port).addresses;
+        if !own.contains(&packet.destination()) {
             return Err(DropReason::NotOurs);
         }
         let source = packet.source();
         let nobody = source.is_unspecified() || source.is_broadcast() || source.is_multicast();
-        if nobody || self.config.port_a.addresses.contains(&source) {
+        if nobody || self.config.is_own(source) {
             return Err(DropReason::Source);
         }
         match packet.protocol() {
-            IpNumber::TCP => self.balance_segment(now, frame, ethernet, &packet),
-            IpNumber::UDP => self.balance_datagram(now, ethernet, &packet),
-            IpNumber::ICMP => self.control_message(now, ethernet, &packet),
+            IpNumber::TCP => self.balance_segment(now, frame, via, &packet),
+            IpNumber::UDP => self.balance_datagram(now, via, &packet),
+            IpNumber::ICMP => self.control_message(now, via, &packet),
             _ => Err(DropReason::Protocol),
         }
     }
@@ -57,23 +71,23 @@ impl Device {
         &mut self,
         now: Instant,
         frame: &[u8],
-        ethernet: &Ethernet,
+        via: Via,
         packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
         let slice = packet.tcp()?;
         let flow = packet.tcp_flow(&slice);
         let Some(key) = self.flows.find(&flow) else {
-            return self.open(now, ethernet, &flow, packet, &Segment::read(&slice));
+            return self.open(now, via, &flow, packet, &Segment::read(&slice));
         };
         if slice.syn() && self.leads_nowhere(key) {
             // Nobody else ends it.
             self.flows.remove(key);
-            return self.open(now, ethernet, &flow, packet, &Segment::read(&slice));
+            return self.open(now, via, &flow, packet, &Segment::read(&slice));
         }
         match self.flows.get_mut(key) {
             Some((_, Record::Forward(forwarding))) => {
                 if packet.bytes().len() > self.config.port_b.room() {
-                    return self.say_too_big(now, ethernet, packet);
+                    return self.say_too_big(now, via, packet);
                 }
                 forwarding.used = now;
                 let seq = SeqNum::new(slice.sequence_number());
@@ -84,6 +98,7 @@ impl Device {
                     let frame = frame.get(..packet.range().end).unwrap_or_default().into();
                     let opening = Aside::Opening(Opening {
                         at: now,
+                        port: via.port,
                         seq,
                         frame,
                     });
@@ -93,38 +108,28 @@ impl Device {
                 Ok(pass_on(forwarding.headers, ETHERNET_LEN, packet))
             }
             Some((_, Record::Pending(_))) => {
-                self.gather(now, key, Some(ethernet), packet, &Segment::read(&slice))
+                self.gather(now, key, Some(via), packet, &Segment::read(&slice))
             }
             Some((_, Record::ForwardConnect(installed))) if installed.home => {
                 if installed.owner.is_none() {
                     if packet.bytes().len() > self.config.port_b.room() {
-                        return self.say_too_big(now, ethernet, packet);
+                        return self.say_too_big(now, via, packet);
                     }
                     return self.pass_back(now, key, ETHERNET_LEN, packet);
                 }
                 let endpoint = installed.endpoint;
-                self.local_segment(
-                    now,
-                    ethernet,
-                    (key, endpoint),
-                    packet,
-                    &Segment::read(&slice),
-                )
+                self.local_segment(now, via, (key, endpoint), packet, &Segment::read(&slice))
             }
-            Some((_, &mut Record::Local(endpoint))) => self.local_segment(
-                now,
-                ethernet,
-                (key, endpoint),
-                packet,
-                &Segment::read(&slice),
-            ),
+            Some((_, &mut Record::Local(endpoint))) => {
+                self.local_segment(now, via, (key, endpoint), packet, &Segment::read(&slice))
+            }
             // Its packets come through Port B; its address is another server's.
             Some((_, Record::ForwardConnect(_) | Record::Datagrams(_))) | None => {
                 Err(DropReason::NotOurs)
             }
             // It came home, and has ended.
             Some((_, Record::Tombstone(_))) => {
-                self.open(now, ethernet, &flow, packet, &Segment::read(&slice))
+                self.open(now, via, &flow, packet, &Segment::read(&slice))
             }
         }
     }
@@ -133,7 +138,7 @@ impl Device {
     fn local_segment(
         &mut self,
         now: Instant,
-        ethernet: &Ethernet,
+        via: Via,
         (key, endpoint): (u32, u32),
         packet: &Ipv4Packet<'_>,
         segment: &Segment<'_>,
@@ -147,7 +152,7 @@ impl Device {
             self.stack.fail(endpoint, Failure::Reset);
             self.discard(key);
             let flow = flow.ok_or(DropReason::Stale)?;
-            return self.open(now, ethernet, &flow, packet, segment);
+            return self.open(now, via, &flow, packet, segment);
         }
         self.settle(now, endpoint, outcome);
         Ok(Verdict::Consumed)
@@ -157,7 +162,7 @@ impl Device {
     fn open(
         &mut self,
         now: Instant,
-        ethernet: &Ethernet,
+        via: Via,
         flow: &Flow,
         packet: &Ipv4Packet<'_>,
         segment: &Segment<'_>,
@@ -172,7 +177,7 @@ impl Device {
         if let Some(listener) = listener {
             if flags.syn && !flags.ack && !flags.rst && !flags.fin {
                 if crowded {
-                    self.answer_with_cookie(now, ethernet, flow, segment);
+                    self.answer_with_cookie(now, via, flow, segment);
                     return Err(DropReason::TableFull);
                 }
                 let (iss, timestamp_offset) = self.stack.initial_numbers(now, flow);
@@ -208,7 +213,7 @@ impl Device {
                 let tcp = Endpoint::open_by_cookie(now, &self.config.tcp, open);
                 let key = self.add_temporary(flow, listener, tcp, cookie.syn_tsval);
                 self.counters.cookies_accepted += 1;
-                return self.gather(now, key, Some(ethernet), packet, segment);
+                return self.gather(now, key, Some(via), packet, segment);
             }
         }
         // RFC 9293 §3.10.7.2: a listening socket ignores what neither opens nor acknowledges.
@@ -220,7 +225,7 @@ impl Device {
             && let Some(reset) = reset_for(segment)
         {
             self.counters.resets += 1;
-            self.answer(ethernet, flow, &reset);
+            self.answer_segment(now, via, flow, &reset);
         }
         Err(DropReason::Unmatched)
     }
@@ -252,7 +257,7 @@ impl Device {
         syn_tsval: u32,
     ) -> u32 {
         let irs = tcp.irs();
-        let endpoint = self.stack.insert(tcp, *flow, false);
+        let endpoint = self.insert_endpoint(tcp, *flow, false);
         let replay = Replay {
             rcv_nxt: irs + 1,
             // Replayed packets must pass PAWS.
@@ -270,13 +275,7 @@ impl Device {
     }
 
     /// A SYN-ACK without a record of it (RFC 4987 §3.6).
-    fn answer_with_cookie(
-        &mut self,
-        now: Instant,
-        ethernet: &Ethernet,
-        flow: &Flow,
-        syn: &Segment<'_>,
-    ) {
+    fn answer_with_cookie(&mut self, now: Instant, via: Via, flow: &Flow, syn: &Segment<'_>) {
         let (_, offset) = self.stack.initial_numbers(now, flow);
         let clock = timestamp_clock(now, offset);
         let (iss, moved) = self.cookies.make(now, flow, syn, clock);
@@ -293,7 +292,7 @@ impl Device {
         }
         if let Some(syn_ack) = tcp.poll(now, &self.config.tcp) {
             self.counters.cookies_sent += 1;
-            self.answer(ethernet, flow, &syn_ack);
+            self.answer_segment(now, via, flow, &syn_ack);
         }
     }
 
@@ -303,7 +302,7 @@ impl Device {
         &mut self,
         now: Instant,
         key: u32,
-        ethernet: Option<&Ethernet>,
+        via: Option<Via>,
         packet: &Ipv4Packet<'_>,
         segment: &Segment<'_>,
     ) -> Result<Verdict, DropReason> {
@@ -326,9 +325,9 @@ impl Device {
             .is_some_and(|slot| slot.tcp.state() == State::SynReceived);
         let outcome = self.stack.handle(now, &self.config.tcp, endpoint, segment);
         if outcome.refuse {
-            if let (Some(reset), Some(ethernet)) = (reset_for(segment), ethernet) {
+            if let (Some(reset), Some(via)) = (reset_for(segment), via) {
                 self.counters.resets += 1;
-                self.answer(ethernet, &flow, &reset);
+                self.answer_segment(now, via, &flow, &reset);
             }
             return Err(DropReason::Unmatched);
         }
@@ -375,19 +374,16 @@ impl Device {
         });
     }
 
-    /// A segment to whoever sent the frame, of no endpoint.
-    fn answer(&mut self, ethernet: &Ethernet, flow: &Flow, segment: &Outgoing) {
-        let link = Link {
-            source: self.config.port_a.hardware,
-            destination: ethernet.source,
-        };
-        if let Some(frame) = build::bare_tcp(link, flow, segment) {
-            self.outbox.push(Port::A, frame);
-        }
+    /// A segment of no endpoint.
+    fn answer_segment(&mut self, now: Instant, via: Via, flow: &Flow, segment: &Outgoing) {
+        let addresses = (*flow.endpoint.ip(), *flow.client.ip());
+        self.answer(now, via, addresses, |link| {
+            build::bare_tcp(link, flow, segment)
+        });
     }
 
     /// ARP (RFC 826): owned addresses are answered for, and who asks is likely to be answered next.
-    fn resolve(&mut self, now: Instant, bytes: &[u8]) -> Result<Verdict, DropReason> {
+    fn resolve(&mut self, now: Instant, port: Port, bytes: &[u8]) -> Result<Verdict, DropReason> {
         let arp = ArpPacketSlice::from_slice(bytes).map_err(|_| DropReason::Malformed)?;
         let arp = arp
             .to_packet()
@@ -395,16 +391,21 @@ impl Device {
             .map_err(|_| DropReason::Malformed)?;
         let (sender, target) = (arp.sender_ipv4_addr(), arp.target_ipv4_addr());
         let hardware = MacAddr(arp.sender_mac);
-        let for_us = self.config.port_a.addresses.contains(&target);
-        if self.config.port_a.addresses.contains(&sender) || hardware.is_multicast() {
+        let lan = self.config.to_clients(port);
+        let (source, for_us) = (lan.hardware, lan.addresses.contains(&target));
+        if self.config.is_own(sender) || hardware.is_multicast() {
             return Err(DropReason::NotOurs);
         }
-        if self.config.port_a.is_on_link(sender) && !sender.is_unspecified() {
-            for index in self.neighbours.confirm(now, sender, hardware, for_us) {
+        if lan.is_on_link(sender) && !sender.is_unspecified() {
+            let hop = Hop {
+                port,
+                address: sender,
+            };
+            for index in self.neighbours.confirm(now, hop, hardware, for_us) {
                 self.stack.touch(index);
             }
-            for frame in self.neighbours.take_held(sender, hardware) {
-                self.outbox.push(Port::A, frame);
+            for frame in self.neighbours.take_held(hop, hardware) {
+                self.outbox.push(port, frame);
             }
         }
         if !for_us {
@@ -412,11 +413,11 @@ impl Device {
         }
         if arp.operation == ArpOperation::REQUEST {
             let link = Link {
-                source: self.config.port_a.hardware,
+                source,
                 destination: hardware,
             };
             self.outbox.push(
-                Port::A,
+                port,
                 build::arp(link, ArpOperation::REPLY, target, (hardware, sender)),
             );
         }

@@ -2,21 +2,20 @@
 
 use alloc::vec::Vec;
 
-use ipos_proto::{Epoch, Ethernet, Header, MacAddr, Message, TrailerFlags};
+use ipos_proto::{Epoch, Header, MacAddr, Message, TrailerFlags};
 
-use super::Device;
 use super::forward::pass_on;
 use super::icmp::PORT_UNREACHABLE;
-use crate::build::{self, Link};
+use super::{Device, Via};
+use crate::build;
 use crate::config::{Listen, Unmatched};
 use crate::counters::DropReason;
-use crate::event::{Event, ListenerId, Port, Verdict};
+use crate::event::{Event, ListenerId, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{
     Datagrams, DatagramsInstalled, Forwarding, Kept, Migration, Pending, Target,
 };
-use crate::neighbour::Lookup;
 use crate::packet::Ipv4Packet;
 use crate::time::Instant;
 use ipos_proto::ETHERNET_LEN;
@@ -56,42 +55,27 @@ impl Device {
             return Err(DatagramError::UnknownFlow);
         }
         datagrams.used = now;
-        let hop = self.next_hop(*flow.client.ip());
-        let Lookup { hardware, ask } = self.neighbours.refresh(now, hop);
-        if ask {
-            self.ask_for(hop);
-        }
-        let link = Link {
-            source: self.config.port_a.hardware,
-            destination: hardware.unwrap_or(MacAddr::BROADCAST),
-        };
-        let frame = build::udp(link, flow.endpoint, flow.client, payload)
-            .filter(|frame| frame.len() <= usize::from(self.config.port_a.mtu) + ETHERNET_LEN)
-            .ok_or(DatagramError::TooLong)?;
-        if hardware.is_some() {
-            self.outbox.push(Port::A, frame);
-        } else {
-            self.neighbours.hold(now, hop, frame);
-        }
-        Ok(())
+        let hop = self.next_hop(*flow.endpoint.ip(), *flow.client.ip());
+        let make = |link| build::udp(link, flow.endpoint, flow.client, payload);
+        self.send_to(now, hop, make).ok_or(DatagramError::TooLong)
     }
 
-    /// A datagram from Port A.
+    /// A client's datagram.
     pub(super) fn balance_datagram(
         &mut self,
         now: Instant,
-        ethernet: &Ethernet,
+        via: Via,
         packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
         let (flow, payload) = packet.udp()?;
         let Some(key) = self.flows.find(&flow) else {
-            return self.open_datagrams(now, ethernet, &flow, packet);
+            return self.open_datagrams(now, via, &flow, packet);
         };
         match self.flows.get_mut(key) {
             Some((_, Record::Pending(_))) => self.keep_datagram(key, packet),
             Some((_, Record::Forward(forwarding))) => {
                 if packet.bytes().len() > self.config.port_b.room() {
-                    return self.say_too_big(now, ethernet, packet);
+                    return self.say_too_big(now, via, packet);
                 }
                 forwarding.used = now;
                 self.counters.forwarded += 1;
@@ -120,14 +104,14 @@ impl Device {
     fn open_datagrams(
         &mut self,
         now: Instant,
-        ethernet: &Ethernet,
+        via: Via,
         flow: &Flow,
         packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
         let serves = |l: &Listen| l.address == flow.endpoint && l.protocol == flow.protocol;
         let Some(listener) = self.config.listen.iter().position(serves) else {
             if self.config.unmatched == Unmatched::Reset {
-                self.answer_with_error(now, ethernet, packet, PORT_UNREACHABLE, 0);
+                self.answer_with_error(now, via, packet, PORT_UNREACHABLE, 0);
             }
             return Err(DropReason::Unmatched);
         };

@@ -106,9 +106,9 @@ impl Device {
     ) -> Result<u32, DropReason> {
         let known = self.members.by_hardware(hardware).is_some();
         // Else it may be of another address's connection.
-        let alone = self.config.port_a.addresses.len() == 1;
+        let alone = self.config.client_addresses().count() == 1;
         let records = || {
-            let ours = self.config.port_a.addresses.iter().copied();
+            let ours = self.config.client_addresses();
             ours.chain(self.members.port_a()).filter_map(|address| {
                 let key = self.flows.find(&Flow {
                     client: header.client,

@@ -239,7 +239,7 @@ impl Device {
             self.send(first, &flow, Message::Release { trailer });
         }
         match opening {
-            Some(opening) => self.balance(now, &opening.frame),
+            Some(opening) => self.balance(now, opening.port, &opening.frame),
             None => Ok(Verdict::Consumed),
         }
     }

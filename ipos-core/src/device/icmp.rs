@@ -3,13 +3,13 @@
 use core::net::SocketAddrV4;
 
 use etherparse::{IpNumber, Ipv4HeaderSlice};
-use ipos_proto::{ENCAPSULATION_LEN, ETHERNET_LEN, Ethernet, MacAddr, SeqNum, internet_checksum};
+use ipos_proto::{ENCAPSULATION_LEN, ETHERNET_LEN, MacAddr, SeqNum, internet_checksum};
 
-use super::Device;
 use super::forward::pass_on;
-use crate::build::{self, Link};
+use super::{Device, Via};
+use crate::build;
 use crate::counters::DropReason;
-use crate::event::{Port, Verdict};
+use crate::event::Verdict;
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::packet::Ipv4Packet;
@@ -82,12 +82,12 @@ impl Device {
     pub(super) fn control_message(
         &mut self,
         now: Instant,
-        ethernet: &Ethernet,
+        via: Via,
         packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
         let message = verified(packet)?;
         match (message[0], message[1]) {
-            ECHO_REQUEST => self.echo(ethernet, packet),
+            ECHO_REQUEST => self.echo(now, via, packet),
             (kind, _) if ERRORS.contains(&kind) => self.error(now, None, packet),
             _ => Err(DropReason::Protocol),
         }
@@ -147,11 +147,11 @@ impl Device {
     pub(super) fn say_too_big(
         &mut self,
         now: Instant,
-        ethernet: &Ethernet,
+        via: Via,
         packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
         let mtu = u16::try_from(self.config.port_b.room()).unwrap_or(u16::MAX);
-        self.answer_with_error(now, ethernet, packet, TOO_BIG, mtu);
+        self.answer_with_error(now, via, packet, TOO_BIG, mtu);
         Err(DropReason::TooBig)
     }
 
@@ -159,7 +159,7 @@ impl Device {
     pub(super) fn answer_with_error(
         &mut self,
         now: Instant,
-        ethernet: &Ethernet,
+        via: Via,
         packet: &Ipv4Packet<'_>,
         (kind, code): (u8, u8),
         mtu: u16,
@@ -174,19 +174,17 @@ impl Device {
         let mut message = [&[kind, code, 0, 0, 0, 0, high, low], original].concat();
         let checksum = internet_checksum(&message);
         message[2..4].copy_from_slice(&checksum.to_be_bytes());
-        let link = Link {
-            source: self.config.port_a.hardware,
-            destination: ethernet.source,
-        };
-        if let Some(frame) = build::icmp(link, packet.destination(), packet.source(), &message) {
-            self.outbox.push(Port::A, frame);
-        }
+        let (own, client) = (packet.destination(), packet.source());
+        self.answer(now, via, (own, client), |link| {
+            build::icmp(link, own, client, &message)
+        });
     }
 
     /// RFC 1122 §3.2.2.6.
     fn echo(
         &mut self,
-        ethernet: &Ethernet,
+        now: Instant,
+        via: Via,
         packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
         let mut reply = packet.payload().to_vec();
@@ -195,16 +193,11 @@ impl Device {
         reply[2..4].copy_from_slice(&[0, 0]);
         let checksum = internet_checksum(&reply);
         reply[2..4].copy_from_slice(&checksum.to_be_bytes());
-        let link = Link {
-            source: self.config.port_a.hardware,
-            destination: ethernet.source,
-        };
-        match build::icmp(link, packet.destination(), packet.source(), &reply) {
-            Some(frame) if frame.len() <= usize::from(self.config.port_a.mtu) + ETHERNET_LEN => {
-                self.outbox.push(Port::A, frame);
-                Ok(Verdict::Consumed)
-            }
-            _ => Err(DropReason::TooBig),
-        }
+        let (own, client) = (packet.destination(), packet.source());
+        self.answer(now, via, (own, client), |link| {
+            build::icmp(link, own, client, &reply)
+        })
+        .map(|()| Verdict::Consumed)
+        .ok_or(DropReason::TooBig)
     }
 }

@@ -68,7 +68,7 @@ impl Device {
         if let Place::Taken = place {
             return self.refuse(giver, &flow, TrailerFlags::FULL, control.epoch);
         }
-        let home = self.config.port_a.addresses.contains(first.ip());
+        let home = self.config.is_own(*first.ip());
         let at_first = self.members.by_port_a(*first.ip()).map(|member| Target {
             address: member.port_b,
             hardware: member.hardware,
@@ -93,7 +93,7 @@ impl Device {
             self.counters.drop(DropReason::Encapsulation);
             return self.refuse(giver, &flow, TrailerFlags::INVALID, control.epoch);
         };
-        let endpoint = self.stack.insert(tcp, flow, true);
+        let endpoint = self.insert_endpoint(tcp, flow, true);
         if let Some(slot) = self.stack.get_mut(endpoint) {
             slot.epoch = control.epoch;
         }

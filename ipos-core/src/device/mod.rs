@@ -29,7 +29,7 @@ use core::net::Ipv4Addr;
 use crate::packet::Ipv4Packet;
 use ipos_balance::{Candidate, Policy};
 use ipos_proto::{ETHERNET_LEN, Ethernet, Frame};
-use ipos_proto::{Epoch, FrameType, Header, Message, SeqNum, Trailer, TrailerFlags};
+use ipos_proto::{Epoch, FrameType, Header, MacAddr, Message, SeqNum, Trailer, TrailerFlags};
 use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng, SeedableRng};
 
@@ -45,11 +45,11 @@ use crate::flow_table::{FlowTable, Record};
 use crate::handover::{Bound, Installed, Target, Tombstone};
 use crate::inspect::{Load, Process};
 use crate::members::Members;
-use crate::neighbour::Neighbours;
+use crate::neighbour::{Hop, Lookup, Neighbours};
 use crate::outbox::Outbox;
 use crate::sessions::Sessions;
 use crate::stack::Stack;
-use crate::tcp::Outcome;
+use crate::tcp::{self, Outcome};
 use crate::time::Instant;
 
 /// Events that only tell (a migration, a server up or down) are dropped while so many wait.
@@ -116,6 +116,14 @@ struct Me {
     expected: f64,
 }
 
+/// How a client's packet came in.
+#[derive(Clone, Copy, Debug)]
+struct Via {
+    port: Port,
+    /// Who sent its frame.
+    hardware: MacAddr,
+}
+
 impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Device")
@@ -176,7 +184,7 @@ impl Device {
     pub fn handle_frame(&mut self, now: Instant, port: Port, frame: &[u8]) -> Verdict {
         self.counters.frames += 1;
         let verdict = match port {
-            Port::A => self.balance(now, frame),
+            Port::A | Port::C => self.balance(now, port, frame),
             Port::B => self.forward(now, frame),
             Port::Synch => self.synchronize(now, frame),
         };
@@ -199,8 +207,8 @@ impl Device {
             self.flow_deadline(now, key);
         }
         let (due, given_up) = self.neighbours.due(now);
-        for address in due {
-            self.ask_for(address);
+        for hop in due {
+            self.ask_for(hop);
         }
         for index in given_up {
             self.lose_output(now, index);
@@ -257,7 +265,7 @@ impl Device {
             return Some(len);
         }
         match port {
-            Port::A => self.poll_endpoints(now, buf),
+            Port::A | Port::C => self.poll_endpoints(now, port, buf),
             Port::B | Port::Synch => None,
         }
     }
@@ -276,7 +284,7 @@ impl Device {
             self.early.timeout(),
             self.reapings
                 .first()
-                .filter(|_| !self.outbox.is_half_full(Port::A))
+                .filter(|_| !self.is_busy_with_clients())
                 .map(|_| Instant::ZERO),
             self.me.due.iter().min().copied(),
         ];
@@ -286,11 +294,7 @@ impl Device {
     // ---- shared by the threads ----
 
     /// The Ethernet header of a frame for one of our ports, and what follows it.
-    fn link<'a>(
-        &self,
-        frame: &'a [u8],
-        ours: ipos_proto::MacAddr,
-    ) -> Result<(Ethernet, &'a [u8]), DropReason> {
+    fn link<'a>(&self, frame: &'a [u8], ours: MacAddr) -> Result<(Ethernet, &'a [u8]), DropReason> {
         let (ethernet, rest) = Ethernet::parse(frame).map_err(|_| DropReason::Malformed)?;
         if ethernet.source == ours {
             return Err(DropReason::Own);
@@ -373,7 +377,7 @@ impl Device {
 
     /// Tells a server that the connection whose packet it has sent is no more here (RELEASE), or is not known (of no epoch).
     /// The packet's sequence number tells which of several connections between the same ports is meant.
-    fn disown(&mut self, flow: &Flow, from: ipos_proto::MacAddr, epoch: Epoch, at: Option<SeqNum>) {
+    fn disown(&mut self, flow: &Flow, from: MacAddr, epoch: Epoch, at: Option<SeqNum>) {
         let Some(address) = self.members.by_hardware(from).map(|member| member.port_b) else {
             return;
         };
@@ -427,7 +431,7 @@ impl Device {
         }
     }
 
-    fn port_b_link(&self, destination: ipos_proto::MacAddr) -> Ethernet {
+    fn port_b_link(&self, destination: MacAddr) -> Ethernet {
         let port_b = &self.config.port_b;
         Ethernet {
             destination,
@@ -451,44 +455,97 @@ impl Device {
         bytes
     }
 
-    /// Where packets for `address` go on LAN A.
-    fn next_hop(&self, address: Ipv4Addr) -> Ipv4Addr {
-        let port_a = &self.config.port_a;
-        match port_a.gateway {
-            Some(gateway) if !port_a.is_on_link(address) => gateway,
-            _ => address,
-        }
+    /// Where packets go next that leave from `source` for `client`.
+    fn next_hop(&self, source: Ipv4Addr, client: Ipv4Addr) -> Hop {
+        let port = self.config.leaves_by(source);
+        let lan = self.config.to_clients(port);
+        let address = match lan.gateway {
+            Some(gateway) if !lan.is_on_link(client) => gateway,
+            _ => client,
+        };
+        Hop { port, address }
     }
 
     /// An ARP request.
-    fn ask_for(&mut self, address: Ipv4Addr) {
-        let port_a = &self.config.port_a;
+    fn ask_for(&mut self, hop: Hop) {
+        let port = self.config.to_clients(hop.port);
         let link = Link {
-            source: port_a.hardware,
-            destination: ipos_proto::MacAddr::BROADCAST,
+            source: port.hardware,
+            destination: MacAddr::BROADCAST,
         };
-        let Some(&sender) = port_a.addresses.first() else {
+        let Some(&sender) = port.addresses.first() else {
             return;
         };
-        let target = (ipos_proto::MacAddr([0; 6]), address);
+        let target = (MacAddr([0; 6]), hop.address);
         self.outbox.push(
-            Port::A,
+            hop.port,
             build::arp(link, etherparse::ArpOperation::REQUEST, sender, target),
         );
     }
 
+    /// Sends a packet that is no endpoint's. It waits a while where the hardware address is not known. `make` builds the frame;
+    /// `None` where that is not possible, or the frame is longer than the port carries.
+    fn send_to(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        make: impl FnOnce(Link) -> Option<Vec<u8>>,
+    ) -> Option<()> {
+        let Lookup { hardware, ask } = self.neighbours.refresh(now, hop);
+        if ask {
+            self.ask_for(hop);
+        }
+        let frame = self.make_frame(hop.port, hardware.unwrap_or(MacAddr::BROADCAST), make)?;
+        match hardware {
+            Some(_) => self.outbox.push(hop.port, frame),
+            None => self.neighbours.hold(now, hop, frame),
+        }
+        Some(())
+    }
+
+    /// Answers a packet that is no endpoint's: to whom its frame came from, unless answers leave by another port.
+    fn answer(
+        &mut self,
+        now: Instant,
+        via: Via,
+        (own, client): (Ipv4Addr, Ipv4Addr),
+        make: impl FnOnce(Link) -> Option<Vec<u8>>,
+    ) -> Option<()> {
+        let hop = self.next_hop(own, client);
+        if hop.port != via.port {
+            return self.send_to(now, hop, make);
+        }
+        let frame = self.make_frame(via.port, via.hardware, make)?;
+        self.outbox.push(via.port, frame);
+        Some(())
+    }
+
+    fn make_frame(
+        &self,
+        port: Port,
+        destination: MacAddr,
+        make: impl FnOnce(Link) -> Option<Vec<u8>>,
+    ) -> Option<Vec<u8>> {
+        let port = self.config.to_clients(port);
+        let link = Link {
+            source: port.hardware,
+            destination,
+        };
+        make(link).filter(|frame| frame.len() <= usize::from(port.mtu) + ETHERNET_LEN)
+    }
+
+    fn insert_endpoint(&mut self, tcp: tcp::Endpoint, flow: Flow, muted: bool) -> u32 {
+        let port = self.config.leaves_by(*flow.endpoint.ip());
+        self.stack.insert(tcp, flow, port, muted)
+    }
+
     /// The next segment of an endpoint that has something to send, as a frame.
-    fn poll_endpoints(&mut self, now: Instant, buf: &mut [u8]) -> Option<usize> {
-        while let Some(index) = self.stack.next_ready() {
-            let Some(client) = self
-                .stack
-                .get(index)
-                .filter(|slot| !slot.muted)
-                .map(|slot| slot.flow.client)
-            else {
+    fn poll_endpoints(&mut self, now: Instant, port: Port, buf: &mut [u8]) -> Option<usize> {
+        while let Some(index) = self.stack.next_ready(port) {
+            let Some(slot) = self.stack.get(index).filter(|slot| !slot.muted) else {
                 continue;
             };
-            let hop = self.next_hop(*client.ip());
+            let hop = self.next_hop(*slot.flow.endpoint.ip(), *slot.flow.client.ip());
             let known = self.neighbours.lookup(now, hop, index);
             if known.ask {
                 self.ask_for(hop);
@@ -497,7 +554,7 @@ impl Device {
                 (Some(hardware), Some(slot)) => {
                     slot.tcp.poll(now, &self.config.tcp).map(|segment| {
                         let link = Link {
-                            source: self.config.port_a.hardware,
+                            source: self.config.to_clients(port).hardware,
                             destination: hardware,
                         };
                         build::tcp(buf, link, &slot.flow, &segment, |out| {
@@ -519,7 +576,7 @@ impl Device {
                 None => {
                     self.stack.reschedule(index);
                     self.sweep(now, index);
-                    if let Some(len) = self.outbox.pop(Port::A, buf) {
+                    if let Some(len) = self.outbox.pop(port, buf) {
                         return Some(len);
                     }
                 }

@@ -377,10 +377,10 @@ impl Device {
         let from = self.sender(hardware, header)?;
         let trailer = trailer.ok_or(DropReason::Encapsulation)?;
         let epoch = trailer.epoch;
-        let addresses = self.config.port_a.addresses.iter();
-        let flow = |address: &Ipv4Addr| Flow {
+        let addresses = self.config.client_addresses();
+        let flow = |address: Ipv4Addr| Flow {
             client: header.client,
-            endpoint: SocketAddrV4::new(*address, header.port),
+            endpoint: SocketAddrV4::new(address, header.port),
             protocol: header.protocol,
         };
         let known: Vec<u32> = addresses
@@ -400,7 +400,7 @@ impl Device {
                 _ => return Err(DropReason::Stale),
             }
         }
-        self.acknowledge_epoch(from, &flow(&from.address), epoch, None);
+        self.acknowledge_epoch(from, &flow(from.address), epoch, None);
         Ok(Verdict::Consumed)
     }
 

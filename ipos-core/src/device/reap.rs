@@ -6,7 +6,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use ipos_proto::{Epoch, Message, Protocol};
 
 use super::Device;
-use crate::build::{self, Link};
+use crate::build;
 use crate::event::Port;
 use crate::flow::Flow;
 use crate::flow_table::Record;
@@ -87,6 +87,11 @@ impl Device {
         });
     }
 
+    /// Much waits for the ports to clients already.
+    pub(super) fn is_busy_with_clients(&self) -> bool {
+        self.outbox.is_half_full(Port::A) || self.outbox.is_half_full(Port::C)
+    }
+
     /// Resets some of them; the rest when there is room for more frames.
     pub(super) fn go_on_reaping(&mut self, now: Instant) {
         let Some(Reaping {
@@ -99,7 +104,7 @@ impl Device {
         };
         let (mut cursor, end) = (cursor, cursor + STEPS);
         let next = loop {
-            if cursor >= end || self.outbox.is_half_full(Port::A) {
+            if cursor >= end || self.is_busy_with_clients() {
                 break Some(cursor);
             }
             match self.flows.next_forward(cursor, end - cursor) {
@@ -154,7 +159,7 @@ impl Device {
             return;
         }
         let Flow { client, .. } = flow;
-        let hop = self.next_hop(*client.ip());
+        let hop = self.next_hop(*flow.endpoint.ip(), *client.ip());
         let Some(hardware) = self.neighbours.known(now, hop) else {
             return;
         };
@@ -166,13 +171,10 @@ impl Device {
             options: Default::default(),
             payload: (0, 0),
         };
-        let link = Link {
-            source: self.config.port_a.hardware,
-            destination: hardware,
-        };
-        if let Some(frame) = build::bare_tcp(link, &flow, &reset) {
+        let make = |link| build::bare_tcp(link, &flow, &reset);
+        if let Some(frame) = self.make_frame(hop.port, hardware, make) {
             self.counters.resets += 1;
-            self.outbox.push(Port::A, frame);
+            self.outbox.push(hop.port, frame);
         }
     }
 }

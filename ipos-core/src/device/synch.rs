@@ -281,7 +281,7 @@ impl OwnRecord {
                 name: &config.name,
                 port_b: config.port_b.address,
                 hardware: config.port_b.hardware,
-                port_a: AddressList::new(&config.port_a.addresses)?,
+                port_a: AddressList::new(&config.client_addresses().collect::<Vec<_>>())?,
             }),
             OwnRecord::Listen(at) => {
                 let Listen {

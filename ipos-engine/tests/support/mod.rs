@@ -95,6 +95,7 @@ pub fn ports(
         a: port(a, config.port_a.hardware),
         b: port(b, config.port_b.hardware),
         synch: port(synch, config.synch.hardware),
+        c: None,
     }
 }
 

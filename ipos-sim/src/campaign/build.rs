@@ -8,7 +8,7 @@ use ipos_core::config::{Listen, Tcp};
 use ipos_proto::Protocol;
 
 use super::dice::Dice;
-use super::plan::{Ask, AskerPlan, Ending, Plan, Talk, What};
+use super::plan::{Ask, AskerPlan, Ending, PORTS, Plan, Talk, What};
 use crate::addresses::{self, ServerAddresses};
 use crate::asker::{Asker, AskerConfig, Question};
 use crate::builder::FarmBuilder;
@@ -16,7 +16,6 @@ use crate::client::{Job, Workload};
 use crate::farm::Farm;
 use crate::lan::LanConfig;
 use crate::requests::{Http, Request};
-use crate::server::PORTS;
 
 /// Streams of a seed's numbers from this one on are for bodies.
 const BODIES: u64 = 1 << 48;

@@ -9,9 +9,8 @@ use ipos_core::config::{CongestionControl, KeepAlive, Limits, Tcp};
 
 use super::dice::Dice;
 use super::kind::Kind;
-use super::plan::{Act, Ask, ClientPlan, Ending, Machine, Mover, Plan, Talk, What};
+use super::plan::{Act, Ask, ClientPlan, Ending, Machine, Mover, PORTS, Plan, Talk, What};
 use crate::impair::Impairments;
-use crate::server::PORTS;
 
 /// Adverts in a row that are never all lost: a server that is silent for so many of them is dead.
 const ADVERTS: u32 = 40;
@@ -111,7 +110,7 @@ impl Plan {
             let port = dice.one_of(&[Port::A, Port::B, Port::B, Port::Synch]);
             let other = match port {
                 Port::A => Machine::Client(dice.below(self.clients.len())),
-                Port::B | Port::Synch => other,
+                Port::B | Port::Synch | Port::C => other,
             };
             self.acts.push((from, Act::Part(port, one, other)));
             self.acts.push((to, Act::Heal(port, one, other)));

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use ipos_core::Instant;
 
-use super::plan::{Machine, Plan};
+use super::plan::{Machine, PORTS, Plan};
 use super::run::Report;
 use crate::addresses::ServerAddresses;
 use crate::asker::{Answer, Asker};
 use crate::farm::Farm;
 use crate::owner::Violation;
 use crate::script::{Connection, ExchangeError, Record};
-use crate::server::PORTS;
 use crate::watch::Watch;
 
 /// A time in which a server was down.

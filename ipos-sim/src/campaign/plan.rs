@@ -11,6 +11,9 @@ use super::kind::Kind;
 use crate::client::ClientTcp;
 use crate::impair::Impairments;
 
+/// The LANs of its farms.
+pub(super) const PORTS: [Port; 3] = [Port::A, Port::B, Port::Synch];
+
 /// Everything about one farm.
 #[derive(Clone, Debug)]
 pub struct Plan {

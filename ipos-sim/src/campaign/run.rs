@@ -8,14 +8,13 @@ use ipos_core::{Device, EndpointId, Flow, Instant, Port, TableSize};
 use super::build::{asker, builder};
 use super::counts::Counts;
 use super::judge::{self, Facts, Outage, Parted};
-use super::plan::{Act, Machine, Mover, Plan};
+use super::plan::{Act, Machine, Mover, PORTS, Plan};
 use crate::addresses::ServerAddresses;
 use crate::asker::Asker;
 use crate::builder::{FarmBuilder, FarmError};
 use crate::farm::Farm;
 use crate::network::NodeId;
 use crate::ports::TWO_MSL;
-use crate::server::PORTS;
 use crate::watch::Watch;
 
 /// Frames and deadlines of one farm: more are a storm.

@@ -203,6 +203,7 @@ impl Bench {
             &[LAN],
         );
         let config = ClientConfig {
+            lan: Port::A,
             hardware: MacAddr([2, 0, 0, 0, 0, 2]),
             address: Ipv4Addr::new(10, 77, 0, 100),
             prefix: 24,

@@ -158,6 +158,7 @@ fn run(
         a: open(Lan::A)?,
         b: open(Lan::B)?,
         synch: open(Lan::Synch)?,
+        c: None,
     };
     let name = config.name.clone();
     let device = Device::new(config, clock::now()).map_err(|error| error.to_string())?;
