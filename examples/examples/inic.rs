@@ -78,11 +78,16 @@ fn start(file: &FileConfig) -> Result<Engine, StartError> {
         a: Box::new(open("port_a.interface", a)?),
         b: Box::new(open("port_b.interface", b)?),
         synch: Box::new(open("synch.interface", synch)?),
+        c: match file.interface_c() {
+            Some(c) => Some(Box::new(open("port_c.interface", c)?)),
+            None => None,
+        },
     };
     let interfaces = Interfaces {
         a: ports.a.capabilities(),
         b: ports.b.capabilities(),
         synch: ports.synch.capabilities(),
+        c: ports.c.as_ref().map(|port| port.capabilities()),
     };
     warn_of_the_kernel(&file.addresses());
     let moment = moment().map_err(StartError::System)?;
@@ -90,7 +95,7 @@ fn start(file: &FileConfig) -> Result<Engine, StartError> {
     let device = Device::new(config, clock::now())
         .map_err(|error| StartError::Input(file.error(error.field, error.problem)))?;
     let options = Options {
-        interface: Some(a.to_owned()),
+        interface: Some(file.way_out().to_owned()),
         health: file.health(),
         ..Options::default()
     };

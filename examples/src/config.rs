@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use ipos_backend::Capabilities;
 use ipos_core::Config;
-use ipos_core::config::{PortA, PortB};
+use ipos_core::config::{PortB, PortC};
 use ipos_proto::MacAddr;
 
 use position::Positions;
-use sections::{ListenSection, Sections, synch_port};
+use sections::{ListenSection, PortCSection, Sections, synch_port};
 
 /// What is wrong with a configuration file: one line.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ pub struct Start {
     pub incarnation: u32,
 }
 
-/// What is known of the three interfaces once they are open.
+/// What is known of the interfaces once they are open.
 #[derive(Clone, Copy, Debug)]
 pub struct Interfaces {
     /// Port A.
@@ -91,10 +91,12 @@ pub struct Interfaces {
     pub b: Capabilities,
     /// The Synch Port.
     pub synch: Capabilities,
+    /// Port C, where there is one.
+    pub c: Option<Capabilities>,
 }
 
 impl Interfaces {
-    /// Three that carry what Ethernet always carries.
+    /// Such that carry what Ethernet always carries.
     const ETHERNET: Interfaces = {
         let port = Capabilities {
             hardware_address: [2, 0, 0, 0, 0, 0],
@@ -105,6 +107,7 @@ impl Interfaces {
             a: port,
             b: port,
             synch: port,
+            c: Some(port),
         }
     };
 }
@@ -189,9 +192,28 @@ impl FileConfig {
         [&port_a.interface, &port_b.interface, &synch.interface]
     }
 
-    /// The device's addresses on Port A.
+    /// The name of Port C's interface.
+    pub fn interface_c(&self) -> Option<&str> {
+        self.port_c().map(|section| &*section.port.interface)
+    }
+
+    fn port_c(&self) -> Option<&PortCSection> {
+        self.sections.port_c.as_ref()
+    }
+
+    /// The interface that most responses leave by.
+    pub fn way_out(&self) -> &str {
+        let port_c = self.port_c().filter(|section| section.responses);
+        let port = port_c.map_or(&self.sections.port_a, |section| &section.port);
+        &port.interface
+    }
+
+    /// The device's addresses on Port A and Port C.
     pub fn addresses(&self) -> Vec<Ipv4Addr> {
-        self.sections.port_a.addresses.clone()
+        let port_c = self.port_c().map(|section| &section.port);
+        let ports = [Some(&self.sections.port_a), port_c];
+        let ports = ports.into_iter().flatten();
+        ports.flat_map(|port| port.addresses.clone()).collect()
     }
 
     /// The applications' addresses, in the order of the listening sockets.
@@ -235,15 +257,7 @@ impl FileConfig {
         let policy = check::policy(balance.policy.as_deref()).map_err(|fault| self.place(fault))?;
         let mut config = Config::new(
             name.clone(),
-            PortA {
-                gateway: port_a.gateway,
-                mtu: interfaces.a.mtu,
-                ..PortA::new(
-                    MacAddr(interfaces.a.hardware_address),
-                    port_a.addresses.clone(),
-                    port_a.prefix,
-                )
-            },
+            port_a.port(interfaces.a),
             PortB {
                 ethertype: port_b.ethertype.unwrap_or(ipos_proto::ETHERTYPE),
                 mtu: interfaces.b.mtu,
@@ -251,6 +265,11 @@ impl FileConfig {
             },
             synch_port(synch, interfaces.synch),
         );
+        let port_c = self.port_c().zip(interfaces.c);
+        config.port_c = port_c.map(|(section, interface)| PortC {
+            port: section.port.port(interface),
+            responses: section.responses,
+        });
         config.listen = listen.iter().map(ListenSection::listen).collect();
         config.balance = balance.balance(policy);
         config.content = self.sections.content().content(start.session_key);
@@ -260,6 +279,10 @@ impl FileConfig {
         config.incarnation = start.incarnation;
         config.validate().map_err(|error| match error.field {
             "mtu" => self.too_small(interfaces, &error.problem),
+            "port_c.mtu" => self.error(
+                "port_c.interface",
+                format_args!("its MTU {}", error.problem),
+            ),
             field => self.error(field, error.problem),
         })?;
         Ok(config)

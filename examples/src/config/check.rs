@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipos_balance::PolicyKind;
 use ipos_core::config::Limits;
@@ -19,7 +19,7 @@ const LATER: &str = "not supported yet";
 const NAME: usize = ipos_proto::synch::NAME_MAX;
 /// Longest name of an interface, in bytes (`IFNAMSIZ`, less the final zero).
 const INTERFACE: usize = 15;
-/// Most addresses of Port A: those that a Synch record has room for.
+/// Most addresses of Port A, and of Port C: those that a Synch record has room for.
 const ADDRESSES: usize = ipos_proto::synch::PORT_A_MAX;
 /// EtherTypes that mean something else on a LAN: IPv4, ARP, VLAN tag, IPv6, provider's VLAN tag.
 const TAKEN: [u16; 5] = [0x0800, 0x0806, 0x8100, 0x86DD, 0x88A8];
@@ -40,6 +40,7 @@ pub(super) fn check(sections: &Sections) -> Checked {
         stack,
         port_a: a,
         port_b: b,
+        port_c,
         synch,
         balance,
         listen,
@@ -55,12 +56,17 @@ pub(super) fn check(sections: &Sections) -> Checked {
     check_name("name", name)?;
     choice("backend", backend.as_deref(), "pnet", &["xdp"])?;
     choice("stack", stack.as_deref(), "user", &["linux"])?;
-    check_port_a(a)?;
+    let c = port_c.as_ref().map(|section| &section.port);
+    check_clients("port_a", a)?;
     check_port_b(b)?;
+    if let Some(c) = c {
+        check_clients("port_c", c)?;
+    }
     check_synch(synch)?;
-    check_apart(a, b, synch)?;
+    check_apart(a, b, synch, c)?;
     check_balance(balance)?;
-    check_listen(listen, a)?;
+    let addresses: Vec<_> = [Some(a), c].into_iter().flatten().collect();
+    check_listen(listen, &addresses)?;
     check_health(health)?;
     sections.content().check()?;
     check_limits(limits)?;
@@ -80,16 +86,18 @@ pub(super) fn policy(name: Option<&str>) -> Result<PolicyKind, Fault> {
     }
 }
 
-fn check_port_a(a: &PortASection) -> Checked {
-    check_interface("port_a.interface", &a.interface)?;
+/// Port A, or Port C.
+fn check_clients(section: &str, port: &PortASection) -> Checked {
+    let key = |field: &str| format!("{section}.{field}");
+    check_interface(&key("interface"), &port.interface)?;
     ensure(
-        (1..=ADDRESSES).contains(&a.addresses.len()),
-        "port_a.addresses",
+        (1..=ADDRESSES).contains(&port.addresses.len()),
+        key("addresses"),
         format_args!("1 to {ADDRESSES} addresses are needed"),
     )?;
     let mut seen = HashSet::new();
-    for (index, &address) in a.addresses.iter().enumerate() {
-        let key = format!("port_a.addresses[{index}]");
+    for (index, &address) in port.addresses.iter().enumerate() {
+        let key = key(&format!("addresses[{index}]"));
         check_host(&key, address)?;
         ensure(
             seen.insert(address),
@@ -98,31 +106,31 @@ fn check_port_a(a: &PortASection) -> Checked {
         )?;
     }
     ensure(
-        (1..=32).contains(&a.prefix),
-        "port_a.prefix",
-        format_args!("{} is not a prefix length: 1 to 32", a.prefix),
+        (1..=32).contains(&port.prefix),
+        key("prefix"),
+        format_args!("{} is not a prefix length: 1 to 32", port.prefix),
     )?;
-    let Some(gateway) = a.gateway else {
+    let Some(gateway) = port.gateway else {
         return Ok(());
     };
-    let key = "port_a.gateway";
-    check_host(key, gateway)?;
+    let (key, addresses) = (key("gateway"), key("addresses"));
+    check_host(&key, gateway)?;
     ensure(
         !seen.contains(&gateway),
-        key,
-        format_args!("{gateway} is one of port_a.addresses"),
+        &key,
+        format_args!("{gateway} is one of {addresses}"),
     )?;
-    let mask = u32::MAX << (32 - u32::from(a.prefix));
-    let on_link = a
+    let mask = u32::MAX << (32 - u32::from(port.prefix));
+    let on_link = port
         .addresses
         .iter()
         .any(|&address| u32::from(address) & mask == u32::from(gateway) & mask);
     ensure(
         on_link,
-        key,
+        &key,
         format_args!(
-            "{gateway} is not in the /{} network of any of port_a.addresses",
-            a.prefix
+            "{gateway} is not in the /{} network of any of {addresses}",
+            port.prefix
         ),
     )
 }
@@ -160,19 +168,27 @@ fn check_synch(synch: &SynchSection) -> Checked {
 }
 
 /// Each port has an interface and addresses of its own.
-fn check_apart(a: &PortASection, b: &PortBSection, synch: &SynchSection) -> Checked {
-    let interfaces = [
+fn check_apart<'a>(
+    a: &'a PortASection,
+    b: &'a PortBSection,
+    synch: &'a SynchSection,
+    c: Option<&'a PortASection>,
+) -> Checked {
+    let mut interfaces = vec![
         ("port_a.interface".into(), &a.interface),
         ("port_b.interface".into(), &b.interface),
         ("synch.interface".into(), &synch.interface),
     ];
+    interfaces.extend(c.map(|c| ("port_c.interface".into(), &c.interface)));
     check_different(&interfaces)?;
-    let of_a = a.addresses.iter().enumerate();
-    let mut addresses: Vec<_> = of_a
-        .map(|(index, address)| (format!("port_a.addresses[{index}]"), address))
-        .collect();
+    let numbered = |section: &'static str, port: &'a PortASection| {
+        let addresses = port.addresses.iter().enumerate();
+        addresses.map(move |(index, address)| (format!("{section}.addresses[{index}]"), address))
+    };
+    let mut addresses: Vec<_> = numbered("port_a", a).collect();
     addresses.push(("port_b.address".into(), &b.address));
     addresses.push(("synch.address".into(), &synch.address));
+    addresses.extend(c.into_iter().flat_map(|c| numbered("port_c", c)));
     check_different(&addresses)
 }
 
@@ -224,12 +240,21 @@ fn check_health(health: &HealthSection) -> Checked {
     )
 }
 
-fn check_listen(listen: &[ListenSection], a: &PortASection) -> Checked {
+/// `ports`: those to clients.
+fn check_listen(listen: &[ListenSection], ports: &[&PortASection]) -> Checked {
+    let is_own = |address: IpAddr| {
+        let mut own = ports.iter().flat_map(|port| &port.addresses);
+        own.any(|&own| address == own)
+    };
     ensure(
         !listen.is_empty(),
         "listen",
         "at least one listening socket is needed",
     )?;
+    let own = match ports.len() {
+        1 => "port_a.addresses",
+        _ => "port_a.addresses or port_c.addresses",
+    };
     let mut seen = HashSet::new();
     for (index, entry) in listen.iter().enumerate() {
         let key = |field: &str| format!("listen[{index}].{field}");
@@ -241,9 +266,9 @@ fn check_listen(listen: &[ListenSection], a: &PortASection) -> Checked {
             format_args!("unknown value `{protocol}`: `tcp` and `udp` are possible"),
         )?;
         ensure(
-            a.addresses.contains(address.ip()),
+            is_own((*address.ip()).into()),
             key("address"),
-            format_args!("{} is not one of port_a.addresses", address.ip()),
+            format_args!("{} is not one of {own}", address.ip()),
         )?;
         ensure(
             address.port() != 0,
@@ -266,9 +291,8 @@ fn check_listen(listen: &[ListenSection], a: &PortASection) -> Checked {
             key("app"),
             format_args!("{} is not a host's address", app.ip()),
         )?;
-        let ours = a.addresses.iter().any(|&address| app.ip() == address);
         ensure(
-            !ours,
+            !is_own(app.ip()),
             key("app"),
             format_args!(
                 "{} belongs to the device: give the application a loopback address",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipos_backend::Capabilities;
 use ipos_balance::{PolicyKind, SlowStart};
-use ipos_core::config::{Balance, Limits, Listen, SynchPort, Threshold};
+use ipos_core::config::{Balance, Limits, Listen, PortA, SynchPort, Threshold};
 use ipos_proto::{MacAddr, Protocol};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -22,6 +22,7 @@ pub(super) struct Sections {
     pub(super) stack: Option<String>,
     pub(super) port_a: PortASection,
     pub(super) port_b: PortBSection,
+    pub(super) port_c: Option<PortCSection>,
     pub(super) synch: SynchSection,
     #[serde(default)]
     pub(super) balance: BalanceSection,
@@ -62,12 +63,63 @@ pub(super) struct PortASection {
     pub(super) gateway: Option<Ipv4Addr>,
 }
 
+impl PortASection {
+    pub(super) fn port(&self, interface: Capabilities) -> PortA {
+        let hardware = MacAddr(interface.hardware_address);
+        PortA {
+            gateway: self.gateway,
+            mtu: interface.mtu,
+            ..PortA::new(hardware, self.addresses.clone(), self.prefix)
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PortBSection {
     pub(super) interface: String,
     pub(super) address: Ipv4Addr,
     pub(super) ethertype: Option<u16>,
+}
+
+/// Port A's keys, and its own.
+#[derive(Debug, Deserialize)]
+#[serde(from = "PortCKeys")]
+pub(super) struct PortCSection {
+    pub(super) port: PortASection,
+    pub(super) responses: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PortCKeys {
+    interface: String,
+    addresses: Vec<Ipv4Addr>,
+    prefix: u8,
+    gateway: Option<Ipv4Addr>,
+    #[serde(default)]
+    responses: bool,
+}
+
+impl From<PortCKeys> for PortCSection {
+    fn from(keys: PortCKeys) -> PortCSection {
+        let PortCKeys {
+            interface,
+            addresses,
+            prefix,
+            gateway,
+            responses,
+        } = keys;
+        PortCSection {
+            port: PortASection {
+                interface,
+                addresses,
+                prefix,
+                gateway,
+            },
+            responses,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

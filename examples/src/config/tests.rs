@@ -60,6 +60,7 @@ pub(super) fn interfaces() -> Interfaces {
         a: port(1, 1500),
         b: port(2, 9000),
         synch: port(3, 1500),
+        c: Some(port(4, 1500)),
     }
 }
 
@@ -378,6 +379,61 @@ fn ports_have_interfaces_and_addresses_of_their_own() {
     ] {
         assert_eq!(error(from, to), format!("inic.toml: {message}"));
     }
+}
+
+const PORT_C: &str = r#"
+[port_c]
+interface = "d0"
+addresses = ["10.66.0.11"]
+prefix = 24
+gateway = "10.66.0.1"
+responses = true
+[limits]"#;
+
+#[test]
+fn port_c_is_like_port_a() {
+    let text = GOOD.replace("[limits]", PORT_C);
+    let file = parse(&text).unwrap();
+    assert_eq!((file.interface_c(), file.way_out()), (Some("d0"), "d0"));
+    assert_eq!(file.addresses().len(), 2);
+    let port_c = file.device(interfaces(), start()).unwrap().port_c.unwrap();
+    assert_eq!(port_c.port.addresses, [Ipv4Addr::new(10, 66, 0, 11)]);
+    assert_eq!(port_c.port.gateway, Some(Ipv4Addr::new(10, 66, 0, 1)));
+    assert_eq!(port_c.port.hardware.0, [2, 0, 0, 0, 0, 4]);
+    assert!(port_c.responses);
+    for (from, to, message) in [
+        (
+            "\"d0\"",
+            "\"a0\"",
+            "port_c.interface: a0 is port_a.interface too: each port needs its own (line 40)",
+        ),
+        (
+            "[\"10.66.0.11\"]",
+            "[\"10.77.0.11\"]",
+            "port_c.gateway: 10.66.0.1 is not in the /24 network of any of port_c.addresses (line 43)",
+        ),
+        (
+            "[\"10.66.0.11\"]",
+            "[]",
+            "port_c.addresses: 1 to 16 addresses are needed (line 41)",
+        ),
+        (
+            "responses = true",
+            "response = true",
+            "port_c.response: unknown field `response`, expected one of `interface`, `addresses`, `prefix`, `gateway`, \
+             `responses` (line 44)",
+        ),
+    ] {
+        let error = parse(&text.replace(from, to)).unwrap_err();
+        assert_eq!(error.to_string(), format!("inic.toml: {message}"));
+    }
+    let mut small = interfaces();
+    small.c = small.c.map(|port| Capabilities { mtu: 1400, ..port });
+    let error = file.device(small, start()).unwrap_err().to_string();
+    assert!(
+        error.starts_with("inic.toml: port_c.interface: its MTU must not be below"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod port_c;
 #[path = "../common/site.rs"]
 mod site;
 #[path = "../common/traffic.rs"]

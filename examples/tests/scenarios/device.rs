@@ -139,6 +139,7 @@ fn engine(text: &str, change: impl Fn(&mut Tcp)) -> Engine {
         a: ports.a.capabilities(),
         b: ports.b.capabilities(),
         synch: ports.synch.capabilities(),
+        c: None,
     };
     let mut config: Config = file.device(interfaces, Start::default()).unwrap();
     change(&mut config.tcp);
