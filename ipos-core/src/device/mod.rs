@@ -24,6 +24,7 @@ use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use core::net::Ipv4Addr;
 
 use crate::packet::Ipv4Packet;
@@ -32,6 +33,7 @@ use ipos_proto::{ETHERNET_LEN, Ethernet, Frame};
 use ipos_proto::{Epoch, FrameType, Header, MacAddr, Message, SeqNum, Trailer, TrailerFlags};
 use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng, SeedableRng};
+use siphasher::sip::SipHasher13;
 
 use crate::build::{self, Link};
 use crate::config::{Config, ConfigError};
@@ -116,6 +118,15 @@ struct Me {
     expected: f64,
 }
 
+/// Where the ids of sessions come from: another stream of the key's numbers for each server, and each life of it.
+fn session_rng(config: &Config, key: [u8; 32]) -> ChaCha20Rng {
+    let mut hasher = SipHasher13::new();
+    (&config.name, config.incarnation).hash(&mut hasher);
+    let mut rng = ChaCha20Rng::from_seed(key);
+    rng.set_stream(hasher.finish());
+    rng
+}
+
 /// How a client's packet came in.
 #[derive(Clone, Copy, Debug)]
 struct Via {
@@ -164,7 +175,7 @@ impl Device {
             chances: Vec::new(),
             rules,
             sessions: Sessions::new(limits.sessions),
-            session_rng: ChaCha20Rng::from_seed(session_key),
+            session_rng: session_rng(&config, session_key),
             name: config.name.as_str().into(),
             me: Me {
                 due: [now; 3],

@@ -146,13 +146,16 @@ fn a_full_send_buffer_loses_nothing() {
 
 #[test]
 fn ids_are_unlike_each_other_and_come_from_the_key() {
-    let ids = |seed, key: u8| {
+    let ids_of = |seed, key: u8, name: &str, incarnation| {
         let mut farm = farm_with(1, |config| {
             config.seed = seed;
+            config.name = name.into();
+            config.incarnation = incarnation;
             config.content.session = Some(Session::new("IPOS", [key; 32]));
         });
         (0..50).map(|_| begin(&mut farm, 0)).collect::<Vec<_>>()
     };
+    let ids = |seed, key| ids_of(seed, key, "s1", 1);
     let first = ids(1, 1);
     for id in &first {
         assert!(
@@ -160,16 +163,18 @@ fn ids_are_unlike_each_other_and_come_from_the_key() {
                 .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         );
     }
-    let all: BTreeSet<_> = [&first[..], &ids(1, 2), &ids(2, 3)]
+    // One key for several servers, or lives, is no harm.
+    let (other, later) = (ids_of(1, 1, "s2", 1), ids_of(1, 1, "s1", 2));
+    let all: BTreeSet<_> = [&first[..], &ids(1, 2), &ids(2, 3), &other, &later]
         .concat()
         .into_iter()
         .collect();
     assert_eq!(
         all.len(),
-        150,
+        250,
         "the seed does not tell them, and none comes twice"
     );
-    assert_eq!(first, ids(2, 1), "nothing but the key does");
+    assert_eq!(first, ids(2, 1), "nothing but key, name and incarnation does");
 }
 
 #[test]
