@@ -23,6 +23,13 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// One of these servers, whatever the request is.
+    pub(crate) fn among(servers: Servers) -> Wanted {
+        let mut wanted = Wanted::default();
+        wanted.push(Some(servers));
+        wanted
+    }
+
     pub(crate) fn lists(&self) -> impl Iterator<Item = &Servers> {
         self.lists.iter()
     }

@@ -36,6 +36,29 @@ fn a_connection_comes_home() {
 }
 
 #[test]
+fn to_one_of_several_servers() {
+    let mut farm = Farm::pair();
+    let (client, bound) = moved(&mut farm, 4001);
+    farm.lan_b.clear();
+    let now = farm.now;
+    let among = |farm: &mut Farm, names: &[&str]| {
+        let mut endpoint = farm.devices[1].endpoint(now, bound.1).unwrap();
+        endpoint.migrate_among(names)
+    };
+    assert_eq!(
+        among(&mut farm, &["nobody"]),
+        Err(MigrateError::UnknownServer)
+    );
+    assert_eq!(among(&mut farm, &["nobody", "s2"]), Ok(()));
+    farm.run(ms(300));
+    assert_eq!(left(&farm), [], "it is there already");
+    assert_eq!(among(&mut farm, &["nobody", "s1"]), Ok(()));
+    farm.run(ms(300));
+    assert_eq!(left(&farm), [bound]);
+    assert_eq!(farm.take(&client).len(), 0);
+}
+
+#[test]
 fn to_a_third_server_and_no_chain_stays() {
     let mut farm = Farm::round_robin(3);
     let (mut client, _) = moved(&mut farm, 4001);

@@ -15,7 +15,7 @@
 
 mod joint;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -26,16 +26,17 @@ use slab::Slab;
 
 use crate::connect;
 use crate::health::Health;
+pub(crate) use joint::TURN;
 use joint::{Bridge, Progress};
 
 /// Bytes that all bridges together move before the ports' turn.
-const HOST_TURN: usize = 1024 * 1024;
+pub(crate) const HOST_TURN: usize = 1024 * 1024;
 /// How often the device is asked whether another server takes what is parked.
-const PARKED_TURN: Duration = Duration::from_millis(50);
+pub(crate) const PARKED_TURN: Duration = Duration::from_millis(50);
 
 /// All bridges of one engine.
 pub(crate) struct Bridges {
-    applications: Vec<Application>,
+    applications: BTreeMap<ListenerId, Application>,
     bridges: Slab<Bridge>,
     by_endpoint: HashMap<EndpointId, usize>,
     /// Bridges that can go on without a new edge; each at most once, but for removed ones.
@@ -65,7 +66,7 @@ struct Application {
 impl Bridges {
     /// No bridges yet, at most `bound`; sockets get tokens from `base` on.
     pub(crate) fn new(
-        applications: Vec<SocketAddr>,
+        applications: BTreeMap<ListenerId, SocketAddr>,
         bound: usize,
         base: usize,
         half_close: Duration,
@@ -74,9 +75,9 @@ impl Bridges {
         Bridges {
             applications: applications
                 .into_iter()
-                .map(|address| Application {
-                    address,
-                    refusing: false,
+                .map(|(listener, address)| {
+                    let refusing = false;
+                    (listener, Application { address, refusing })
                 })
                 .collect(),
             bridges: Slab::new(),
@@ -85,7 +86,7 @@ impl Bridges {
             parked: BTreeSet::new(),
             parked_turn: Instant::ZERO,
             patience,
-            scratch: vec![0; joint::TURN],
+            scratch: vec![0; TURN],
             bound,
             base,
             half_close,
@@ -284,7 +285,7 @@ impl Bridges {
         listener: ListenerId,
         now: Instant,
     ) -> Option<usize> {
-        let application = self.applications.get_mut(listener.0)?;
+        let application = self.applications.get_mut(&listener)?;
         let entry = self.bridges.vacant_entry();
         let key = entry.key();
         match application.dial(registry, Token(self.base + key)) {
@@ -304,7 +305,7 @@ impl Bridges {
         let Some(bridge) = self.bridges.get_mut(key) else {
             return;
         };
-        let Some(application) = self.applications.get_mut(bridge.listener.0) else {
+        let Some(application) = self.applications.get_mut(&bridge.listener) else {
             return;
         };
         match application.dial(registry, Token(self.base + key)) {
@@ -336,7 +337,7 @@ impl Bridges {
             self.parked.insert(key);
             return pass_on(device, now, endpoint);
         }
-        if let Some(application) = self.applications.get_mut(listener.0) {
+        if let Some(application) = self.applications.get_mut(&listener) {
             application.say_refused(error);
         }
         self.refused += 1;
@@ -370,7 +371,7 @@ impl Bridges {
             }
         }
         if bridge.connected
-            && let Some(application) = self.applications.get_mut(bridge.listener.0)
+            && let Some(application) = self.applications.get_mut(&bridge.listener)
         {
             application.refusing = false;
         }
@@ -408,7 +409,7 @@ impl Application {
 }
 
 /// The endpoint shall go to another server, as it has come: the application has seen nothing of it.
-fn pass_on(device: &mut Device, now: Instant, endpoint: EndpointId) {
+pub(crate) fn pass_on(device: &mut Device, now: Instant, endpoint: EndpointId) {
     if let Some(mut endpoint) = device.endpoint(now, endpoint) {
         endpoint.set_quiet(true);
         if let Err(error) = endpoint.migrate(None) {

@@ -1,7 +1,7 @@
 //! The bridge to applications that take datagrams: one kernel UDP socket on this host for each flow, so that an unmodified
 //! application tells clients apart by the address it sees, and its answers find their way back.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{Error, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -17,7 +17,7 @@ const LONGEST: usize = 65_535;
 
 /// The sockets of all UDP flows of one engine.
 pub(crate) struct DatagramBridges {
-    applications: Vec<SocketAddr>,
+    applications: BTreeMap<ListenerId, SocketAddr>,
     bridges: Slab<DatagramBridge>,
     by_flow: HashMap<Flow, usize>,
     /// Sockets that may have something to read; each at most once, but for removed ones.
@@ -39,7 +39,11 @@ struct DatagramBridge {
 
 impl DatagramBridges {
     /// No sockets yet, at most `bound`; they get tokens from `base` on.
-    pub(crate) fn new(applications: Vec<SocketAddr>, bound: usize, base: usize) -> DatagramBridges {
+    pub(crate) fn new(
+        applications: BTreeMap<ListenerId, SocketAddr>,
+        bound: usize,
+        base: usize,
+    ) -> DatagramBridges {
         DatagramBridges {
             applications,
             bridges: Slab::new(),
@@ -137,7 +141,7 @@ impl DatagramBridges {
     ) -> Result<usize, Error> {
         let application = *self
             .applications
-            .get(listener.0)
+            .get(&listener)
             .ok_or(ErrorKind::NotFound)?;
         if self.bridges.len() >= self.bound {
             return Err(ErrorKind::QuotaExceeded.into());

@@ -1,6 +1,5 @@
 //! The loop.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +9,17 @@ use ipos_core::{Device, DropReason, Event, Forward, Instant, ListenerId, Load, P
 use ipos_proto::Protocol;
 use mio::{Events, Poll, Token, Waker};
 
+use crate::application::{Application, Served};
 use crate::bridge::Bridges;
 use crate::clock;
 use crate::datagrams::DatagramBridges;
 use crate::error::EngineError;
 use crate::health::Health;
-use crate::load::{Application, Bandwidth, Figures, Intervals, Monitor, link_speed};
+use crate::load::{self, Bandwidth, Figures, Intervals, Monitor, link_speed};
 use crate::options::{Options, Statistics};
 use crate::port::{PortState, Ports, Relay};
+use crate::socket::Notices;
+use crate::sockets::Sockets;
 use crate::stop::Stop;
 
 /// Tokens below this are the ports', in the order of [`Port::ALL`], and the waker's; behind them are those of the checks of
@@ -50,6 +52,7 @@ pub struct Engine {
     /// In the order of [`Port::ALL`]; Port C may be missing.
     ports: ArrayVec<PortState, { Port::ALL.len() }>,
     host: Bridges,
+    sockets: Sockets,
     health: Health,
     datagrams: DatagramBridges,
     relay: Relay,
@@ -71,19 +74,20 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Joins `device` to its ports and to `applications`: one address for each entry of the
+    /// Joins `device` to its ports and to `applications`: an address, or a [`Backlog`](crate::socket::Backlog), for each entry of the
     /// configuration's `listen`, in that order.
     ///
     /// # Errors
-    /// As many applications as listening sockets are needed, each port must carry the configured MTU, and the
+    /// As many applications as listening sockets are needed, those of UDP have an address, each port must carry the configured MTU, and the
     /// operating system must give a poll descriptor and a thread.
-    pub fn new(
+    pub fn new<A: Into<Application>>(
         device: Device,
         ports: Ports,
-        applications: Vec<SocketAddr>,
+        applications: Vec<A>,
         options: Options,
     ) -> Result<Engine, EngineError> {
         let config = device.config();
+        let applications: Vec<Application> = applications.into_iter().map(A::into).collect();
         if config.listen.len() != applications.len() {
             return Err(EngineError::Applications {
                 listeners: config.listen.len(),
@@ -105,8 +109,8 @@ impl Engine {
             discovery: config.synch.low,
         };
         let looked_for = config.listen.iter().zip(&applications);
-        let looked_for = looked_for.map(|(listen, &address)| Application {
-            address,
+        let looked_for = looked_for.map(|(listen, application)| load::Application {
+            address: application.address(),
             port: listen.address.port(),
         });
         let monitor = Monitor::start(looked_for.collect(), intervals, Arc::clone(&waker))
@@ -123,21 +127,21 @@ impl Engine {
             .flatten()
             .map(|port| port.capabilities().mtu);
         let largest = usize::from(mtu.max().unwrap_or(0)) + 64;
-        let listen = config.listen.iter().zip(&applications).enumerate();
-        let of_tcp = listen
-            .filter(|(_, (listen, _))| listen.protocol == Protocol::Tcp)
-            .map(|(at, (_, &address))| (ListenerId(at), address));
+        let base = SOCKETS + applications.len();
+        let bound = config.limits.endpoints;
+        let Served { addresses, sockets } = Served::new(&config.listen, applications)?;
+        let tcp = |listener: &ListenerId| {
+            let listen = config.listen.get(listener.0);
+            listen.is_some_and(|listen| listen.protocol == Protocol::Tcp)
+        };
+        let of_tcp = addresses.iter().filter(|(listener, _)| tcp(listener));
+        let of_tcp = of_tcp.map(|(&listener, &address)| (listener, address));
         let health = Health::new(of_tcp, options.health, SOCKETS, clock::now());
-        let datagrams =
-            DatagramBridges::new(applications.clone(), config.limits.endpoints, DATAGRAMS);
-        let sockets = SOCKETS + applications.len();
-        let host = Bridges::new(
-            applications,
-            config.limits.endpoints,
-            sockets,
-            options.half_close,
-            options.patience,
-        );
+        let datagrams = DatagramBridges::new(addresses.clone(), bound, DATAGRAMS);
+        let (half_close, patience) = (options.half_close, options.patience);
+        let notices = Notices::new(Arc::clone(&waker));
+        let sockets = Sockets::new(sockets, notices, bound, half_close, patience);
+        let host = Bridges::new(addresses, bound, base, half_close, patience);
         let backends = [Some(ports.a), Some(ports.b), Some(ports.synch), ports.c];
         let ports = Port::ALL.into_iter().zip(backends).enumerate();
         let ports = ports.filter_map(|(token, (name, backend))| {
@@ -148,6 +152,7 @@ impl Engine {
             device,
             ports,
             host,
+            sockets,
             health,
             datagrams,
             relay: Relay::new(burst, largest),
@@ -175,8 +180,9 @@ impl Engine {
     /// What the engine did so far.
     pub fn statistics(&self) -> Statistics {
         Statistics {
-            refused: self.host.refused(),
+            refused: self.host.refused() + self.sockets.refused(),
             bridges: self.host.len(),
+            sockets: self.sockets.len(),
             datagrams_lost: self.datagrams.lost(),
             ..self.statistics
         }
@@ -241,10 +247,12 @@ impl Engine {
         let Engine {
             device,
             host,
+            sockets,
             health,
             poll,
             ..
         } = self;
+        sockets.turn(device, now);
         for listener in health.turn(device, now, poll.registry()) {
             host.resume(device, now, poll.registry(), listener);
         }
@@ -258,6 +266,7 @@ impl Engine {
     pub fn leave(&mut self) -> Result<(), EngineError> {
         let now = clock::now();
         self.host.abort_all(&mut self.device, now);
+        self.sockets.abort_all(&mut self.device, now);
         self.device.leave();
         self.transmit(now)?;
         for _ in 0..LEAVE_TURNS {
@@ -303,6 +312,7 @@ impl Engine {
     fn has_work(&self) -> bool {
         self.more
             || self.host.has_work()
+            || self.sockets.has_work()
             || self.datagrams.has_work()
             || self.ports.iter().any(|port| port.ready)
     }
@@ -314,6 +324,7 @@ impl Engine {
             self.device.poll_timeout(),
             self.health.deadline(),
             self.host.deadline(),
+            self.sockets.deadline(),
         ];
         let deadline = deadlines.into_iter().flatten().min();
         let deadline = deadline.map(|deadline| deadline.saturating_since(now));
@@ -322,8 +333,8 @@ impl Engine {
             .iter()
             .any(|port| port.polled || port.blocked)
             .then_some(RETRY);
-        let housekeeping =
-            (self.host.len() > 0).then(|| (self.housekeeping + HOUSEKEEPING).saturating_since(now));
+        let housekeeping = (self.host.len() + self.sockets.len() > 0)
+            .then(|| (self.housekeeping + HOUSEKEEPING).saturating_since(now));
         [limit, deadline, retry, housekeeping]
             .into_iter()
             .flatten()
@@ -418,11 +429,14 @@ impl Engine {
                 Event::Failed(_, why) => tracing::debug!(?why, "endpoint failed"),
                 _ => {}
             }
+            any = true;
             let registry = self.poll.registry();
+            if self.sockets.handle_event(&mut self.device, now, &event) {
+                continue;
+            }
             self.host
                 .handle_event(&mut self.device, now, registry, &event);
             self.datagrams.handle_event(registry, &event);
-            any = true;
         }
         any
     }
@@ -458,6 +472,7 @@ impl Engine {
         }
         self.housekeeping = now;
         self.host.sweep(&mut self.device, now);
+        self.sockets.sweep(&mut self.device, now);
         self.ports.iter_mut().for_each(PortState::look_at_losses);
         let checksums = self
             .device

@@ -1,6 +1,7 @@
 //! What can stop an engine.
 
 use std::io;
+use std::net::SocketAddrV4;
 
 use ipos_core::Port;
 
@@ -16,6 +17,11 @@ pub enum EngineError {
         /// Application addresses given.
         applications: usize,
     },
+    /// An application in this process takes no datagrams.
+    #[error(
+        "{0}: the application of a UDP listening socket needs an address, it cannot be in this process"
+    )]
+    Datagrams(SocketAddrV4),
     /// The device may build frames that the port cannot carry.
     #[error("{}: the device is configured for an MTU of {configured}, the interface carries {capable}", port_name(*.port))]
     Mtu {

@@ -11,6 +11,8 @@
 //!              applications on this host
 //! ```
 //!
+//! Applications are programs on loopback addresses, or tasks of the same process with its [`socket`]s.
+//!
 //! The device decides, and reads no clock and no socket; the engine does all of that and decides nothing.
 //! A second thread reads the host's figures from `/proc`.
 //!
@@ -21,7 +23,7 @@
 //! /// Serves the configuration's only listening socket until `stopper` says stop.
 //! fn serve(config: Config, ports: Ports, stopper: impl FnOnce(ipos_engine::Stop)) -> Result<(), Box<dyn std::error::Error>> {
 //!     let device = Device::new(config, clock::now())?;
-//!     let application = "127.0.0.1:8080".parse()?;
+//!     let application: std::net::SocketAddr = "127.0.0.1:8080".parse()?;
 //!     let mut engine = Engine::new(device, ports, vec![application], Options::default())?;
 //!     stopper(engine.stop_handle()); // to the thread that waits for signals
 //!     Ok(engine.run()?)
@@ -30,6 +32,7 @@
 
 #![forbid(unsafe_code)]
 
+mod application;
 mod bridge;
 pub mod clock;
 mod connect;
@@ -40,8 +43,11 @@ mod health;
 mod load;
 mod options;
 mod port;
+pub mod socket;
+mod sockets;
 mod stop;
 
+pub use application::Application;
 pub use engine::{Engine, Observer};
 pub use error::EngineError;
 pub use options::{Options, Statistics};

@@ -36,8 +36,8 @@ pub(crate) enum Figures {
 /// An application to look for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Application {
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
+    /// Where it listens; `None`: it is in this process.
+    pub(crate) address: Option<SocketAddr>,
     /// The port that clients reach it at.
     pub(crate) port: u16,
 }
@@ -230,6 +230,10 @@ impl Processes {
     fn discover(&mut self, applications: &[Application]) -> ProcResult<()> {
         let listening = listening(applications)?;
         self.known.clear();
+        if let Some(own) = applications.iter().find(|a| a.address.is_none()) {
+            let pid = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
+            self.known.insert(pid, own.port);
+        }
         if listening.is_empty() {
             return Ok(());
         }
@@ -309,9 +313,9 @@ fn listening(applications: &[Application]) -> ProcResult<HashMap<u64, u16>> {
             if entry.state != TcpState::Listen {
                 continue;
             }
-            let served = applications
-                .iter()
-                .find(|application| serves(entry.local_address, application.address));
+            let served = applications.iter().find(|application| {
+                (application.address).is_some_and(|address| serves(entry.local_address, address))
+            });
             if let Some(application) = served {
                 found.insert(entry.inode, application.port);
             }

@@ -48,6 +48,8 @@ pub struct Statistics {
     pub refused: u64,
     /// Endpoints that are joined to an application now.
     pub bridges: usize,
+    /// Endpoints that are joined to an application in this process now.
+    pub sockets: usize,
     /// Datagrams that found no application, or were too long for their client.
     pub datagrams_lost: u64,
 }

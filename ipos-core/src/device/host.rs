@@ -101,6 +101,15 @@ impl Endpoint<'_> {
         self.device.wish(self.now, self.id.index, to)
     }
 
+    /// As [`Endpoint::migrate`], to one of the servers named, which selection chooses now. Where that is this server the
+    /// endpoint stays.
+    ///
+    /// # Errors
+    /// None of them lives and serves the endpoint's service.
+    pub fn migrate_among(&mut self, servers: &[&str]) -> Result<(), MigrateError> {
+        self.device.wish_among(self.now, self.id.index, servers)
+    }
+
     /// No more writes: the client sees the end of the stream behind what was written. Reading goes on.
     pub fn shutdown(&mut self) {
         self.device.take_back(self.now, self.id.index);

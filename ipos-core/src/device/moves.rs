@@ -109,6 +109,28 @@ impl Device {
         Ok(())
     }
 
+    /// The endpoint shall move to one of the servers named: the policy selects among those that live.
+    pub(super) fn wish_among(
+        &mut self,
+        now: Instant,
+        endpoint: u32,
+        names: &[&str],
+    ) -> Result<(), MigrateError> {
+        let slot = self.stack.get(endpoint).filter(|slot| slot.attached);
+        let slot = slot.ok_or(MigrateError::UnknownFlow)?;
+        let (client, listener) = (*slot.flow.client.ip(), slot.listener);
+        let wanted = Wanted::among(names.iter().map(|&name| name.into()).collect());
+        match self.select_wanted(now, client, listener, &[], &wanted, false) {
+            None => Err(MigrateError::UnknownServer),
+            Some(Choice::Local) => Ok(()),
+            Some(Choice::Server(to)) => {
+                let to = SocketAddrV4::new(to.address, to.port);
+                self.set_wish(now, endpoint, Wish::To(to));
+                Ok(())
+            }
+        }
+    }
+
     fn set_wish(&mut self, now: Instant, endpoint: u32, wish: Wish) {
         if let Some(slot) = self.stack.get_mut(endpoint) {
             slot.wish = Some(wish);

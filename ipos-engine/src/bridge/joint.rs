@@ -10,7 +10,7 @@ use mio::net::TcpStream;
 use crate::connect;
 
 /// Bytes that one bridge moves in one direction before the next bridge's turn.
-pub(super) const TURN: usize = 64 * 1024;
+pub(crate) const TURN: usize = 64 * 1024;
 
 /// One endpoint and its application's socket.
 pub(super) struct Bridge {

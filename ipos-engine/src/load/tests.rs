@@ -43,7 +43,10 @@ fn finds_the_process_that_listens() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let mut processes = Processes::default();
-    let application = Application { address, port: 80 };
+    let application = Application {
+        address: Some(address),
+        port: 80,
+    };
     processes.discover(&[application]).unwrap();
     let rows = processes.read(Instant::now());
     let row = rows
@@ -55,6 +58,19 @@ fn finds_the_process_that_listens() {
     drop(listener);
     processes.discover(&[application]).unwrap();
     assert!(processes.read(Instant::now()).is_empty());
+}
+
+#[test]
+fn an_application_in_this_process_is_this_process() {
+    let mut processes = Processes::default();
+    let application = Application {
+        address: None,
+        port: 80,
+    };
+    processes.discover(&[application]).unwrap();
+    let rows = processes.read(Instant::now());
+    let rows: Vec<_> = rows.iter().map(|row| (row.pid, row.port)).collect();
+    assert_eq!(rows, [(std::process::id(), 80)]);
 }
 
 #[test]
