@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -17,8 +17,10 @@ use clap::Parser;
 use ipos_backend_pnet::{PnetBackend, PnetOptions};
 use ipos_core::{Device, Event};
 use ipos_engine::{Engine, Options, Ports, clock};
+use ipos_examples::admin::Admin;
 use ipos_examples::config::{FileConfig, FileError, Interfaces, Start};
 use ipos_examples::program;
+use ipos_examples::reload::Reloader;
 
 /// The ipOS device for one real server: answers clients on Port A, moves their connections to the
 /// server that should have them, and serves those that come here from the application on this host.
@@ -48,12 +50,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     program::raise_descriptor_limit();
-    let mut engine = match start(&file) {
-        Ok(engine) => engine,
+    let (mut engine, reloader, admin) = match start(&arguments.config, file) {
+        Ok(started) => started,
         Err(StartError::Input(error)) => return program::fail(error, program::BAD_INPUT),
         Err(StartError::System(error)) => return program::fail(error, 1),
     };
-    match run(&mut engine) {
+    match run(&mut engine, reloader, admin) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => program::fail(error, 1),
     }
@@ -67,8 +69,8 @@ enum StartError {
     System(Box<dyn std::error::Error>),
 }
 
-/// Opens the ports and puts the device together.
-fn start(file: &FileConfig) -> Result<Engine, StartError> {
+/// Opens the ports and the admin address, and puts the device together.
+fn start(path: &Path, file: FileConfig) -> Result<(Engine, Reloader, Option<Admin>), StartError> {
     let [a, b, synch] = file.interfaces();
     let open = |key: &str, interface: &str| {
         PnetBackend::open(interface, PnetOptions::default())
@@ -89,6 +91,12 @@ fn start(file: &FileConfig) -> Result<Engine, StartError> {
         synch: ports.synch.capabilities(),
         c: ports.c.as_ref().map(|port| port.capabilities()),
     };
+    let open = |address| {
+        Admin::open(address).map_err(|error| {
+            StartError::Input(file.error("admin.listen", format_args!("{address}: {error}")))
+        })
+    };
+    let admin = file.admin().map(open).transpose()?;
     warn_of_the_kernel(&file.addresses());
     let moment = moment().map_err(StartError::System)?;
     let config = file.device(interfaces, moment).map_err(StartError::Input)?;
@@ -103,7 +111,8 @@ fn start(file: &FileConfig) -> Result<Engine, StartError> {
         .map_err(|error| StartError::System(error.into()))?;
     warn_of_the_absent(&mut engine, file.servers())
         .map_err(|error| StartError::System(format!("cannot start a thread: {error}").into()))?;
-    Ok(engine)
+    let reloader = Reloader::new(path, file, interfaces, moment, engine.control());
+    Ok((engine, reloader, admin))
 }
 
 /// Servers that were not up within this time are told of: they may join later, or be misspelt.
@@ -181,12 +190,20 @@ fn incarnation() -> Result<u32, &'static str> {
     u32::try_from(since / UNIT + 1).map_err(|_| wrong)
 }
 
-/// Runs until SIGINT or SIGTERM.
-fn run(engine: &mut Engine) -> Result<(), Box<dyn std::error::Error>> {
+/// Runs until SIGINT or SIGTERM; at each SIGHUP it reads its file again.
+fn run(
+    engine: &mut Engine,
+    mut reloader: Reloader,
+    admin: Option<Admin>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let stop = engine.stop_handle();
     program::on_interrupt(move || stop.stop())
-        .and_then(|()| program::refuse_reload())
+        .and_then(|()| program::on_hangup(move || reloader.reload()))
         .map_err(|error| format!("cannot catch signals: {error}"))?;
+    if let Some(admin) = admin {
+        let started = admin.start(engine.control());
+        started.map_err(|error| format!("cannot start a thread: {error}"))?;
+    }
     let config = engine.device().config();
     tracing::info!(name = config.name, addresses = ?config.port_a.addresses, "device up");
     engine.run()?;

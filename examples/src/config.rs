@@ -17,7 +17,7 @@ use ipos_core::config::{PortB, PortC};
 use ipos_proto::MacAddr;
 
 use position::Positions;
-use sections::{ListenSection, PortCSection, Sections, synch_port};
+use sections::{AdminSection, ListenSection, PortCSection, Sections, synch_port};
 
 /// What is wrong with a configuration file: one line.
 #[derive(Debug)]
@@ -228,6 +228,35 @@ impl FileConfig {
     /// How often the applications are asked whether they answer; `None`: never.
     pub fn health(&self) -> Option<Duration> {
         self.sections.health.interval()
+    }
+
+    /// The admin address, if there shall be one.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.sections.admin.as_ref().map(AdminSection::listen)
+    }
+
+    /// What `new` may not change while the program runs: what the device does not see. The device and the engine refuse the
+    /// rest ([`ipos_core::Device::reconfigure`]).
+    ///
+    /// # Errors
+    /// The first key that differs, at its place in `new`.
+    pub fn check_reload(&self, new: &FileConfig) -> Result<(), FileError> {
+        let (of_old, of_new) = (&self.sections, &new.sections);
+        let interfaces = ["port_a.interface", "port_b.interface", "synch.interface"];
+        let interfaces = interfaces
+            .into_iter()
+            .zip(self.interfaces().into_iter().zip(new.interfaces()))
+            .map(|(key, (old, new))| (key, old == new));
+        let others = [
+            ("backend", of_old.backend() == of_new.backend()),
+            ("stack", of_old.stack() == of_new.stack()),
+            ("admin.listen", self.admin() == new.admin()),
+            ("port_c.interface", self.interface_c() == new.interface_c()),
+        ];
+        match others.into_iter().chain(interfaces).find(|(_, same)| !same) {
+            Some((key, _)) => Err(new.error(key, "needs a restart")),
+            None => Ok(()),
+        }
     }
 
     /// The servers that maps and weights name, each with its place in the file.

@@ -1,7 +1,9 @@
 //! What the bundled programs share.
 
+pub mod admin;
 pub mod config;
 pub mod dissect;
 pub mod farm;
 pub mod program;
 pub mod redirector;
+pub mod reload;

@@ -75,19 +75,13 @@ pub fn on_interrupt(end: impl FnOnce() + Send + 'static) -> io::Result<()> {
         .map(drop)
 }
 
-/// SIGHUP asks a device to read its configuration again, which it does not do yet: it must not end it either.
+/// Calls `reload` on its own thread at each SIGHUP. Those that come meanwhile are one.
 ///
 /// # Errors
 /// The signal cannot be caught, or there is no thread.
-pub fn refuse_reload() -> io::Result<()> {
+pub fn on_hangup(mut reload: impl FnMut() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP])?;
-    let wait = move || {
-        for _ in signals.forever() {
-            tracing::warn!(
-                "SIGHUP: reading the configuration again is not supported yet; nothing changes"
-            );
-        }
-    };
+    let wait = move || signals.forever().for_each(|_| reload());
     thread::Builder::new()
         .name("reload".into())
         .spawn(wait)

@@ -15,7 +15,7 @@ pub mod config;
 mod dns;
 mod http;
 mod redirect;
-mod serve;
+pub(crate) mod serve;
 mod servers;
 
 use std::sync::{Mutex, PoisonError};

@@ -50,7 +50,7 @@ pub struct Config {
 }
 
 /// Port A, or what is like it on Port C.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortA {
     /// The interface's hardware address.
     pub hardware: MacAddr,
@@ -65,7 +65,7 @@ pub struct PortA {
 }
 
 /// Port C (FIG. 3): a second port to clients, with a LAN and a gateway of its own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortC {
     /// Its interface, the addresses that the device answers for there, its LAN.
     pub port: PortA,
@@ -75,7 +75,7 @@ pub struct PortC {
 }
 
 /// Port B.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortB {
     /// The interface's hardware address.
     pub hardware: MacAddr,
@@ -88,7 +88,7 @@ pub struct PortB {
 }
 
 /// Synch Port (FIG. 6).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SynchPort {
     /// The interface's hardware address.
     pub hardware: MacAddr,
@@ -120,7 +120,7 @@ pub struct Listen {
 }
 
 /// Selection (FIG. 7).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Balance {
     /// The policy.
     pub policy: PolicyKind,
@@ -154,7 +154,7 @@ pub enum Unmatched {
 }
 
 /// Bounds of all tables, and deadlines.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Records in the temporary table. Three quarters full: SYNs are answered with cookies; the rest is for
     /// clients that answer them.
@@ -205,7 +205,7 @@ pub struct Limits {
 }
 
 /// The TCP endpoint's parameters.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tcp {
     /// The MSS announced: leaves room for the encapsulation on Port B.
     pub mss: u16,

@@ -1,5 +1,7 @@
 //! Counters: every verdict and every reason has one.
 
+use crate::histogram::Histogram;
+
 macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
         /// Why a frame was dropped.
@@ -97,6 +99,10 @@ pub struct Counters {
     pub cookies_accepted: u64,
     /// Frames dropped because an outbox was full.
     pub outbox_dropped: u64,
+    /// Of connections that moved from here to another server: from the first 0x01 to the 0x03.
+    pub handover: Histogram,
+    /// From the first bytes of a connection's first request until its server was selected: how long it was gathered.
+    pub decision: Histogram,
     dropped: [u64; DropReason::ALL.len()],
 }
 
@@ -127,6 +133,8 @@ impl Counters {
             cookies_sent,
             cookies_accepted,
             outbox_dropped,
+            handover: _,
+            decision: _,
             dropped,
         } = self;
         let named = [

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use ipos_proto::MacAddr;
 
 use crate::flow::Flow;
+use crate::inspect::EarlyRow;
 use crate::time::{Duration, Instant};
 
 /// Flows that may have packets waiting at once.
@@ -78,6 +79,20 @@ impl Early {
     /// When [`Early::expire`] must be called.
     pub(crate) fn timeout(&self) -> Option<Instant> {
         self.packets.front().map(|packet| packet.until)
+    }
+
+    /// Those that wait, the oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = EarlyRow> {
+        self.packets.iter().map(|packet| EarlyRow {
+            flow: packet.flow,
+            from: packet.from,
+            len: packet.bytes.len(),
+        })
+    }
+
+    /// Other bounds, for what comes from now on.
+    pub(crate) fn set_limits(&mut self, per_flow: usize, keep: Duration) {
+        (self.per_flow, self.keep) = (per_flow, keep);
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -2,6 +2,8 @@
 
 use core::fmt;
 use core::net::SocketAddrV4;
+use core::str::FromStr;
+
 use ipos_proto::Protocol;
 
 /// One client's conversation with one endpoint address.
@@ -56,5 +58,69 @@ impl fmt::Display for Flow {
             Protocol::Udp => "udp",
         };
         write!(f, "{protocol} {} > {}", self.client, self.endpoint)
+    }
+}
+
+/// A text that is no flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a flow is written as `tcp 192.0.2.1:40000 > 10.77.0.11:80`: protocol, client, and the address that it connected to"
+)]
+pub struct FlowError;
+
+impl FromStr for Flow {
+    type Err = FlowError;
+
+    /// Reads a flow as [`Display`](fmt::Display) writes it. Without a protocol it is TCP; `->` is as good as `>`.
+    fn from_str(text: &str) -> Result<Flow, FlowError> {
+        let (left, endpoint) = text.split_once('>').ok_or(FlowError)?;
+        let mut words = left.strip_suffix('-').unwrap_or(left).split_whitespace();
+        let (first, second, rest) = (words.next(), words.next(), words.next());
+        let (protocol, client) = match (first, second, rest) {
+            (Some("tcp"), Some(client), None) | (Some(client), None, None) => {
+                (Protocol::Tcp, client)
+            }
+            (Some("udp"), Some(client), None) => (Protocol::Udp, client),
+            _ => return Err(FlowError),
+        };
+        let address = |text: &str| text.trim().parse::<SocketAddrV4>().map_err(|_| FlowError);
+        Ok(Flow {
+            client: address(client)?,
+            endpoint: address(endpoint)?,
+            protocol,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let [client, endpoint] = ["192.0.2.1:40000", "10.77.0.11:80"].map(|a| a.parse().unwrap());
+        for flow in [Flow::tcp(client, endpoint), Flow::udp(client, endpoint)] {
+            assert_eq!(flow.to_string().parse(), Ok(flow));
+        }
+        let flow = Flow::tcp(client, endpoint);
+        for text in [
+            "192.0.2.1:40000 > 10.77.0.11:80",
+            "tcp 192.0.2.1:40000->10.77.0.11:80",
+        ] {
+            assert_eq!(text.parse(), Ok(flow), "{text}");
+        }
+        for text in [
+            "",
+            ">",
+            "tcp > 10.77.0.11:80",
+            "sctp 192.0.2.1:40000 > 10.77.0.11:80",
+            "tcp 192.0.2.1 > 10.77.0.11:80",
+            "tcp udp 192.0.2.1:1 > 10.77.0.11:80",
+            "tcp 192.0.2.1:1 > 10.77.0.11:80 > 10.77.0.11:80",
+        ] {
+            assert_eq!(text.parse::<Flow>(), Err(FlowError), "{text}");
+        }
     }
 }

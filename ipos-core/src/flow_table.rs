@@ -33,8 +33,8 @@ pub(crate) enum Record {
     Tombstone(Tombstone),
 }
 
-/// The tables' names, in the order of their counts.
-pub(crate) const TABLES: [&str; 5] = [
+/// The flow tables' names (FIG. 12); tombstones are ours.
+pub const TABLES: [&str; 5] = [
     "temporary",
     "local",
     "forward-connect",
@@ -43,7 +43,8 @@ pub(crate) const TABLES: [&str; 5] = [
 ];
 
 impl Record {
-    fn table(&self) -> usize {
+    /// Place in [`TABLES`].
+    pub(crate) fn table(&self) -> usize {
         match self {
             Record::Pending(pending) => match &pending.bound {
                 None => 0,
@@ -273,6 +274,21 @@ impl FlowTable {
     /// The tombstone whose time ends first.
     pub(crate) fn oldest_tombstone(&self) -> Option<u32> {
         self.graves.first()
+    }
+
+    /// The flows at `places` places from `from` on, each with its place; and where to go on, `None` at the end.
+    pub(crate) fn rows(
+        &self,
+        from: usize,
+        places: usize,
+    ) -> (impl Iterator<Item = (usize, &Flow, &Record)>, Option<usize>) {
+        let all = self.entries.capacity();
+        let end = all.min(from.saturating_add(places));
+        let row = |place| {
+            let entry = self.entries.get(place)?;
+            Some((place, &entry.flow, &entry.record))
+        };
+        ((from..end).filter_map(row), (end < all).then_some(end))
     }
 
     /// The next place, from `cursor` on, whose flow is forwarded, among at most `steps` places; `Err` is where to go on,

@@ -100,6 +100,8 @@ pub(crate) struct Pending {
     pub(crate) bound: Option<Bound>,
     /// Where the kept packets begin.
     pub(crate) replay: Replay,
+    /// When the request began, while nothing was selected for it.
+    pub(crate) asked: Option<Instant>,
     /// The request's packets.
     pub(crate) kept: Kept,
     /// The hand-over under way.
@@ -122,6 +124,7 @@ impl Pending {
             listener,
             bound: None,
             replay,
+            asked: None,
             kept: Kept::default(),
             migration: None,
             only: false,

@@ -3,6 +3,10 @@
 use alloc::string::String;
 use core::net::Ipv4Addr;
 
+use ipos_proto::{Epoch, MacAddr};
+
+use crate::event::{ListenerId, Port};
+use crate::flow::Flow;
 use crate::time::Duration;
 
 /// Figures of the host, for the high-priority advert (FIG. 6).
@@ -67,4 +71,45 @@ pub struct TableSize {
     pub len: usize,
     /// How many it may hold.
     pub bound: usize,
+}
+
+/// A row of a flow table (FIG. 12).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowRow {
+    /// The table's name, as in [`TableSize`].
+    pub table: &'static str,
+    /// The table's key.
+    pub flow: Flow,
+    /// What the flow is doing here: the endpoint's TCP state (RFC 9293 §3.3.2), or a word.
+    pub state: &'static str,
+    /// The other server: the one that it is offered or forwarded to, or that its packets come from. Its Port B address.
+    pub server: Option<Ipv4Addr>,
+    /// That server's name, while it is known.
+    pub name: Option<String>,
+    /// The listening socket, where the flow has an endpoint here.
+    pub listener: Option<ListenerId>,
+    /// Of its last hand-over; 0: none.
+    pub epoch: Epoch,
+}
+
+/// A row of the neighbour table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourRow {
+    /// The port that its LAN is at.
+    pub port: Port,
+    /// Its address there.
+    pub address: Ipv4Addr,
+    /// Its hardware address; `None`: it is asked for.
+    pub hardware: Option<MacAddr>,
+}
+
+/// A packet that waits for its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlyRow {
+    /// Its flow.
+    pub flow: Flow,
+    /// The hardware address of the Port B that it came from.
+    pub from: MacAddr,
+    /// Bytes of it.
+    pub len: usize,
 }

@@ -174,6 +174,10 @@ impl Members {
         self.bound
     }
 
+    pub(crate) fn set_bound(&mut self, bound: usize) {
+        self.bound = bound;
+    }
+
     /// All of them, by Synch address.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Member> {
         self.table.iter()

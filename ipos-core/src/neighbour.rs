@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use ipos_proto::MacAddr;
 
 use crate::event::Port;
+use crate::inspect::NeighbourRow;
 use crate::time::{Duration, Instant};
 
 /// A confirmed address is used for so long; then it is asked for again, and used meanwhile.
@@ -102,6 +103,19 @@ impl Neighbours {
 
     pub(crate) fn bound(&self) -> usize {
         self.bound
+    }
+
+    pub(crate) fn set_bound(&mut self, bound: usize) {
+        self.bound = bound.max(1);
+    }
+
+    /// All of them, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = NeighbourRow> {
+        self.table.iter().map(|(hop, neighbour)| NeighbourRow {
+            port: hop.port,
+            address: hop.address,
+            hardware: neighbour.hardware,
+        })
     }
 
     /// Looks `hop` up for `who`, who is told by [`Neighbours::confirm`] when it was not known.

@@ -55,6 +55,15 @@ impl Outbox {
         2 * self.queues[port as usize].len() > self.bound
     }
 
+    pub(crate) fn set_bound(&mut self, bound: usize) {
+        self.bound = bound;
+    }
+
+    /// Frames that wait for a port.
+    pub(crate) fn waiting(&self, port: Port) -> usize {
+        self.queues[port as usize].len()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.queues.iter().map(VecDeque::len).sum()
     }

@@ -61,6 +61,10 @@ impl Sessions {
         self.bound
     }
 
+    pub(crate) fn set_bound(&mut self, bound: usize) {
+        self.bound = bound;
+    }
+
     /// The server that has a session.
     pub(crate) fn get(&self, now: Instant, session: &[u8]) -> Option<&Arc<str>> {
         let row = self.rows.get(session)?;

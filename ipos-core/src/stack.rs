@@ -198,6 +198,11 @@ impl Stack {
         Some(slot)
     }
 
+    /// Another bound of what the buffers of all endpoints hold.
+    pub(crate) fn set_bound(&mut self, bound: usize) {
+        self.bound = bound;
+    }
+
     /// Bytes that the buffers of all endpoints hold.
     pub(crate) fn held(&self) -> usize {
         self.held

@@ -19,16 +19,6 @@ pub enum Application {
     Socket(Backlog),
 }
 
-impl Application {
-    /// Its address, unless it is in this process.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        match self {
-            Application::Address(address) => Some(*address),
-            Application::Socket(_) => None,
-        }
-    }
-}
-
 /// The applications of a device, each kind by itself.
 pub(crate) struct Served {
     pub(crate) addresses: BTreeMap<ListenerId, SocketAddr>,

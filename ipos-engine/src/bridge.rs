@@ -94,6 +94,26 @@ impl Bridges {
         }
     }
 
+    /// The applications' addresses.
+    pub(crate) fn applications(&self) -> impl Iterator<Item = (ListenerId, SocketAddr)> {
+        let applications = self.applications.iter();
+        applications.map(|(&listener, application)| (listener, application.address))
+    }
+
+    /// Other addresses of the same applications. Connections to the former ones go on.
+    pub(crate) fn set_applications(&mut self, addresses: &BTreeMap<ListenerId, SocketAddr>) {
+        for (listener, &address) in addresses {
+            if let Some(application) = self.applications.get_mut(listener)
+                && application.address != address
+            {
+                *application = Application {
+                    address,
+                    refusing: false,
+                };
+            }
+        }
+    }
+
     /// Bridges that are up.
     pub(crate) fn len(&self) -> usize {
         self.bridges.len()

@@ -56,6 +56,11 @@ impl DatagramBridges {
         }
     }
 
+    /// Other addresses of the same applications. Flows that have a socket keep theirs.
+    pub(crate) fn set_applications(&mut self, applications: BTreeMap<ListenerId, SocketAddr>) {
+        self.applications = applications;
+    }
+
     /// Datagrams that were lost here.
     pub(crate) fn lost(&self) -> u64 {
         self.lost

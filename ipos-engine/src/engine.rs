@@ -1,5 +1,7 @@
 //! The loop.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,9 @@ use mio::{Events, Poll, Token, Waker};
 use crate::application::{Application, Served};
 use crate::bridge::Bridges;
 use crate::clock;
+use crate::control::{Commands, Control};
 use crate::datagrams::DatagramBridges;
+use crate::drain::Drain;
 use crate::error::EngineError;
 use crate::health::Health;
 use crate::load::{self, Bandwidth, Figures, Intervals, Monitor, link_speed};
@@ -48,17 +52,20 @@ pub type Observer = dyn FnMut(&Event);
 ///
 /// Made and run on one thread. The device must have been made with [`clock::now`] for its time.
 pub struct Engine {
-    device: Device,
+    pub(crate) device: Device,
     /// In the order of [`Port::ALL`]; Port C may be missing.
     ports: ArrayVec<PortState, { Port::ALL.len() }>,
-    host: Bridges,
+    pub(crate) host: Bridges,
     sockets: Sockets,
-    health: Health,
+    pub(crate) health: Health,
     datagrams: DatagramBridges,
     relay: Relay,
     poll: Poll,
     events: Events,
     stop: Stop,
+    pub(crate) control: Control,
+    pub(crate) commands: Commands,
+    pub(crate) drain: Option<Drain>,
     monitor: Monitor,
     bandwidth: Bandwidth,
     observer: Option<Box<Observer>>,
@@ -108,13 +115,6 @@ impl Engine {
             processes: config.synch.medium,
             discovery: config.synch.low,
         };
-        let looked_for = config.listen.iter().zip(&applications);
-        let looked_for = looked_for.map(|(listen, application)| load::Application {
-            address: application.address(),
-            port: listen.address.port(),
-        });
-        let monitor = Monitor::start(looked_for.collect(), intervals, Arc::clone(&waker))
-            .map_err(EngineError::Monitor)?;
         let speed = options
             .interface
             .as_deref()
@@ -130,12 +130,10 @@ impl Engine {
         let base = SOCKETS + applications.len();
         let bound = config.limits.endpoints;
         let Served { addresses, sockets } = Served::new(&config.listen, applications)?;
-        let tcp = |listener: &ListenerId| {
-            let listen = config.listen.get(listener.0);
-            listen.is_some_and(|listen| listen.protocol == Protocol::Tcp)
-        };
-        let of_tcp = addresses.iter().filter(|(listener, _)| tcp(listener));
-        let of_tcp = of_tcp.map(|(&listener, &address)| (listener, address));
+        let looked_for = looked_for(&device, &addresses);
+        let monitor = Monitor::start(looked_for, intervals, Arc::clone(&waker))
+            .map_err(EngineError::Monitor)?;
+        let of_tcp = of_tcp(&device, &addresses);
         let health = Health::new(of_tcp, options.health, SOCKETS, clock::now());
         let datagrams = DatagramBridges::new(addresses.clone(), bound, DATAGRAMS);
         let (half_close, patience) = (options.half_close, options.patience);
@@ -148,6 +146,7 @@ impl Engine {
             backend.map(|backend| PortState::new(name, backend, Token(token), poll.registry()))
         });
         let ports = ports.collect::<Result<_, _>>()?;
+        let (control, commands) = Control::new(Arc::clone(&waker));
         Ok(Engine {
             device,
             ports,
@@ -158,6 +157,9 @@ impl Engine {
             relay: Relay::new(burst, largest),
             events: Events::with_capacity(EVENTS),
             stop: Stop::new(waker),
+            control,
+            commands,
+            drain: None,
             monitor,
             bandwidth: Bandwidth::new(speed),
             observer: None,
@@ -228,6 +230,7 @@ impl Engine {
             self.receive((self.first + offset) % self.ports.len(), now)?;
         }
         self.figures(now);
+        self.obey(now);
         if self
             .device
             .poll_timeout()
@@ -257,6 +260,21 @@ impl Engine {
             host.resume(device, now, poll.registry(), listener);
         }
         host.turn(device, health, now, poll.registry());
+    }
+
+    /// Other applications, and other checks of them, behind the same listening sockets.
+    pub(crate) fn set_applications(
+        &mut self,
+        now: Instant,
+        applications: BTreeMap<ListenerId, SocketAddr>,
+        health: Option<Duration>,
+    ) {
+        let of_tcp = of_tcp(&self.device, &applications);
+        self.health.reload(&mut self.device, now, of_tcp, health);
+        self.monitor
+            .look_for(looked_for(&self.device, &applications));
+        self.host.set_applications(&applications);
+        self.datagrams.set_applications(applications);
     }
 
     /// Leaves the farm: connections are reset, the other servers are told, all queues are flushed.
@@ -473,6 +491,10 @@ impl Engine {
         self.housekeeping = now;
         self.host.sweep(&mut self.device, now);
         self.sockets.sweep(&mut self.device, now);
+        if (self.drain.as_mut()).is_some_and(|drain| drain.look(&self.device, now)) {
+            self.host.abort_all(&mut self.device, now);
+            self.sockets.abort_all(&mut self.device, now);
+        }
         self.ports.iter_mut().for_each(PortState::look_at_losses);
         let checksums = self
             .device
@@ -487,6 +509,34 @@ impl Engine {
             );
         }
     }
+}
+
+/// The applications that connections are made to, by their listening sockets.
+fn of_tcp(
+    device: &Device,
+    addresses: &BTreeMap<ListenerId, SocketAddr>,
+) -> Vec<(ListenerId, SocketAddr)> {
+    let tcp = |listener: &ListenerId| {
+        let listen = device.config().listen.get(listener.0);
+        listen.is_some_and(|listen| listen.protocol == Protocol::Tcp)
+    };
+    let of_tcp = addresses.iter().filter(|(listener, _)| tcp(listener));
+    of_tcp
+        .map(|(&listener, &address)| (listener, address))
+        .collect()
+}
+
+/// The applications whose processes are looked for.
+fn looked_for(
+    device: &Device,
+    addresses: &BTreeMap<ListenerId, SocketAddr>,
+) -> Vec<load::Application> {
+    let listen = device.config().listen.iter().enumerate();
+    let looked_for = listen.map(|(at, listen)| load::Application {
+        address: addresses.get(&ListenerId(at)).copied(),
+        port: listen.address.port(),
+    });
+    looked_for.collect()
 }
 
 fn check_mtu(port: Port, configured: u16, backend: &dyn Backend) -> Result<(), EngineError> {

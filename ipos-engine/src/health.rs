@@ -38,12 +38,13 @@ impl Health {
     /// Checks of these applications; of none without an `interval`. Sockets get tokens from `base` on, as many as there are
     /// applications.
     pub(crate) fn new(
-        applications: impl Iterator<Item = (ListenerId, SocketAddr)>,
+        applications: Vec<(ListenerId, SocketAddr)>,
         interval: Option<Duration>,
         base: usize,
         now: Instant,
     ) -> Health {
-        let checks = applications.map(|(listener, address)| Check {
+        let checks = applications.into_iter();
+        let checks = checks.map(|(listener, address)| Check {
             listener,
             address,
             socket: None,
@@ -55,6 +56,30 @@ impl Health {
             checks: checks.filter(|_| interval.is_some()).collect(),
             interval: interval.unwrap_or_default(),
             base,
+        }
+    }
+
+    /// Between two checks of one application; `None`: there are no checks.
+    pub(crate) fn interval(&self) -> Option<Duration> {
+        (!self.interval.is_zero()).then_some(self.interval)
+    }
+
+    /// Checks of these applications, with that interval, from now on. What is known of one stays known until its next check;
+    /// without checks all of them count as answering.
+    pub(crate) fn reload(
+        &mut self,
+        device: &mut Device,
+        now: Instant,
+        applications: Vec<(ListenerId, SocketAddr)>,
+        interval: Option<Duration>,
+    ) {
+        let former = std::mem::replace(self, Health::new(applications, interval, self.base, now));
+        for check in former.checks {
+            let mut checks = self.checks.iter_mut();
+            match checks.find(|new| new.listener == check.listener) {
+                Some(new) => new.answers = check.answers,
+                None => device.set_available(now, check.listener, true),
+            }
         }
     }
 

@@ -36,7 +36,9 @@ mod application;
 mod bridge;
 pub mod clock;
 mod connect;
+mod control;
 mod datagrams;
+mod drain;
 mod engine;
 mod error;
 mod health;
@@ -48,6 +50,8 @@ mod sockets;
 mod stop;
 
 pub use application::Application;
+pub use control::{Control, ControlError, Operator, Reload};
+pub use drain::DrainStatus;
 pub use engine::{Engine, Observer};
 pub use error::EngineError;
 pub use options::{Options, Statistics};

@@ -4,10 +4,10 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
 };
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,7 @@ pub(crate) struct Intervals {
 /// The thread; it ends when this is dropped.
 pub(crate) struct Monitor {
     pub(crate) figures: Receiver<Figures>,
+    applications: Arc<Mutex<Vec<Application>>>,
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -69,8 +70,9 @@ impl Monitor {
     ) -> io::Result<Monitor> {
         let (sender, figures) = sync_channel(WAITING);
         let (end, ended) = channel();
+        let applications = Arc::new(Mutex::new(applications));
         let reader = Reader {
-            applications,
+            applications: Arc::clone(&applications),
             host: Host::default(),
             processes: Processes::default(),
             said: HashSet::new(),
@@ -80,9 +82,18 @@ impl Monitor {
             .spawn(move || reader.run(intervals, &ended, &Outlet { sender, waker }))?;
         Ok(Monitor {
             figures,
+            applications,
             end: Some(end),
             thread: Some(thread),
         })
+    }
+}
+
+impl Monitor {
+    /// Looks for these from its next look on.
+    pub(crate) fn look_for(&self, applications: Vec<Application>) {
+        let held = self.applications.lock();
+        *held.unwrap_or_else(PoisonError::into_inner) = applications;
     }
 }
 
@@ -118,7 +129,7 @@ impl Outlet {
 
 /// The thread's state.
 struct Reader {
-    applications: Vec<Application>,
+    applications: Arc<Mutex<Vec<Application>>>,
     host: Host,
     processes: Processes,
     /// What could not be read, and was said.
@@ -140,7 +151,9 @@ impl Reader {
                 processes_due = now + intervals.processes;
                 if now >= discovery_due || self.processes.known.is_empty() {
                     discovery_due = now + intervals.discovery;
-                    let found = self.processes.discover(&self.applications);
+                    let held = self.applications.lock();
+                    let applications = held.unwrap_or_else(PoisonError::into_inner).clone();
+                    let found = self.processes.discover(&applications);
                     self.judge("the processes behind the applications' addresses", found);
                 }
                 outlet.give(Figures::Processes(self.processes.read(now)));

@@ -89,7 +89,7 @@ pub enum Ended {
         /// The server's name.
         to: String,
     },
-    /// The engine has ended: [`ErrorKind::NetworkDown`].
+    /// The engine has ended, or the deadline of its drain has passed: [`ErrorKind::NetworkDown`].
     #[error("the device has stopped")]
     Stopped,
 }

@@ -9,8 +9,8 @@ use ipos_core::config::Limits;
 
 use super::Fault;
 use super::sections::{
-    BalanceSection, HealthSection, LimitsSection, ListenSection, PortASection, PortBSection,
-    Sections, SynchSection,
+    AdminSection, BalanceSection, HealthSection, LimitsSection, ListenSection, PortASection,
+    PortBSection, Sections, SynchSection,
 };
 
 /// What later versions have.
@@ -70,11 +70,10 @@ pub(super) fn check(sections: &Sections) -> Checked {
     check_health(health)?;
     sections.content().check()?;
     check_limits(limits)?;
-    let later = [("security", security), ("admin", admin)];
-    match later.iter().find(|(_, section)| section.is_some()) {
-        Some((key, _)) => Err(Fault::new(*key, LATER)),
-        None => Ok(()),
-    }
+    admin
+        .as_ref()
+        .map_or(Ok(()), |admin| check_admin(admin, &addresses))?;
+    ensure(security.is_none(), "security", LATER)
 }
 
 /// The policy of a name; none: the default.
@@ -241,11 +240,32 @@ fn check_health(health: &HealthSection) -> Checked {
 }
 
 /// `ports`: those to clients.
+fn check_admin(admin: &AdminSection, ports: &[&PortASection]) -> Checked {
+    let (key, listen) = ("admin.listen", admin.listen());
+    ensure(
+        listen.port() != 0,
+        key,
+        "port 0 cannot be found by anybody: 1 to 65535",
+    )?;
+    ensure(
+        !is_own(ports, listen.ip()),
+        key,
+        format_args!(
+            "{} belongs to the device: give it an address of this host",
+            listen.ip()
+        ),
+    )
+}
+
+/// Whether one of the ports to clients has this address.
+fn is_own(ports: &[&PortASection], address: IpAddr) -> bool {
+    let mut own = ports.iter().flat_map(|port| &port.addresses);
+    own.any(|&own| address == own)
+}
+
+/// `ports`: those to clients.
 fn check_listen(listen: &[ListenSection], ports: &[&PortASection]) -> Checked {
-    let is_own = |address: IpAddr| {
-        let mut own = ports.iter().flat_map(|port| &port.addresses);
-        own.any(|&own| address == own)
-    };
+    let is_own = |address: IpAddr| is_own(ports, address);
     ensure(
         !listen.is_empty(),
         "listen",

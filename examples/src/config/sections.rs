@@ -39,10 +39,18 @@ pub(super) struct Sections {
     pub(super) ssl: SslSection,
     pub(super) session: Option<SessionSection>,
     pub(super) security: Option<IgnoredAny>,
-    pub(super) admin: Option<IgnoredAny>,
+    pub(super) admin: Option<AdminSection>,
 }
 
 impl Sections {
+    pub(super) fn backend(&self) -> &str {
+        self.backend.as_deref().unwrap_or("pnet")
+    }
+
+    pub(super) fn stack(&self) -> &str {
+        self.stack.as_deref().unwrap_or("user")
+    }
+
     /// What requests are selected by.
     pub(super) fn content(&self) -> ContentSections<'_> {
         ContentSections {
@@ -180,6 +188,21 @@ impl HealthSection {
     pub(super) fn interval(&self) -> Option<Duration> {
         let interval = self.interval_ms.unwrap_or(1000);
         (interval > 0).then(|| Duration::from_millis(interval))
+    }
+}
+
+/// The admin address.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AdminSection {
+    pub(super) listen: Option<SocketAddr>,
+}
+
+impl AdminSection {
+    /// Of this host alone, unless the file says otherwise.
+    pub(super) fn listen(&self) -> SocketAddr {
+        self.listen
+            .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 9180).into())
     }
 }
 

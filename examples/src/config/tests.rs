@@ -465,17 +465,43 @@ fn what_only_the_device_knows() {
 }
 
 #[test]
-fn what_later_versions_have() {
-    for (section, key) in [
-        ("[security]\nfarm_key_file = \"farm.key\"", "security"),
-        ("[admin]\nlisten = \"127.0.0.1:9180\"", "admin"),
+fn the_admin_address() {
+    let admin = |section: &str| {
+        let file = parse(&GOOD.replace("[limits]", &format!("{section}\n[limits]")));
+        file.unwrap().admin().map(|listen| listen.to_string())
+    };
+    assert_eq!(admin(""), None);
+    assert_eq!(admin("[admin]").as_deref(), Some("127.0.0.1:9180"));
+    let given = admin("[admin]\nlisten = \"[::1]:80\"");
+    assert_eq!(given.as_deref(), Some("[::1]:80"));
+    for (listen, what) in [
+        (
+            "127.0.0.1:0",
+            "port 0 cannot be found by anybody: 1 to 65535",
+        ),
+        (
+            "10.77.0.11:9180",
+            "10.77.0.11 belongs to the device: give it an address of this host",
+        ),
     ] {
-        let message = error("[limits]", &format!("{section}\n[limits]"));
+        let message = error(
+            "[limits]",
+            &format!("[admin]\nlisten = \"{listen}\"\n[limits]"),
+        );
         assert_eq!(
             message,
-            format!("inic.toml: {key}: not supported yet (line 38)")
+            format!("inic.toml: admin.listen: {what} (line 39)")
         );
     }
+}
+
+#[test]
+fn what_later_versions_have() {
+    let message = error(
+        "[limits]",
+        "[security]\nfarm_key_file = \"farm.key\"\n[limits]",
+    );
+    assert_eq!(message, "inic.toml: security: not supported yet (line 38)");
     for (from, to, key) in [
         ("\"pnet\"", "\"xdp\"", "backend"),
         ("\"user\"", "\"linux\"", "stack"),

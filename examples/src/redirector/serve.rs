@@ -22,7 +22,7 @@ const SYNCH: usize = 1_500;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Places for connections.
-pub(super) type Places = Arc<Semaphore>;
+pub(crate) type Places = Arc<Semaphore>;
 
 /// The sockets that a configuration names.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ fn tell(change: &Change) {
 }
 
 /// Accepts for ever: each connection is a task that holds a place. None free: clients wait in the kernel's queue.
-pub(super) async fn accept<F>(
+pub(crate) async fn accept<F>(
     listener: TcpListener,
     places: Places,
     serve: impl Fn(TcpStream, SocketAddr) -> F,

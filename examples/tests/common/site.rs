@@ -111,6 +111,15 @@ impl<'a> Site<'a> {
         ));
     }
 
+    /// Another configuration file, which the device has not read yet.
+    pub fn configure(&self, text: &str) {
+        fs::write(self.directory.join("inic.toml"), text).unwrap();
+    }
+
+    pub fn signal_inic(&self, signal: Signal) {
+        self.inic.as_ref().expect("it runs").signal(signal);
+    }
+
     pub fn end_inic(&mut self, signal: Signal) -> ExitStatus {
         self.inic.take().expect("it runs").end(signal)
     }

@@ -1,22 +1,11 @@
-//! A browser.
+//! A page with many assets, in a browser.
 
-use std::env;
-
-use crate::common::skipped;
+use crate::common_browser::{arguments, installed};
 use crate::{Bed, web};
-
-/// Chromium as Debian has it.
-const BROWSERS: [&str; 2] = ["chromium-headless-shell", "chromium"];
 
 /// Its assets come from three servers, as the URL map says, and its session stays where it began.
 pub fn a_page_with_thirty_assets(bed: &Bed) {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let installed = |name: &&str| env::split_paths(&path).any(|at| at.join(name).exists());
-    let Some(browser) = BROWSERS.into_iter().find(|name| installed(name)) else {
-        skipped(
-            "a_page_with_thirty_assets",
-            "there is no browser: apt-get install chromium-headless-shell",
-        );
+    let Some(browser) = installed("a_page_with_thirty_assets") else {
         return;
     };
     let rules = format!(
@@ -24,18 +13,8 @@ pub fn a_page_with_thirty_assets(bed: &Bed) {
         bed.address(0)
     );
     let profile = format!("--user-data-dir={}", bed.file("profile"));
-    let arguments = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        // Else the page must load before the clock of the machine says so.
-        "--virtual-time-budget=60000",
-        &profile,
-        &rules,
-        "--dump-dom",
-        "http://www.site.example/page.html",
-    ];
+    let mut arguments = arguments(&profile, "http://www.site.example/page.html");
+    arguments.insert(0, &rules);
     let page = bed.run(browser, &arguments);
     let told = page.lines().find(|line| line.contains("id=\"told\""));
     let told = told.unwrap_or_else(|| panic!("{page}"));

@@ -7,6 +7,8 @@
 mod browser;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/browser.rs"]
+mod common_browser;
 mod health;
 mod maps;
 mod sessions;

@@ -49,6 +49,11 @@ impl Client {
         panic!("none of 20 connections came to {wanted}");
     }
 
+    /// The client's address and port.
+    pub fn address(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
     /// Asks for `path`, and reads the head of the answer.
     pub fn get(&mut self, path: &str) -> io::Result<Head> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: farm.test\r\n\r\n");

@@ -11,7 +11,7 @@ use crate::content::Rules;
 use crate::time::Duration;
 
 /// What the content of requests says of their servers (FIG. 12). Empty: it is not read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
     /// The URL map: names of servers by host and path.
     pub url_map: Vec<UrlRow<String>>,
@@ -24,7 +24,7 @@ pub struct Content {
 }
 
 /// Sessions (behaviour §9): the stack adds a cookie to the answers of plain HTTP/1.x applications.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// The cookie's name.
     pub cookie: String,

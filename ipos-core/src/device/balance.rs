@@ -348,6 +348,9 @@ impl Device {
         if bound {
             // Its server is asked for already.
         } else if requested {
+            if let Some((_, Record::Pending(pending))) = self.flows.get_mut(key) {
+                pending.asked.get_or_insert(now);
+            }
             self.consider(now, key, ended);
         } else if ended {
             // The client asks for nothing: its application says what that gets.

@@ -125,6 +125,7 @@ impl Device {
         kept.push(packet.bytes());
         let mut pending = Pending::new(None, listener, Default::default());
         pending.kept = kept;
+        pending.asked = Some(now);
         let key = self.flows.insert(*flow, Record::Pending(pending.into()));
         self.decide(now, key);
         Ok(Verdict::Consumed)

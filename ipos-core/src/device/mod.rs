@@ -10,6 +10,7 @@ mod install;
 mod moves;
 mod offer;
 mod reap;
+mod reconfigure;
 mod select;
 mod session;
 mod show;
@@ -18,6 +19,7 @@ mod synch;
 pub use datagrams::DatagramError;
 pub use host::Endpoint;
 pub use moves::MigrateError;
+pub use reconfigure::ReconfigureError;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -83,6 +85,8 @@ pub struct Device {
     rules: Rules,
     sessions: Sessions,
     session_rng: ChaCha20Rng,
+    /// What it began with.
+    session_key: [u8; 32],
     /// As rows of the cookie map have it.
     name: Arc<str>,
     /// Reused by every selection.
@@ -176,6 +180,7 @@ impl Device {
             rules,
             sessions: Sessions::new(limits.sessions),
             session_rng: session_rng(&config, session_key),
+            session_key,
             name: config.name.as_str().into(),
             me: Me {
                 due: [now; 3],

@@ -53,12 +53,16 @@ impl Device {
             return;
         }
         let client = *flow.client.ip();
+        let asked = pending.asked.filter(|_| pending.tried.is_empty());
         let (listener, tried) = (pending.listener, pending.tried.clone());
         let wanted = pending.wanted.clone();
         let nothing_to_replay = pending.bound.is_none() && pending.kept.is_empty();
         if nothing_to_replay || tried.is_full() || !self.may_leave(pending.endpoint) {
             self.serve_here(now, key);
             return;
+        }
+        if let Some(asked) = asked {
+            self.counters.decision.count(now.saturating_since(asked));
         }
         match self.select(now, client, listener, &tried, &wanted) {
             Choice::Local => self.serve_here(now, key),
@@ -371,6 +375,7 @@ impl Device {
     }
 
     pub(super) fn tell_migrated(&mut self, flow: Flow, to: Target, took: Duration) {
+        self.counters.handover.count(took);
         let to = self.name_of(to);
         self.tell(Event::Migrated { flow, to, took });
     }

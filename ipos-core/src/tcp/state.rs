@@ -15,6 +15,21 @@ pub(crate) enum State {
 }
 
 impl State {
+    /// As RFC 9293 §3.3.2 writes it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            State::SynReceived => "SYN-RECEIVED",
+            State::Established => "ESTABLISHED",
+            State::FinWait1 => "FIN-WAIT-1",
+            State::FinWait2 => "FIN-WAIT-2",
+            State::CloseWait => "CLOSE-WAIT",
+            State::Closing => "CLOSING",
+            State::LastAck => "LAST-ACK",
+            State::TimeWait => "TIME-WAIT",
+            State::Closed => "CLOSED",
+        }
+    }
+
     /// The application closes its side.
     pub(crate) fn on_close(self) -> State {
         match self {

@@ -174,7 +174,11 @@ fn ids_are_unlike_each_other_and_come_from_the_key() {
         250,
         "the seed does not tell them, and none comes twice"
     );
-    assert_eq!(first, ids(2, 1), "nothing but key, name and incarnation does");
+    assert_eq!(
+        first,
+        ids(2, 1),
+        "nothing but key, name and incarnation does"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod cord;
+pub mod http;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::net::UnixDatagram;
@@ -12,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use ipos_balance::PolicyKind;
 use ipos_core::config::{Config, Limits, Listen, PortA, PortB, SynchPort};
 use ipos_core::{Counters, Device};
-use ipos_engine::{Engine, Options, Ports, Statistics, Stop, clock};
+use ipos_engine::{Control, Engine, Operator, Options, Ports, Statistics, Stop, clock};
 use ipos_proto::{MacAddr, Protocol};
 
 use cord::Cord;
@@ -102,6 +103,7 @@ pub fn ports(
 /// An engine that runs on a thread of its own.
 pub struct Server {
     stop: Stop,
+    control: Control,
     thread: Option<JoinHandle<(Statistics, Counters)>>,
 }
 
@@ -116,14 +118,32 @@ impl Server {
         let (started, start) = channel();
         let thread = thread::spawn(move || {
             let mut engine = make();
-            started.send(engine.stop_handle()).unwrap();
+            let handles = (engine.stop_handle(), engine.control());
+            started.send(handles).unwrap();
             engine.run().unwrap();
             (engine.statistics(), engine.device().counters())
         });
+        let (stop, control) = start.recv().unwrap();
         Server {
-            stop: start.recv().unwrap(),
+            stop,
+            control,
             thread: Some(thread),
         }
+    }
+
+    /// Runs `command` on the engine's thread; what it gave.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(&mut Operator<'_>) -> T + Send + 'static,
+    ) -> T {
+        let (answer, answered) = channel();
+        let run = move |operator: &mut Operator<'_>| answer.send(command(operator)).unwrap();
+        self.control.run(run).unwrap();
+        answered.recv().unwrap()
+    }
+
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Stops the engine; what it did.

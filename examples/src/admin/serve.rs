@@ -1,0 +1,55 @@
+//! Connections to the admin address.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ipos_engine::Control;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::answer::{self, Answer};
+use crate::redirector::serve::accept;
+
+/// Connections at once. Full: clients wait in the kernel's queue.
+const CONNECTIONS: usize = 32;
+/// How long a client may take for a request's head, and an idle connection stays.
+const SILENT: Duration = Duration::from_secs(10);
+/// Longest request head, in bytes: longer ones are answered with 431.
+const HEAD: usize = 16 * 1024;
+
+/// Serves for ever.
+pub(super) async fn listen(listener: StdListener, control: Control) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    accept(listener, places, |stream, client| {
+        let control = control.clone();
+        async move {
+            if let Err(error) = connection(stream, control).await {
+                tracing::debug!(%client, %error, "admin connection");
+            }
+        }
+    })
+    .await;
+    Ok(())
+}
+
+async fn connection(stream: TcpStream, control: Control) -> hyper::Result<()> {
+    let service = service_fn(|request: Request<Incoming>| {
+        let control = &control;
+        async move { Ok::<Answer, Infallible>(answer::answer(control, request).await) }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(SILENT)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
