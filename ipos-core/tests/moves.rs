@@ -250,6 +250,51 @@ fn a_draining_server_gets_rid_of_its_connections() {
     assert!(at.contains(&1), "{at:?}");
 }
 
+/// Clients that ask again at once acknowledge an answer with their next request: they are moved with that.
+#[test]
+fn busy_connections_leave_a_draining_server() {
+    let busy = |farm: &mut Farm, client: &mut Client| {
+        request(farm, client);
+        farm.run(ms(5));
+        let bound = farm.bound();
+        assert_eq!(farm.read(bound), REQUEST);
+        farm.take(client);
+        farm.write(bound, RESPONSE);
+        at_rest(farm, bound);
+        // Not acknowledged yet.
+        client.ack += RESPONSE.len() as u32;
+        bound
+    };
+    // One that its client has opened here, and one that has come from another server.
+    for opened_at in [1, 0] {
+        let mut farm = Farm::round_robin(3);
+        let (mut client, _) = match opened_at {
+            0 => moved(&mut farm, 4001),
+            _ => {
+                let served = (4001..).find_map(|port| {
+                    let mut client = farm.connect(1, port);
+                    let bound = exchange(&mut farm, &mut client, 150);
+                    (bound.0 == 1).then_some((client, bound))
+                });
+                served.unwrap()
+            }
+        };
+        assert_eq!(busy(&mut farm, &mut client).0, 1);
+        assert_eq!(farm.devices[1].connections(), 1);
+        let now = farm.now;
+        farm.devices[1].drain(now, true);
+        farm.run(ms(100));
+        assert_eq!(
+            farm.devices[1].connections(),
+            1,
+            "the answer is not acknowledged"
+        );
+        assert_ne!(busy(&mut farm, &mut client).0, 1);
+        assert_eq!(farm.devices[1].connections(), 0);
+        assert_ne!(busy(&mut farm, &mut client).0, 1);
+    }
+}
+
 #[test]
 fn each_request_of_a_connection_is_selected_for() {
     let mut farm = Farm::with(3, |_, config| config.balance.per_request = true);

@@ -5,8 +5,7 @@
 
 #[path = "../common/browser.rs"]
 mod browser;
-#[allow(dead_code, reason = "not all of it is needed")]
-#[path = "../scenarios/client.rs"]
+#[path = "../common/client.rs"]
 mod client;
 #[path = "../common/mod.rs"]
 mod common;

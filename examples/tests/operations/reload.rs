@@ -18,7 +18,7 @@ fn reload(bed: &Bed, change: impl Fn(String) -> String, expected: &str) {
 /// Everything goes to one server, and then as before, while connections are up and new ones come.
 pub fn the_file_is_read_again_under_load(bed: &Bed) {
     let site = &bed.sites[0];
-    let load = Load::start(bed, site.server, 6);
+    let load = Load::start(bed, site.server, "/page");
     while_downloading(bed, site.server, || {
         let map = "[[url_map]]\npath = \"/\"\nservers = [\"s3\", \"s8\"]\n";
         let change = |text: String| text.replace("round-robin", "least-connections") + map;

@@ -4,29 +4,23 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use ipos_lab::Server;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::Bed;
 use crate::site::{curl, url};
 
-/// wrk with connections that stay, to one server, until it has ended.
+/// wrk with connections that stay, to one server, until it is ended.
 pub struct Load {
     wrk: Child,
 }
 
 impl Load {
-    /// Starts, for `seconds`.
-    pub fn start(bed: &Bed, server: &Server, seconds: u32) -> Load {
-        let duration = format!("-d{seconds}s");
+    /// Starts to ask for `path`.
+    pub fn start(bed: &Bed, server: &Server, path: &str) -> Load {
         let mut command = Command::new("wrk");
         command
-            .args([
-                "-t1",
-                "-c8",
-                "--timeout",
-                "20s",
-                &duration,
-                &url(server, "/page"),
-            ])
+            .args(["-t1", "-c8", "--timeout", "20s", "-d1h", &url(server, path)])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -36,8 +30,9 @@ impl Load {
         }
     }
 
-    /// Waits for its end: every request must have been answered. How many.
+    /// Ends it: every request must have been answered. How many.
     pub fn end(self) -> u64 {
+        kill(Pid::from_raw(self.wrk.id() as i32), Signal::SIGINT).unwrap();
         let output = self.wrk.wait_with_output().unwrap();
         let told = String::from_utf8_lossy(&output.stdout);
         println!("{told}");

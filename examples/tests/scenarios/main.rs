@@ -5,6 +5,7 @@
 #![allow(missing_docs, reason = "a test")]
 
 mod bed;
+#[path = "../common/client.rs"]
 mod client;
 #[path = "../common/mod.rs"]
 mod common;

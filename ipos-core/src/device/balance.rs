@@ -143,6 +143,7 @@ impl Device {
         packet: &Ipv4Packet<'_>,
         segment: &Segment<'_>,
     ) -> Result<Verdict, DropReason> {
+        self.acknowledge_first(now, endpoint, segment);
         if let Some(to) = self.server_for_request(now, key, endpoint, segment) {
             return self.move_with_request(now, key, to, packet, segment);
         }

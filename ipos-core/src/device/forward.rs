@@ -299,6 +299,7 @@ impl Device {
         else {
             return Err(DropReason::Stale);
         };
+        self.acknowledge_first(now, endpoint, segment);
         if let Some(to) = self.server_for_request(now, key, endpoint, segment) {
             return self.move_with_request(now, key, to, packet, segment);
         }

@@ -236,7 +236,8 @@ impl Device {
         });
     }
 
-    /// The server for a later request of a bound connection, where each request is selected for and it is another one.
+    /// The server for a later request of a bound connection, where each request is selected for, or this server drains, and
+    /// it is another one.
     pub(super) fn server_for_request(
         &mut self,
         now: Instant,
@@ -245,7 +246,7 @@ impl Device {
         segment: &Segment<'_>,
     ) -> Option<Target> {
         let begins = !segment.payload.is_empty() && segment.seq == self.rcv_nxt(endpoint);
-        let per_request = self.config.balance.per_request;
+        let per_request = self.config.balance.per_request || self.me.draining;
         if !per_request && self.rules.is_empty() || !begins || !self.is_at_rest(key, endpoint, now)
         {
             return None;
@@ -266,6 +267,26 @@ impl Device {
         match choice {
             Choice::Local => None,
             Choice::Server(to) => Some(to),
+        }
+    }
+
+    /// A client that asks again at once acknowledges the last answer with its next request. While this server drains the
+    /// acknowledgment counts first: between the two is a quiet point, at which the request is selected for.
+    pub(super) fn acknowledge_first(&mut self, now: Instant, endpoint: u32, segment: &Segment<'_>) {
+        let flags = segment.flags;
+        let carries = !segment.payload.is_empty() && !flags.syn && !flags.rst;
+        if !self.me.draining || !carries || segment.seq != self.rcv_nxt(endpoint) {
+            return;
+        }
+        let waits = self.stack.get(endpoint).is_some_and(|slot| {
+            slot.quiet && slot.tcp.has_consumed_all() && !slot.tcp.is_exportable()
+        });
+        if waits {
+            let mut acknowledgment = segment.clone();
+            acknowledgment.payload = &[];
+            acknowledgment.flags.fin = false;
+            // An acknowledgment ends nothing here, and the whole segment says the rest.
+            let _ = (self.stack).handle(now, &self.config.tcp, endpoint, &acknowledgment);
         }
     }
 
