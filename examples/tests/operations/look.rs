@@ -112,7 +112,7 @@ pub fn a_browser_shows_the_status_page(bed: &Bed) {
         cell("<span class=\"good\">answers</span>"),
         cell("forward-connect"),
         cell("cookie-map"),
-        "frames <span>".to_owned(),
+        "<span class=\"dim\">frames ".to_owned(),
     ];
     for text in wanted {
         assert!(page.contains(&text), "no {text} in\n{page}");
