@@ -69,6 +69,30 @@ pub fn answers_name_the_direct_address(bed: &Bed) {
     assert!(others > 0, "the policy never took another server");
 }
 
+/// The example client takes the hint: all its connections but the first are with the server that has it.
+pub fn a_client_goes_to_its_server_directly(bed: &Bed) {
+    let client = crate::common::example("direct");
+    let first = format!("{}:80", bed.address(0));
+    let url = [URL, "--connect", &first, "--requests", "3"];
+    for _ in 0..6 {
+        let said = bed.run(&client.display().to_string(), &url);
+        let lines: Vec<_> = said.lines().collect();
+        let (told, then) = lines.split_first().expect("a line for each request");
+        assert!(
+            told.starts_with(&format!("{first}: 200 OK, 2 bytes")),
+            "{said}"
+        );
+        if let Some((_, direct)) = told.split_once("its server is at ") {
+            assert_ne!(direct, first);
+            assert_eq!(then.len(), 2, "{said}");
+            let expected = format!("{direct}: 200 OK, 2 bytes");
+            assert!(then.iter().all(|line| *line == expected), "{said}");
+            return;
+        }
+    }
+    panic!("the policy never took another server");
+}
+
 /// A second connection with the cookie, at any server, lands on the one that has the session.
 pub fn every_server_knows_the_session(bed: &Bed) {
     let first = ask(bed, 0);
