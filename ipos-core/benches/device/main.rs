@@ -4,8 +4,9 @@
 //! cargo bench -p ipos-core
 //! ```
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../../tests/common/mod.rs"]
 mod common;
+mod forwarding;
 
 use std::hint::black_box;
 
@@ -129,58 +130,6 @@ fn send(c: &mut Criterion) {
     group.finish();
 }
 
-/// A client's packet of a connection that another server has.
-fn forward(c: &mut Criterion) {
-    let mut group = c.benchmark_group("forward");
-    group.throughput(Throughput::Elements(1));
-    for flows in [1_000u16, 20_000] {
-        let mut farm = Farm::pair();
-        for port in 0..2 * flows {
-            let client = farm.connect(0, 1000 + port);
-            farm.send(&client, "PA", b"x");
-        }
-        assert_eq!(farm.table(0, "forward"), usize::from(flows));
-        let client = Client {
-            seq: 1.into_seq(),
-            ack: 1.into_seq(),
-            port: 1001,
-            server: "10.77.0.11:80".parse().unwrap(),
-        };
-        let frames: Vec<Vec<u8>> = (0..flows.min(4096))
-            .map(|i| {
-                Client {
-                    port: 1001 + 2 * i,
-                    ..client.clone()
-                }
-                .frame("A", &[], &[7; 64])
-            })
-            .collect();
-        let (device, now) = (&mut farm.devices[0], farm.now);
-        let mut next = frames.iter().cycle();
-        group.bench_function(format!("{flows} flows"), |b| {
-            b.iter(|| {
-                let frame = next.next().expect("an endless iterator");
-                let Verdict::Forward(forward) = device.handle_frame(now, Port::A, black_box(frame))
-                else {
-                    panic!("forwarded")
-                };
-                black_box(forward)
-            });
-        });
-    }
-    group.finish();
-}
-
-trait IntoSeq {
-    fn into_seq(self) -> ipos_proto::SeqNum;
-}
-
-impl IntoSeq for u32 {
-    fn into_seq(self) -> ipos_proto::SeqNum {
-        ipos_proto::SeqNum::new(self)
-    }
-}
-
 /// SYN to 0x02: the whole life of a connection on its first server, and its beginning on the second.
 fn hand_over(c: &mut Criterion) {
     let mut group = c.benchmark_group("hand-over");
@@ -253,5 +202,5 @@ fn hand_over(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, receive, send, forward, hand_over);
+criterion_group!(benches, receive, send, forwarding::forward, hand_over);
 criterion_main!(benches);
