@@ -328,7 +328,11 @@ listen = [{ address = "10.77.0.11:80", app = "127.0.0.1:8080" }]
             "a",
             "url_map[0].path: `a` is not a path: it must begin",
         ),
-        ("[session]", "[admin]", "admin: not supported yet (line 8)"),
+        (
+            "[session]",
+            "[admin]",
+            "admin.cookie: unknown field `cookie`, expected `listen` (line 9)",
+        ),
     ] {
         let (status, _, error) = check(&format!("{text}{}", content.replace(from, to)));
         assert_eq!(status, Some(2));

@@ -130,6 +130,7 @@ impl Snapshot {
             key: [Some(row.sni.clone()), None],
             servers: row.servers.clone(),
         });
+        let is_there = |port: &Port| *port != Port::C || config.port_c.is_some();
         let port = |port| (port, operator.port_statistics(port), device.waiting(port));
         let (flows, next) = flows(operator, wanted);
         Snapshot {
@@ -140,7 +141,7 @@ impl Snapshot {
             connections: device.connections(),
             counters: device.counters(),
             engine: operator.statistics(),
-            ports: Port::ALL.into_iter().map(port).collect(),
+            ports: Port::ALL.into_iter().filter(is_there).map(port).collect(),
             kept: [device.kept(), config.limits.kept],
             buffered: [device.buffered(), config.limits.buffers],
             tables: device.tables(),

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 /// Where the tests' programs come from.
 const PACKAGES: &str =
-    "nginx-light curl util-linux dnsmasq-base bind9-dnsutils openssl nghttp2-client";
+    "nginx-light curl util-linux dnsmasq-base bind9-dnsutils openssl nghttp2-client wrk tshark";
 
 /// The example beside this test: `<target>/<profile>/examples/<name>`. A plain `cargo test` builds both; with `--test`,
 /// `cargo build --examples` comes first.
