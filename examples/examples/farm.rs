@@ -13,7 +13,6 @@ use ipos_balance::PolicyKind;
 use ipos_examples::farm::netns::Netns;
 use ipos_examples::farm::{FarmError, Impairments, Interrupt, Outcome, Plan, sim, table};
 use ipos_examples::program;
-use ipos_lab::Privilege;
 
 /// Reasons of errors that are printed.
 const REASONS: usize = 5;
@@ -122,13 +121,13 @@ fn choose(arguments: &Arguments) -> Result<bool, FarmError> {
         Fabric::Netns if impaired => {
             Err(FarmError::Input("--loss, --reorder and --duplicate need --fabric sim: this kernel's LANs harm no frames".to_owned()))
         }
-        Fabric::Netns => laboratory().map(|()| true).map_err(|reason| FarmError::Input(format!("--fabric netns: {reason}"))),
+        Fabric::Netns => program::laboratory().map(|()| true).map_err(|reason| FarmError::Input(format!("--fabric netns: {reason}"))),
         Fabric::Sim => Ok(false),
         Fabric::Auto if impaired => {
             eprintln!("fabric: sim, for --loss, --reorder and --duplicate");
             Ok(false)
         }
-        Fabric::Auto => match laboratory() {
+        Fabric::Auto => match program::laboratory() {
             Ok(()) => {
                 eprintln!("fabric: netns");
                 Ok(true)
@@ -138,21 +137,6 @@ fn choose(arguments: &Arguments) -> Result<bool, FarmError> {
                 Ok(false)
             }
         },
-    }
-}
-
-/// Gets the right to build a laboratory, or says why there is none.
-fn laboratory() -> Result<(), String> {
-    let privilege = || ipos_lab::privilege().map_err(|unavailable| unavailable.to_string());
-    if privilege()? == Privilege::Direct {
-        return Ok(());
-    }
-    ipos_lab::enter_user_namespace().map_err(|error| error.to_string())?;
-    match privilege()? {
-        Privilege::Direct => Ok(()),
-        Privilege::UserNamespace => {
-            Err("a user namespace gives no network laboratory here".to_owned())
-        }
     }
 }
 

@@ -7,13 +7,14 @@ mod position;
 mod sections;
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipos_backend::Capabilities;
 use ipos_core::Config;
 use ipos_core::config::{PortB, PortC};
+use ipos_engine::Application;
 use ipos_proto::MacAddr;
 
 use position::Positions;
@@ -216,13 +217,13 @@ impl FileConfig {
         ports.flat_map(|port| port.addresses.clone()).collect()
     }
 
-    /// The applications' addresses, in the order of the listening sockets.
-    pub fn applications(&self) -> Vec<SocketAddr> {
-        self.sections
-            .listen
-            .iter()
-            .map(|listen| listen.app)
-            .collect()
+    /// The applications, in the order of the listening sockets.
+    pub fn applications(&self) -> Vec<Application> {
+        let application = |listen: &ListenSection| match listen.proxy_protocol {
+            true => Application::Proxied(listen.app),
+            false => Application::Address(listen.app),
+        };
+        self.sections.listen.iter().map(application).collect()
     }
 
     /// How often the applications are asked whether they answer; `None`: never.

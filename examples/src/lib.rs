@@ -1,6 +1,7 @@
 //! What the bundled programs share.
 
 pub mod admin;
+pub mod axum_farm;
 pub mod config;
 pub mod dissect;
 pub mod farm;

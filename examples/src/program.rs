@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ipos_lab::Privilege;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -47,6 +48,24 @@ pub fn arguments<T: clap::Parser>() -> Result<T, ExitCode> {
 pub fn fail(error: impl Display, status: u8) -> ExitCode {
     eprintln!("{error}");
     ExitCode::from(status)
+}
+
+/// Gets the right to build a network laboratory; to be called before there is a second thread.
+///
+/// # Errors
+/// Why there is none.
+pub fn laboratory() -> Result<(), String> {
+    let privilege = || ipos_lab::privilege().map_err(|unavailable| unavailable.to_string());
+    if privilege()? == Privilege::Direct {
+        return Ok(());
+    }
+    ipos_lab::enter_user_namespace().map_err(|error| error.to_string())?;
+    match privilege()? {
+        Privilege::Direct => Ok(()),
+        Privilege::UserNamespace => {
+            Err("a user namespace gives no network laboratory here".to_owned())
+        }
+    }
 }
 
 /// A signal that comes so soon after the first is the same: `timeout(1)` and terminals signal a whole group, and some twice.

@@ -340,3 +340,20 @@ listen = [{ address = "10.77.0.11:80", app = "127.0.0.1:8080" }]
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
+
+#[test]
+fn axum_servers_in_one_process_answer_and_move_their_connections() {
+    let output = Command::new(common::example("axum_farm"))
+        .args(["--fabric", "process", "--listen", "127.0.0.1:0"])
+        .args(["--visits", "90", "--json"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    let visits: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(visits["requests"], 90);
+    assert!(visits["moves"].as_u64() > Some(0), "{visits}");
+    let answered = visits["answered"].as_object().unwrap();
+    assert_eq!(answered.values().filter_map(Value::as_u64).sum::<u64>(), 90);
+}

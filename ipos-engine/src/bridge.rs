@@ -19,13 +19,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ipos_core::{Device, EndpointId, Event, Instant, ListenerId};
+use ipos_core::{Device, EndpointId, Event, Flow, Instant, ListenerId};
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 use slab::Slab;
 
 use crate::connect;
 use crate::health::Health;
+use crate::proxy;
 pub(crate) use joint::TURN;
 use joint::{Bridge, Progress};
 
@@ -59,6 +60,8 @@ pub(crate) struct Bridges {
 /// An application behind a listening socket.
 struct Application {
     address: SocketAddr,
+    /// Its connections begin with a header of the PROXY protocol.
+    proxied: bool,
     /// It refused the last connection, and that was said.
     refusing: bool,
 }
@@ -67,6 +70,7 @@ impl Bridges {
     /// No bridges yet, at most `bound`; sockets get tokens from `base` on.
     pub(crate) fn new(
         applications: BTreeMap<ListenerId, SocketAddr>,
+        proxied: &BTreeSet<ListenerId>,
         bound: usize,
         base: usize,
         half_close: Duration,
@@ -76,8 +80,12 @@ impl Bridges {
             applications: applications
                 .into_iter()
                 .map(|(listener, address)| {
-                    let refusing = false;
-                    (listener, Application { address, refusing })
+                    let application = Application {
+                        address,
+                        proxied: proxied.contains(&listener),
+                        refusing: false,
+                    };
+                    (listener, application)
                 })
                 .collect(),
             bridges: Slab::new(),
@@ -139,8 +147,11 @@ impl Bridges {
     ) {
         match *event {
             Event::Bound {
-                endpoint, listener, ..
-            } => self.connect(device, now, registry, endpoint, listener),
+                endpoint,
+                listener,
+                ref flow,
+                ..
+            } => self.connect(device, now, registry, endpoint, listener, flow),
             Event::Readable(id) | Event::Writable(id) => {
                 if let Some(&key) = self.by_endpoint.get(&id) {
                     self.wake(key);
@@ -278,9 +289,10 @@ impl Bridges {
         registry: &Registry,
         endpoint: EndpointId,
         listener: ListenerId,
+        flow: &Flow,
     ) {
         let opened = if self.bridges.len() < self.bound {
-            self.open(registry, endpoint, listener, now)
+            self.open(registry, endpoint, listener, flow, now)
         } else {
             None
         };
@@ -303,14 +315,23 @@ impl Bridges {
         registry: &Registry,
         endpoint: EndpointId,
         listener: ListenerId,
+        flow: &Flow,
         now: Instant,
     ) -> Option<usize> {
         let application = self.applications.get_mut(&listener)?;
         let entry = self.bridges.vacant_entry();
         let key = entry.key();
-        match application.dial(registry, Token(self.base + key)) {
-            Ok(socket) => {
-                entry.insert(Bridge::new(endpoint, listener, socket, now));
+        let header = match application.proxied {
+            true => proxy::header(flow),
+            false => Ok(Vec::new()),
+        };
+        let dial = |header| {
+            let socket = application.dial(registry, Token(self.base + key))?;
+            Ok((socket, header))
+        };
+        match header.and_then(dial) {
+            Ok((socket, header)) => {
+                entry.insert(Bridge::new(endpoint, listener, socket, header, now));
                 Some(key)
             }
             Err(error) => {

@@ -129,7 +129,11 @@ impl Engine {
         let largest = usize::from(mtu.max().unwrap_or(0)) + 64;
         let base = SOCKETS + applications.len();
         let bound = config.limits.endpoints;
-        let Served { addresses, sockets } = Served::new(&config.listen, applications)?;
+        let Served {
+            addresses,
+            proxied,
+            sockets,
+        } = Served::new(&config.listen, applications)?;
         let looked_for = looked_for(&device, &addresses);
         let monitor = Monitor::start(looked_for, intervals, Arc::clone(&waker))
             .map_err(EngineError::Monitor)?;
@@ -139,7 +143,7 @@ impl Engine {
         let (half_close, patience) = (options.half_close, options.patience);
         let notices = Notices::new(Arc::clone(&waker));
         let sockets = Sockets::new(sockets, notices, bound, half_close, patience);
-        let host = Bridges::new(addresses, bound, base, half_close, patience);
+        let host = Bridges::new(addresses, &proxied, bound, base, half_close, patience);
         let backends = [Some(ports.a), Some(ports.b), Some(ports.synch), ports.c];
         let ports = Port::ALL.into_iter().zip(backends).enumerate();
         let ports = ports.filter_map(|(token, (name, backend))| {

@@ -17,9 +17,9 @@ pub enum EngineError {
         /// Application addresses given.
         applications: usize,
     },
-    /// An application in this process takes no datagrams.
+    /// Neither an application in this process nor one that is told of its clients takes datagrams.
     #[error(
-        "{0}: the application of a UDP listening socket needs an address, it cannot be in this process"
+        "{0}: the application of a UDP listening socket is a plain address, not in this process and not behind the PROXY protocol"
     )]
     Datagrams(SocketAddrV4),
     /// The device may build frames that the port cannot carry.

@@ -45,6 +45,7 @@ mod health;
 mod load;
 mod options;
 mod port;
+mod proxy;
 pub mod socket;
 mod sockets;
 mod stop;

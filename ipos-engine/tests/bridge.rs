@@ -8,10 +8,11 @@ use std::os::unix::net::UnixDatagram;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use ipos_engine::Options;
+use ipos_core::Device;
+use ipos_engine::{Application, Engine, Options, clock};
 use support::client::{Client, State};
 use support::cord::cord;
-use support::{Server, address, config, engine, pattern};
+use support::{Server, address, config, engine, pattern, ports};
 
 /// A server behind a client; the ends of Port B and the Synch Port are held open.
 fn farm(application: SocketAddr) -> (Server, Client, [UnixDatagram; 2]) {
@@ -51,6 +52,38 @@ fn bytes_and_half_closes_pass_both_ways() {
     );
     let (statistics, counters) = server.stop();
     assert_eq!((counters.local, statistics.refused), (1, 0));
+}
+
+#[test]
+fn an_application_is_told_who_its_client_is() {
+    let (app, served) = application(|mut stream| {
+        // Before the client has said anything.
+        let mut header = [0; 28];
+        stream.read_exact(&mut header).unwrap();
+        stream.write_all(b"welcome").unwrap();
+        let mut request = Vec::new();
+        stream.read_to_end(&mut request).unwrap();
+        (header, request)
+    });
+    let ((a, far_a), (b, _far_b), (synch, _far_synch)) = (cord(), cord(), cord());
+    let _server = Server::start_with(move || {
+        let mut config = config(1);
+        config.limits.request_deadline = Duration::from_millis(10);
+        let ports = ports(&config, [a, b, synch], |_| {});
+        let device = Device::new(config, clock::now()).unwrap();
+        let application = Application::Proxied(app);
+        Engine::new(device, ports, vec![application], Options::default()).unwrap()
+    });
+    let mut client = Client::new(vec![far_a]);
+    client.connect(address(1));
+    client.until("welcome", |socket| (socket.recv_queue() == 7).then_some(()));
+    client.send(&pattern(100_000));
+    client.close();
+    let (header, request) = client.join(served);
+    assert_eq!(header[..16], *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c");
+    assert_eq!(header[16..24], [10, 77, 0, 200, 10, 77, 0, 1]);
+    assert_eq!(header[26..], [0, 80]);
+    assert_eq!(request, pattern(100_000));
 }
 
 #[test]

@@ -286,6 +286,11 @@ fn check_listen(listen: &[ListenSection], ports: &[&PortASection]) -> Checked {
             format_args!("unknown value `{protocol}`: `tcp` and `udp` are possible"),
         )?;
         ensure(
+            protocol == "tcp" || !entry.proxy_protocol,
+            key("proxy_protocol"),
+            "is for `tcp` alone",
+        )?;
+        ensure(
             is_own((*address.ip()).into()),
             key("address"),
             format_args!("{} is not one of {own}", address.ip()),

@@ -222,6 +222,8 @@ pub(super) struct ListenSection {
     pub(super) app: SocketAddr,
     pub(super) protocol: Option<String>,
     pub(super) service: Option<String>,
+    #[serde(default)]
+    pub(super) proxy_protocol: bool,
 }
 
 /// The fields of [`Limits`]; durations in milliseconds.

@@ -109,10 +109,13 @@ fn every_supported_key_reaches_the_device() {
         ([9; 16], 1_800_000_000)
     );
     assert_eq!(
-        file.applications(),
+        file.applications()
+            .iter()
+            .map(Application::address)
+            .collect::<Vec<_>>(),
         [
-            "127.0.0.1:8080".parse().unwrap(),
-            "[::1]:8081".parse().unwrap()
+            Some("127.0.0.1:8080".parse().unwrap()),
+            Some("[::1]:8081".parse().unwrap())
         ]
     );
     assert_eq!(file.interfaces(), ["a0", "b0", "c0"]);
@@ -512,6 +515,19 @@ fn what_later_versions_have() {
             "{message}"
         );
     }
+}
+
+#[test]
+fn applications_may_be_told_of_their_clients() {
+    let told = GOOD.replace("\"web\"", "\"web\"\nproxy_protocol = true");
+    let applications = parse(&told).unwrap().applications();
+    assert!(matches!(applications[0], Application::Address(_)));
+    assert!(matches!(applications[1], Application::Proxied(_)));
+    let datagrams = "\"udp\"\nproxy_protocol = true";
+    assert_eq!(
+        error("\"tcp\"", datagrams),
+        "inic.toml: listen[1].proxy_protocol: is for `tcp` alone (line 36)"
+    );
 }
 
 #[test]

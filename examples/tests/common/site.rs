@@ -307,7 +307,7 @@ slow_start_s = 0
 }
 
 /// Starts nginx. `/` says the server's name, `/page` says it many times, `big` is served as `/big.bin`, and as `/slow.bin` with
-/// [`SLOW`] bytes a second; uploads go to `/upload/`.
+/// [`SLOW`] bytes a second; uploads go to `/upload/`. On port 8081 it expects the PROXY protocol, and says what that has told, behind the name.
 pub fn nginx(server: &Server, directory: &Path, big: &Path) -> Running {
     let www = directory.join("www");
     fs::create_dir_all(www.join("upload")).unwrap();
@@ -365,6 +365,12 @@ http {{
         }}
         location /upload/ {{
             dav_methods PUT;
+        }}
+    }}
+    server {{
+        listen 127.0.0.1:8081 proxy_protocol;
+        location = / {{
+            return 200 "{name} $proxy_protocol_addr $proxy_protocol_server_addr:$proxy_protocol_server_port";
         }}
     }}
 }}

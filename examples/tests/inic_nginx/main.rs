@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod port_c;
+mod proxy;
 #[path = "../common/site.rs"]
 mod site;
 #[path = "../common/traffic.rs"]

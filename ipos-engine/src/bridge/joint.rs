@@ -18,6 +18,9 @@ pub(super) struct Bridge {
     pub(super) listener: ListenerId,
     pub(super) socket: TcpStream,
     pub(super) connected: bool,
+    /// What the application is told before the client's bytes, and how much of it was.
+    header: Vec<u8>,
+    told: usize,
     /// Since when the application refuses it: another server takes the endpoint, or the application comes back.
     pub(super) parked: Option<Instant>,
     /// Edges that came and have not met [`ErrorKind::WouldBlock`] since.
@@ -59,6 +62,7 @@ impl Bridge {
         endpoint: EndpointId,
         listener: ListenerId,
         socket: TcpStream,
+        header: Vec<u8>,
         now: Instant,
     ) -> Bridge {
         Bridge {
@@ -66,6 +70,8 @@ impl Bridge {
             listener,
             socket,
             connected: false,
+            header,
+            told: 0,
             parked: None,
             readable: false,
             writable: false,
@@ -82,6 +88,7 @@ impl Bridge {
     pub(super) fn renew(&mut self, socket: TcpStream) {
         self.socket = socket;
         self.connected = false;
+        self.told = 0;
         self.parked = None;
         self.readable = false;
         self.writable = false;
@@ -115,6 +122,9 @@ impl Bridge {
             if let Err(error) = self.socket.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
+        }
+        if let Some(progress) = self.introduce() {
+            return progress;
         }
         let Some(mut endpoint) = device.endpoint(now, self.endpoint) else {
             return Progress::Failed;
@@ -182,6 +192,24 @@ impl Bridge {
             Some(Ok(())) => None,
             Some(Err(error)) => Some(Progress::Refused(error)),
         }
+    }
+
+    /// Tells the application who its client is: `None` when it knows.
+    fn introduce(&mut self) -> Option<Progress> {
+        while let Some(rest) = self.header.get(self.told..).filter(|rest| !rest.is_empty()) {
+            if !self.writable {
+                return Some(Progress::Waiting);
+            }
+            match self.socket.write(rest) {
+                Ok(taken) => self.told += taken,
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => self.writable = false,
+                    ErrorKind::Interrupted => {}
+                    _ => return Some(Progress::Failed),
+                },
+            }
+        }
+        None
     }
 
     /// Bytes, then FIN, from the client to the application.
