@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use ipos_core::ListenerId;
-use ipos_engine::{Control, Operator, Reload};
+use ipos_engine::{Application, Control, Operator, Reload};
 
 use crate::config::{FileConfig, FileError, Interfaces, Start};
 
@@ -62,9 +62,15 @@ impl Reloader {
     fn try_reload(&mut self) -> Result<Vec<&'static str>, Refused> {
         let file = FileConfig::read(&self.path)?;
         self.file.check_reload(&file)?;
+        let applications = file.applications();
+        let told = (0..).map(ListenerId).zip(&applications);
+        let proxied = (told.clone()).filter(|(_, app)| matches!(app, Application::Proxied(_)));
         let reload = Reload {
             config: file.device(self.interfaces, self.start)?,
-            applications: (0..).map(ListenerId).zip(file.applications()).collect(),
+            applications: told
+                .filter_map(|(listener, app)| Some((listener, app.address()?)))
+                .collect(),
+            proxied: proxied.map(|(listener, _)| listener).collect(),
             health: file.health(),
         };
         let (answer, answered) = channel();

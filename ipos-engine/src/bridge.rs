@@ -108,16 +108,26 @@ impl Bridges {
         applications.map(|(&listener, application)| (listener, application.address))
     }
 
-    /// Other addresses of the same applications. Connections to the former ones go on.
-    pub(crate) fn set_applications(&mut self, addresses: &BTreeMap<ListenerId, SocketAddr>) {
+    /// The applications that are told who their clients are.
+    pub(crate) fn proxied(&self) -> impl Iterator<Item = ListenerId> {
+        let proxied = self.applications.iter().filter(|(_, app)| app.proxied);
+        proxied.map(|(&listener, _)| listener)
+    }
+
+    /// Other addresses of the same applications, some of them told who their clients are. Connections to the former ones go on.
+    pub(crate) fn set_applications(
+        &mut self,
+        addresses: &BTreeMap<ListenerId, SocketAddr>,
+        proxied: &BTreeSet<ListenerId>,
+    ) {
         for (listener, &address) in addresses {
-            if let Some(application) = self.applications.get_mut(listener)
-                && application.address != address
-            {
-                *application = Application {
-                    address,
-                    refusing: false,
-                };
+            let Some(application) = self.applications.get_mut(listener) else {
+                continue;
+            };
+            application.proxied = proxied.contains(listener);
+            if application.address != address {
+                application.address = address;
+                application.refusing = false;
             }
         }
     }

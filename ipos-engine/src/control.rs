@@ -1,6 +1,6 @@
 //! The control side: what other threads ask of a running engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -107,6 +107,8 @@ pub struct Reload {
     pub config: Config,
     /// The applications' addresses, by their listening sockets: the same ones that have an address now.
     pub applications: BTreeMap<ListenerId, SocketAddr>,
+    /// Those of them that are told who their clients are ([`Application::Proxied`](crate::Application::Proxied)).
+    pub proxied: BTreeSet<ListenerId>,
     /// As [`Options::health`](crate::Options::health).
     pub health: Option<Duration>,
 }
@@ -190,6 +192,7 @@ impl Operator<'_> {
         let Reload {
             config,
             applications,
+            proxied,
             health,
         } = reload;
         let listeners = self.applications().map(|(listener, _)| listener);
@@ -202,10 +205,14 @@ impl Operator<'_> {
         if !self.applications().eq(given) {
             changed.push("listen.app");
         }
+        if !self.engine.host.proxied().eq(proxied.iter().copied()) {
+            changed.push("listen.proxy_protocol");
+        }
         if self.engine.health.interval() != health {
             changed.push("health.interval_ms");
         }
-        self.engine.set_applications(self.now, applications, health);
+        self.engine
+            .set_applications(self.now, applications, &proxied, health);
         Ok(changed)
     }
 }

@@ -1,6 +1,6 @@
 //! The loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -271,13 +271,14 @@ impl Engine {
         &mut self,
         now: Instant,
         applications: BTreeMap<ListenerId, SocketAddr>,
+        proxied: &BTreeSet<ListenerId>,
         health: Option<Duration>,
     ) {
         let of_tcp = of_tcp(&self.device, &applications);
         self.health.reload(&mut self.device, now, of_tcp, health);
         self.monitor
             .look_for(looked_for(&self.device, &applications));
-        self.host.set_applications(&applications);
+        self.host.set_applications(&applications, proxied);
         self.datagrams.set_applications(applications);
     }
 

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -156,6 +156,7 @@ fn another_application_behind_the_same_socket() {
         let reload = Reload {
             config: operator.device().config().clone(),
             applications: [(ListenerId(0), second)].into(),
+            proxied: BTreeSet::new(),
             health: Some(Duration::from_millis(10)),
         };
         operator.reload(reload).unwrap()
@@ -176,6 +177,7 @@ fn another_application_behind_the_same_socket() {
             let reload = Reload {
                 config,
                 applications: BTreeMap::new(),
+                proxied: BTreeSet::new(),
                 health: None,
             };
             operator.reload(reload)
@@ -186,6 +188,7 @@ fn another_application_behind_the_same_socket() {
             let reload = Reload {
                 config,
                 applications: operator.applications().collect(),
+                proxied: BTreeSet::new(),
                 health: None,
             };
             operator.reload(reload)
@@ -194,6 +197,16 @@ fn another_application_behind_the_same_socket() {
         assert!(refused.is_err());
     }
     assert_eq!(bed.application(), second);
+    let changed = bed.ask(0, |operator| {
+        let reload = Reload {
+            config: operator.device().config().clone(),
+            applications: operator.applications().collect(),
+            proxied: [ListenerId(0)].into(),
+            health: Some(Duration::from_millis(10)),
+        };
+        operator.reload(reload).unwrap()
+    });
+    assert_eq!(changed, ["listen.proxy_protocol"]);
 }
 
 /// Without checks nobody would ever say that the application answers again.
@@ -208,6 +221,7 @@ fn checks_that_end_leave_nothing_unavailable() {
             let reload = Reload {
                 config,
                 applications,
+                proxied: BTreeSet::new(),
                 health,
             };
             operator.reload(reload).unwrap();
