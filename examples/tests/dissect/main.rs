@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "a test")]
 
+#[allow(dead_code, reason = "not all of it is needed")]
 #[path = "../common/mod.rs"]
 mod common;
 mod wireshark;
