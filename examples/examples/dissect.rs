@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example dissect -- capture.pcap [--ethertype 0x0007] [--json]
 //! cargo run --release --example dissect -- --hex 020000… [--json]
+//! tcpdump -i b0 -U -w - | cargo run --release --example dissect -- - [--handovers | --json]
 //! ```
 
 use std::io;

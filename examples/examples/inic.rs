@@ -206,6 +206,10 @@ fn run(
     }
     let config = engine.device().config();
     tracing::info!(name = config.name, addresses = ?config.port_a.addresses, "device up");
+    // Nobody waits for it where systemd has not started this program.
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "systemd cannot be told that the device is up");
+    }
     engine.run()?;
     tracing::info!("left the farm");
     Ok(())

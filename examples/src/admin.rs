@@ -7,7 +7,7 @@
 //!                                                    └──►  thread)
 //! ```
 //!
-//! Answers are made on a thread of their own. The engine's thread only copies a bounded number of rows: [`snapshot`] says how
+//! Answers are made on a thread of their own. The engine's thread only copies a bounded number of rows: `snapshot.rs` says how
 //! many.
 
 mod answer;

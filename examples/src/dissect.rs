@@ -7,6 +7,7 @@
 mod capture;
 mod describe;
 mod packet;
+mod sequence;
 mod synch;
 mod text;
 
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 use capture::{Capture, Captured};
 use describe::Description;
+use sequence::Sequences;
 
 /// What is written for one frame.
 type Fields = serde_json::Map<String, Value>;
@@ -27,7 +29,7 @@ type Fields = serde_json::Map<String, Value>;
 #[derive(Debug, Parser)]
 #[command(name = "dissect", version)]
 struct Options {
-    /// Capture to read: pcap or pcapng, of Ethernet
+    /// Capture to read: pcap or pcapng, of Ethernet; `-` follows standard input, as in `tcpdump -U -w - | dissect -`
     capture: Option<PathBuf>,
 
     /// Decode these hexadecimal bytes instead: an Ethernet frame, or bytes from the ipOS header on,
@@ -42,6 +44,10 @@ struct Options {
     /// One JSON object a line for each frame
     #[arg(long)]
     json: bool,
+
+    /// Hand-overs as sequences: a line for each frame of a connection that says something new, with the time since its first
+    #[arg(long, conflicts_with_all = ["json", "hex"])]
+    handovers: bool,
 }
 
 /// Why the program ends early.
@@ -104,7 +110,8 @@ where
             let description = describe::given(&bytes, options.ethertype);
             let mut fields = Fields::new();
             fields.insert("frame".into(), 1.into());
-            write_frame(fields, description, options.json, out)
+            let text = frame_text(fields, description, options.json);
+            write_piece(&text, false, out)
         }
         (None, None) => {
             let reason = "nothing to decode: give a capture file, or --hex and bytes (see --help)";
@@ -130,6 +137,8 @@ fn dissect_capture(
     err: &mut impl Write,
 ) -> Result<(), Failure> {
     let mut summary = Summary::default();
+    let followed = capture.is_followed();
+    let mut sequences = Sequences::new(followed);
     let result = loop {
         let captured = match capture.next_frame() {
             None => break Ok(()),
@@ -163,6 +172,11 @@ fn dissect_capture(
             describe::Protocol::Unknown => {}
         }
         summary.malformed += u64::from(description.is_malformed());
+        if options.handovers {
+            let lines = sequences.frame(time.as_deref(), &description.fields);
+            write_piece(&lines, followed, out)?;
+            continue;
+        }
         let mut fields = Fields::new();
         fields.insert("frame".into(), summary.frames.into());
         if let Some(time) = time {
@@ -170,8 +184,10 @@ fn dissect_capture(
         }
         fields.insert("length".into(), length.into());
         fields.insert("captured".into(), bytes.len().into());
-        write_frame(fields, description, options.json, out)?;
+        let text = frame_text(fields, description, options.json);
+        write_piece(&text, followed, out)?;
     };
+    out.write_all(sequences.end().as_bytes())?;
     out.flush()?;
     let Summary {
         frames,
@@ -188,22 +204,22 @@ fn dissect_capture(
     result
 }
 
-/// Writes one frame in one piece, so that an interrupted run ends with a whole one.
-fn write_frame(
-    mut fields: Fields,
-    description: Description,
-    json: bool,
-    out: &mut impl Write,
-) -> Result<(), Failure> {
+/// Writes one frame in one piece, so that an interrupted run ends with a whole one; at once, where somebody waits for it.
+fn write_piece(text: &str, at_once: bool, out: &mut impl Write) -> Result<(), Failure> {
+    out.write_all(text.as_bytes())?;
+    if at_once {
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn frame_text(mut fields: Fields, description: Description, json: bool) -> String {
     let title = description.title();
     fields.extend(description.fields);
-    let text = if json {
-        format!("{}\n", Value::Object(fields))
-    } else {
-        text::block(&title, &fields)
-    };
-    out.write_all(text.as_bytes())?;
-    Ok(())
+    match json {
+        true => format!("{}\n", Value::Object(fields)),
+        false => text::block(&title, &fields),
+    }
 }
 
 fn parse_ethertype(text: &str) -> Result<u16, String> {

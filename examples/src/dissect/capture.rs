@@ -36,12 +36,13 @@ pub(super) struct Captured {
 /// Packet Blocks are read; the obsolete Packet Block is not.
 pub(super) struct Capture {
     name: String,
+    followed: bool,
     format: Format,
     frames: u64,
 }
 
-/// A file, its first bytes already read: a pipe cannot be rewound.
-type Source = Chain<Cursor<[u8; 4]>, File>;
+/// A file or standard input, its first bytes already read: a pipe cannot be rewound.
+type Source = Chain<Cursor<[u8; 4]>, Box<dyn Read>>;
 
 enum Format {
     Pcap(PcapReader<Source>),
@@ -49,11 +50,20 @@ enum Format {
 }
 
 impl Capture {
-    /// Opens a capture; the error names the file.
+    /// Opens a capture, `-` is standard input; the error names the file.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
-        let name = path.display().to_string();
+        let stdin = path == Path::new("-");
+        let name = match stdin {
+            true => "standard input".to_owned(),
+            false => path.display().to_string(),
+        };
         let at_fault = |reason: String| format!("{name}: {reason}");
-        let mut file = File::open(path).map_err(|error| at_fault(error.to_string()))?;
+        let open = || File::open(path).map_err(|error| at_fault(error.to_string()));
+        // Locked for each read, so that whatever has come is read at once.
+        let mut file: Box<dyn Read> = match stdin {
+            true => Box::new(io::stdin()),
+            false => Box::new(open()?),
+        };
         let mut magic = [0; 4];
         file.read_exact(&mut magic)
             .map_err(|error| match error.kind() {
@@ -78,9 +88,15 @@ impl Capture {
         }
         Ok(Self {
             name,
+            followed: stdin,
             format,
             frames: 0,
         })
+    }
+
+    /// Whether it is standard input: somebody may be looking on.
+    pub(super) fn is_followed(&self) -> bool {
+        self.followed
     }
 
     /// The next frame; the error names the file and the frame.

@@ -1,0 +1,182 @@
+//! The systemd unit, and the script that makes root unnecessary. Says so and does nothing where a program or a right is missing.
+
+#![allow(missing_docs, reason = "a test")]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/site.rs"]
+mod site;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::{available, example, skipped};
+use ipos_lab::{Farm, FarmPlan};
+use nix::sys::signal::Signal;
+use site::{Running, configuration, curl, wait_until};
+
+const PACKAGING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging");
+/// A user without any privilege: nobody.
+const NOBODY: u32 = 65_534;
+
+fn script(arguments: &[&str]) -> Output {
+    let mut command = Command::new(Path::new(PACKAGING).join("set-capabilities"));
+    command.args(arguments).output().unwrap()
+}
+
+/// A copy of `inic` in a directory that everybody may look into.
+fn program(directory: &Path) -> PathBuf {
+    let program = directory.join("inic");
+    fs::copy(example("inic"), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    program
+}
+
+#[test]
+fn systemd_takes_the_unit() {
+    if Command::new("systemd-analyze")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        skipped("systemd_takes_the_unit", "there is no systemd-analyze");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let unit = fs::read_to_string(Path::new(PACKAGING).join("inic.service")).unwrap();
+    // It looks whether the program is there.
+    let inic = example("inic");
+    let unit = unit.replace("/usr/local/sbin/inic", inic.to_str().unwrap());
+    fs::write(directory.path().join("inic.service"), unit).unwrap();
+    let extension = directory.path().join("inic.service.d");
+    fs::create_dir(&extension).unwrap();
+    fs::copy(
+        Path::new(PACKAGING).join("xdp.conf"),
+        extension.join("xdp.conf"),
+    )
+    .unwrap();
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "--recursive-errors=no"])
+        .arg(directory.path().join("inic.service"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    let about: Vec<_> = told.lines().filter(|line| line.contains("inic")).collect();
+    assert!(output.status.success() && about.is_empty(), "{told}");
+}
+
+#[test]
+fn bad_use_of_the_script_is_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = program(directory.path());
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let open = open.to_str().unwrap();
+    for (arguments, expected) in [
+        (&[][..], "usage: "),
+        (&["--root", "x"], "--root: unknown option"),
+        (
+            &["/nonexistent/inic"],
+            "/nonexistent/inic: there is no such file",
+        ),
+        (
+            &[open],
+            &format!("{open}: its group or everybody may write to it"),
+        ),
+    ] {
+        let output = script(arguments);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(
+            told.starts_with(&format!("set-capabilities: {expected}")),
+            "{told}"
+        );
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}
+
+/// With the script's capabilities a device of nobody's serves; systemd is told when it does.
+#[test]
+fn a_device_without_root() {
+    if !available("a_device_without_root", &["curl", "setcap", "getcap"]) {
+        return;
+    }
+    let root = site::directory();
+    let inic = program(root.path());
+    let path = inic.to_str().unwrap();
+    let given = script(&[path]);
+    if !given.status.success() {
+        let why = String::from_utf8_lossy(&given.stderr);
+        skipped("a_device_without_root", why.trim());
+        return;
+    }
+    let told = String::from_utf8(given.stdout).unwrap();
+    assert!(told.contains("cap_net_raw"), "{told}");
+    let farm = Farm::build(FarmPlan {
+        servers: 1,
+        ..FarmPlan::default()
+    })
+    .unwrap();
+    let server = &farm.servers()[0];
+    let file = root.path().join("inic.toml");
+    fs::write(&file, configuration(server) + "[admin]\n").unwrap();
+    let systemd = root.path().join("notify");
+    let notified = UnixDatagram::bind(&systemd).unwrap();
+    fs::set_permissions(&systemd, fs::Permissions::from_mode(0o777)).unwrap();
+    let mut command = Command::new(&inic);
+    command
+        .arg("--config")
+        .arg(&file)
+        .env("NOTIFY_SOCKET", &systemd);
+    command.uid(NOBODY).gid(NOBODY);
+    let log = root.path().join("inic.err");
+    let namespace = server.namespace();
+    if namespace
+        .run(|| {
+            Command::new("true")
+                .uid(NOBODY)
+                .gid(NOBODY)
+                .status()
+                .is_err()
+        })
+        .unwrap()
+    {
+        skipped(
+            "a_device_without_root",
+            "this user namespace has one user only",
+        );
+        return;
+    }
+    let running = Running::start(namespace, command, &log);
+    let logged = || fs::read_to_string(&log).unwrap();
+    wait_until("the device is up", || {
+        assert!(!logged().contains("CAP_NET_RAW"), "{}", logged());
+        logged().contains("device up")
+    });
+    notified.set_read_timeout(Some(site::PATIENCE)).unwrap();
+    let mut message = [0; 64];
+    let length = notified.recv(&mut message).unwrap();
+    assert_eq!(&message[..length], b"READY=1\n");
+    let health = curl(
+        namespace,
+        &[
+            "--retry-connrefused",
+            "--retry",
+            "9",
+            "http://127.0.0.1:9180/healthz",
+        ],
+    );
+    assert!(health.contains("\"server\":\"s1\""), "{health}");
+    assert_eq!(running.end(Signal::SIGTERM).code(), Some(0));
+    // Taken back, it says what is missing.
+    assert!(script(&["--remove", path]).status.success());
+    let mut command = Command::new(&inic);
+    command.arg("--config").arg(&file).uid(NOBODY).gid(NOBODY);
+    let output = site::output(namespace, &mut command);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("needs CAP_NET_RAW"), "{told}");
+}
