@@ -1,7 +1,7 @@
 //! How many frames a second the backends move over veth, side by side in one run. Needs root.
 //!
 //! ```text
-//! cargo run --release -p ipos-backend-xdp --example rates -- [--seconds 1] [--rounds 5] [--len 64]
+//! cargo run --release -p ipos-backend-xdp --example rates -- [--seconds 1] [--rounds 5] [--len 64] [--ring 4096]
 //! ```
 //!
 //! Each figure is the best of the rounds, which go over all backends in turn, so that a machine's moods hit all of them. *Receive* and
@@ -33,6 +33,9 @@ struct Arguments {
     /// Bytes of a frame, 60 to 1,484.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(60..=1484))]
     len: u16,
+    /// Frames that wait at an AF_XDP port: about as many short ones as a raw socket's buffer holds.
+    #[arg(long, default_value_t = 4096)]
+    ring: u32,
 }
 
 /// What is measured.
@@ -63,6 +66,7 @@ struct Bench {
     exit: Pair,
     time: Duration,
     len: usize,
+    ring: u32,
 }
 
 fn main() -> Result<(), Failure> {
@@ -73,11 +77,12 @@ fn main() -> Result<(), Failure> {
             for ((_, measure), best) in MEASURES.iter().zip(row) {
                 let bench = Bench {
                     carrier: *carrier,
-                    memory: Memory::new(MemoryOptions::default())?,
+                    memory: memory(arguments.ring)?,
                     entry: Pair::new()?,
                     exit: Pair::new()?,
                     time: Duration::try_from_secs_f64(arguments.seconds)?,
                     len: arguments.len.into(),
+                    ring: arguments.ring,
                 };
                 *best = best.max(measure(&bench)?);
             }
@@ -92,6 +97,15 @@ fn main() -> Result<(), Failure> {
         println!("{:>16.2}", row[3] / row[2]);
     }
     Ok(())
+}
+
+/// Room for two ports.
+fn memory(ring: u32) -> Result<Memory, Failure> {
+    let options = MemoryOptions {
+        buffers: 2 * (2 * ring + 256),
+        ..MemoryOptions::default()
+    };
+    Ok(Memory::new(options)?)
 }
 
 impl Bench {
@@ -111,6 +125,7 @@ impl Bench {
     fn xdp(&self, mode: Mode) -> Result<XdpBackend, Failure> {
         let options = XdpOptions {
             mode,
+            ring: self.ring,
             ..XdpOptions::default()
         };
         Ok(XdpBackend::open(Pair::INTERFACE, &self.memory, &options)?)
@@ -124,7 +139,7 @@ impl Bench {
         mut work: impl FnMut(&mut P) -> Result<(), Failure>,
         count: impl Fn(&P) -> u64,
     ) -> Result<f64, Failure> {
-        let memory = Memory::new(MemoryOptions::default())?;
+        let memory = memory(1024)?;
         let open = || {
             let options = XdpOptions {
                 mode: Mode::Generic,

@@ -16,11 +16,11 @@ pub struct MemoryOptions {
 }
 
 impl Default for MemoryOptions {
-    /// 12,288 buffers of 2 kB, which is 24 MB: enough for four ports of one queue with rings of 1,024 frames.
+    /// 17,408 buffers of 2 kB, which is 34 MB: enough for four ports of one queue with the default rings.
     fn default() -> Self {
         Self {
             buffer_size: 2048,
-            buffers: 12_288,
+            buffers: 17_408,
         }
     }
 }

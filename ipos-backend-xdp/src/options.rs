@@ -88,14 +88,14 @@ pub struct XdpOptions {
 }
 
 impl Default for XdpOptions {
-    /// All frames, all queues, rings of 1,024, the fastest way that the interface has.
+    /// All frames, all queues, rings of 2,048, the fastest way that the interface has.
     fn default() -> Self {
         Self {
             take: Take::default(),
             mode: Mode::default(),
             copying: Copying::default(),
             queues: None,
-            ring: 1024,
+            ring: 2048,
             busy_poll: None,
         }
     }

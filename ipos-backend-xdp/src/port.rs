@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use ipos_backend::interface::{Interface, OpenError as InterfaceError, is_lost, name_error};
@@ -86,8 +87,8 @@ pub struct XdpBackend {
     turn: usize,
     /// News of links.
     monitor: Socket,
-    /// All sockets and the monitor.
-    readiness: OwnedFd,
+    /// All sockets and the monitor, once somebody has asked for it: until then no frame costs a look at it.
+    readiness: OnceLock<Option<OwnedFd>>,
     /// `buffer` or `forward` found no room.
     full: bool,
     /// The interface is down, and that was told.
@@ -150,8 +151,6 @@ impl XdpBackend {
             set.map_err(fails("give a queue its socket"))?;
         }
         let monitor = monitor().map_err(fails("watch the links"))?;
-        let readiness = readiness(&queues.list, &monitor)
-            .map_err(|error| fails("make a poll descriptor")(error.into()))?;
         Ok(Self {
             interface: interface.to_owned(),
             capabilities: Capabilities {
@@ -163,7 +162,7 @@ impl XdpBackend {
             queues,
             turn: 0,
             monitor,
-            readiness,
+            readiness: OnceLock::new(),
             full: false,
             down: false,
         })
@@ -347,8 +346,11 @@ impl Backend for XdpBackend {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         // What does not fit the system call's seconds is as good as no limit.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let monitor = self.monitor.as_fd();
+        let mut waited = vec![PollFd::from_borrowed_fd(monitor, PollFlags::IN)];
+        let sockets = self.queues.list.iter();
+        waited.extend(sockets.map(|queue| PollFd::new(&queue.socket, PollFlags::IN)));
         let first = self.queues.list.first().filter(|_| self.full);
-        let mut waited = vec![PollFd::new(&self.readiness, PollFlags::IN)];
         waited.extend(first.map(|queue| PollFd::new(&queue.socket, PollFlags::OUT)));
         match poll(&mut waited, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
@@ -357,7 +359,8 @@ impl Backend for XdpBackend {
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.readiness.as_fd())
+        let made = || readiness(&self.queues.list, &self.monitor).ok();
+        self.readiness.get_or_init(made).as_ref().map(AsFd::as_fd)
     }
 
     fn statistics(&self) -> Statistics {
