@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use ipos_balance::PolicyKind;
+use ipos_examples::backend::Carrier;
 use ipos_examples::farm::netns::Netns;
 use ipos_examples::farm::{FarmError, Impairments, Interrupt, Outcome, Plan, sim, table};
 use ipos_examples::program;
@@ -56,8 +57,8 @@ struct Arguments {
     #[arg(long)]
     hold: bool,
     /// What carries frames (netns).
-    #[arg(long, value_enum, default_value_t = Backend::Pnet)]
-    backend: Backend,
+    #[arg(long, value_enum, default_value_t = Carrier::Pnet)]
+    backend: Carrier,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,12 +66,6 @@ enum Fabric {
     Auto,
     Sim,
     Netns,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Backend {
-    Pnet,
-    Xdp,
 }
 
 fn probability(text: &str) -> Result<f64, String> {
@@ -111,18 +106,18 @@ fn main() -> ExitCode {
 
 /// Whether network namespaces are used; enters a user namespace where that is needed for them.
 fn choose(arguments: &Arguments) -> Result<bool, FarmError> {
-    if arguments.backend == Backend::Xdp {
-        return Err(FarmError::Input(
-            "--backend xdp: not supported yet".to_owned(),
-        ));
-    }
+    let xdp = arguments.backend == Carrier::Xdp;
     let impaired = impairments(arguments).any();
     match arguments.fabric {
         Fabric::Netns if impaired => {
             Err(FarmError::Input("--loss, --reorder and --duplicate need --fabric sim: this kernel's LANs harm no frames".to_owned()))
         }
         Fabric::Netns => program::laboratory().map(|()| true).map_err(|reason| FarmError::Input(format!("--fabric netns: {reason}"))),
+        Fabric::Sim if xdp => Err(FarmError::Input("--backend xdp needs --fabric netns: a simulated farm has no interfaces".to_owned())),
         Fabric::Sim => Ok(false),
+        Fabric::Auto if impaired && xdp => Err(FarmError::Input(
+            "--loss, --reorder and --duplicate need --fabric sim, which --backend xdp cannot use".to_owned(),
+        )),
         Fabric::Auto if impaired => {
             eprintln!("fabric: sim, for --loss, --reorder and --duplicate");
             Ok(false)
@@ -132,6 +127,7 @@ fn choose(arguments: &Arguments) -> Result<bool, FarmError> {
                 eprintln!("fabric: netns");
                 Ok(true)
             }
+            Err(reason) if xdp => Err(FarmError::Input(format!("--backend xdp: {reason}"))),
             Err(reason) => {
                 eprintln!("fabric: sim ({reason})");
                 Ok(false)
@@ -168,6 +164,7 @@ fn plan(arguments: &Arguments) -> Result<Plan, FarmError> {
             what: error.to_string(),
         })?,
         impairments: impairments(arguments),
+        carrier: arguments.backend,
     })
 }
 

@@ -14,10 +14,10 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use ipos_backend_pnet::{PnetBackend, PnetOptions};
 use ipos_core::{Device, Event};
 use ipos_engine::{Engine, Options, Ports, clock};
 use ipos_examples::admin::Admin;
+use ipos_examples::backend::{Opener, claims_a, claims_b, claims_c, claims_synch};
 use ipos_examples::config::{FileConfig, FileError, Interfaces, Start};
 use ipos_examples::program;
 use ipos_examples::reload::Reloader;
@@ -72,16 +72,21 @@ enum StartError {
 /// Opens the ports and the admin address, and puts the device together.
 fn start(path: &Path, file: FileConfig) -> Result<(Engine, Reloader, Option<Admin>), StartError> {
     let [a, b, synch] = file.interfaces();
-    let open = |key: &str, interface: &str| {
-        PnetBackend::open(interface, PnetOptions::default())
-            .map_err(|error| StartError::Input(file.error(key, error)))
+    let opener = Opener::new(file.carrier()).map_err(|error| StartError::System(error.into()))?;
+    // The frames of the device's own are known before its interfaces are.
+    let known = file
+        .device(Interfaces::ETHERNET, Start::default())
+        .map_err(StartError::Input)?;
+    let open = |key: &str, interface: &str, claims| {
+        let opened = opener.open(interface, claims);
+        opened.map_err(|error| StartError::Input(file.error(key, error)))
     };
     let ports = Ports {
-        a: Box::new(open("port_a.interface", a)?),
-        b: Box::new(open("port_b.interface", b)?),
-        synch: Box::new(open("synch.interface", synch)?),
+        a: open("port_a.interface", a, claims_a(&known))?,
+        b: open("port_b.interface", b, claims_b(&known))?,
+        synch: open("synch.interface", synch, claims_synch(&known))?,
         c: match file.interface_c() {
-            Some(c) => Some(Box::new(open("port_c.interface", c)?)),
+            Some(c) => Some(open("port_c.interface", c, claims_c(&known))?),
             None => None,
         },
     };

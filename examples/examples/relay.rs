@@ -105,6 +105,7 @@ impl Direction {
     ) -> std::io::Result<bool> {
         let now = Instant::now();
         let taken = from.receive(BURST, &mut |frame| {
+            let frame = frame.bytes();
             if self.chance(arguments.loss) {
                 self.lost += 1;
                 return;

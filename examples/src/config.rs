@@ -17,6 +17,7 @@ use ipos_core::config::{PortB, PortC};
 use ipos_engine::Application;
 use ipos_proto::MacAddr;
 
+use crate::backend::Carrier;
 use position::Positions;
 use sections::{AdminSection, ListenSection, PortCSection, Sections, synch_port};
 
@@ -98,7 +99,7 @@ pub struct Interfaces {
 
 impl Interfaces {
     /// Such that carry what Ethernet always carries.
-    const ETHERNET: Interfaces = {
+    pub const ETHERNET: Interfaces = {
         let port = Capabilities {
             hardware_address: [2, 0, 0, 0, 0, 0],
             mtu: 1500,
@@ -198,6 +199,11 @@ impl FileConfig {
         self.port_c().map(|section| &*section.port.interface)
     }
 
+    /// What carries the device's frames.
+    pub fn carrier(&self) -> Carrier {
+        self.sections.backend
+    }
+
     fn port_c(&self) -> Option<&PortCSection> {
         self.sections.port_c.as_ref()
     }
@@ -249,7 +255,7 @@ impl FileConfig {
             .zip(self.interfaces().into_iter().zip(new.interfaces()))
             .map(|(key, (old, new))| (key, old == new));
         let others = [
-            ("backend", of_old.backend() == of_new.backend()),
+            ("backend", of_old.backend == of_new.backend),
             ("stack", of_old.stack() == of_new.stack()),
             ("admin.listen", self.admin() == new.admin()),
             ("port_c.interface", self.interface_c() == new.interface_c()),

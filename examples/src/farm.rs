@@ -13,6 +13,7 @@ mod statistics;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use crate::backend::Carrier;
 use ipos_balance::PolicyKind;
 use ipos_core::{Counters, ServerState};
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub struct Plan {
     pub seed: u64,
     /// What the simulator's LANs A and B do to frames.
     pub impairments: Impairments,
+    /// What carries frames in network namespaces.
+    pub carrier: Carrier,
 }
 
 /// Probabilities, 0 to 1, for each frame.

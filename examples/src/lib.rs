@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod axum_farm;
+pub mod backend;
 pub mod config;
 pub mod dissect;
 pub mod farm;

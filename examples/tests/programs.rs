@@ -143,6 +143,31 @@ fn a_farm_of_namespaces() {
 }
 
 #[test]
+fn a_farm_over_af_xdp() {
+    let test = "a_farm_over_af_xdp";
+    if !common::available(test, &[]) {
+        return;
+    }
+    let output = farm(&[
+        "--fabric",
+        "netns",
+        "--backend",
+        "xdp",
+        "--requests",
+        "120",
+        "--json",
+    ]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    if error.contains("CAP_BPF") {
+        return common::skipped(test, error.trim());
+    }
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    let outcome = serde_json::from_slice(&output.stdout).unwrap();
+    check(&outcome, "netns", 3, 120);
+    assert!(sum(&outcome, "migrated_out") > 0);
+}
+
+#[test]
 fn a_held_farm_can_be_reached() {
     if !common::available("a_held_farm_can_be_reached", &["nsenter", "curl"]) {
         return;
@@ -180,7 +205,8 @@ fn bad_options_are_one_line() {
         (&["--requests", "many"], "--requests"),
         (&["--policy", "fair"], "--policy"),
         (&["--loss", "1.5"], "--loss"),
-        (&["--backend", "xdp"], "--backend xdp: not supported yet"),
+        (&["--fabric", "sim", "--backend", "xdp"], "--backend xdp"),
+        (&["--backend", "xdp", "--loss", "0.1"], "--backend xdp"),
         (&["--fabric", "netns", "--loss", "0.1"], "--loss"),
         (&["--fabric", "sim", "--hold"], "--hold"),
         (&["--loss", "0.1", "--hold"], "--hold"),

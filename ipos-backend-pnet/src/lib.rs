@@ -18,7 +18,7 @@
 //! loop {
 //!     port.wait(None)?;
 //!     let burst = port.capabilities().burst;
-//!     port.receive(burst, &mut |frame| println!("{} bytes", frame.len()))?;
+//!     port.receive(burst, &mut |frame| println!("{} bytes", frame.bytes().len()))?;
 //! }
 //! # }
 //! ```
@@ -40,12 +40,10 @@
 #![forbid(unsafe_code)]
 
 mod direct;
-mod link;
 mod port;
 mod socket;
 
-use std::io;
-
+pub use ipos_backend::interface::OpenError;
 pub use port::PnetBackend;
 
 /// Which frames a port receives.
@@ -81,61 +79,6 @@ impl Default for PnetOptions {
     }
 }
 
-/// Why a port cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// This network namespace has no interface of that name.
-    #[error(
-        "there is no interface {interface} in this network namespace: `ip link` lists those there are"
-    )]
-    NotFound {
-        /// The name that was asked for.
-        interface: String,
-    },
-    /// Something other than Ethernet: the loopback interface, a tunnel.
-    #[error("interface {interface} does not carry Ethernet frames: name an Ethernet interface")]
-    NotEthernet {
-        /// The interface's name.
-        interface: String,
-    },
-    /// The interface is there, but not up.
-    #[error("interface {interface} is down: bring it up with `ip link set {interface} up`")]
-    Down {
-        /// The interface's name.
-        interface: String,
-    },
-    /// The process may not open raw sockets.
-    #[error(
-        "opening interface {interface} needs CAP_NET_RAW: run as root, in a user namespace (unshare -Urn), or setcap cap_net_raw+ep"
-    )]
-    Privilege {
-        /// The interface's name.
-        interface: String,
-    },
-    /// The system refused for another reason.
-    #[error("cannot {action} for interface {interface}: {source}")]
-    System {
-        /// The interface's name.
-        interface: String,
-        /// What was tried.
-        action: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl OpenError {
-    /// The error for a system call that failed: every step of opening maps it the same way.
-    fn system(interface: &str, action: &'static str, source: io::Error) -> Self {
-        let interface = interface.to_owned();
-        match source.kind() {
-            io::ErrorKind::PermissionDenied => Self::Privilege { interface },
-            _ => Self::System {
-                interface,
-                action,
-                source,
-            },
-        }
-    }
-}
+/// What opening a raw socket needs, and how to get it.
+const NEEDS: &str =
+    "CAP_NET_RAW: run as root, in a user namespace (unshare -Urn), or setcap cap_net_raw+ep";

@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
 use std::time::Duration;
 
-use ipos_backend::{Backend, Capabilities, Statistics};
+use ipos_backend::interface::{Interface, is_lost, name_error};
+use ipos_backend::{Backend, Capabilities, Frame, Statistics};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
@@ -13,8 +14,7 @@ use pnet_datalink::{
 };
 use socket2::Socket;
 
-use crate::link::Link;
-use crate::{Frames, OpenError, PnetOptions, direct, socket};
+use crate::{Frames, NEEDS, OpenError, PnetOptions, direct, socket};
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
@@ -61,8 +61,8 @@ impl PnetBackend {
     /// # Errors
     /// [`OpenError`]: no such interface, not Ethernet, down, or no right to open raw sockets.
     pub fn open(interface: &str, options: PnetOptions) -> Result<Self, OpenError> {
-        let link = Link::query(interface)?;
-        let fails = |action| move |error| OpenError::system(interface, action, error);
+        let link = Interface::query(interface)?;
+        let fails = |action| move |error| OpenError::system(interface, action, NEEDS, error);
         let socket = socket::open(&options).map_err(fails("open a raw socket"))?;
         let duplicate = socket
             .try_clone()
@@ -130,7 +130,7 @@ impl PnetBackend {
             Some(Err(error)) => {
                 self.statistics.transmit_failed += 1;
                 if is_lost(&error) {
-                    self.fault = Some(self.name(error));
+                    self.fault = Some(name_error(&self.interface, &error));
                 }
             }
             // pnet's way to say that it has no buffer; on Linux it needs none.
@@ -148,19 +148,8 @@ impl PnetBackend {
     /// What a failed receive means.
     fn receive_error(&self, error: io::Error) -> io::Error {
         match self.socket.take_error() {
-            Ok(Some(pending)) => self.name(pending),
-            Ok(None) | Err(_) => self.name(error),
-        }
-    }
-
-    /// `error` with the interface's name in its text.
-    fn name(&self, error: io::Error) -> io::Error {
-        let interface = &self.interface;
-        if is_lost(&error) {
-            let text = format!("interface {interface} is down or gone");
-            io::Error::new(io::ErrorKind::NetworkDown, text)
-        } else {
-            io::Error::new(error.kind(), format!("interface {interface}: {error}"))
+            Ok(Some(pending)) => name_error(&self.interface, &pending),
+            Ok(None) | Err(_) => name_error(&self.interface, &error),
         }
     }
 }
@@ -170,12 +159,16 @@ impl Backend for PnetBackend {
         self.capabilities
     }
 
-    fn receive(&mut self, budget: usize, sink: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
+    fn receive(
+        &mut self,
+        budget: usize,
+        sink: &mut dyn FnMut(&mut dyn Frame),
+    ) -> io::Result<usize> {
         let mut taken = 0;
         while taken < budget {
             match self.receiver.next() {
-                Ok(frame) if frame.len() <= self.largest => {
-                    sink(frame);
+                Ok(mut frame) if frame.len() <= self.largest => {
+                    sink(&mut frame);
                     self.statistics.received += 1;
                     taken += 1;
                 }
@@ -228,7 +221,7 @@ impl Backend for PnetBackend {
             None,
         ) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(self.name(error.into())),
+            Err(error) => Err(name_error(&self.interface, &error.into())),
         }
     }
 
@@ -244,7 +237,7 @@ impl Backend for PnetBackend {
 }
 
 /// The interface as pnet wants it described; only the index and the address matter to it.
-fn describe(interface: &str, link: &Link) -> NetworkInterface {
+fn describe(interface: &str, link: &Interface) -> NetworkInterface {
     let [a, b, c, d, e, f] = link.hardware_address;
     NetworkInterface {
         name: interface.to_owned(),
@@ -260,14 +253,6 @@ fn describe(interface: &str, link: &Link) -> NetworkInterface {
 fn is_not_yet(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), TimedOut | WouldBlock | Interrupted)
-}
-
-/// The interface is down (ENETDOWN) or no longer there (ENXIO, ENODEV).
-fn is_lost(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV)
-    )
 }
 
 #[cfg(test)]

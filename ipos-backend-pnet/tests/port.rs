@@ -64,7 +64,7 @@ fn receive(port: &mut PnetBackend, count: usize) -> Vec<Vec<u8>> {
         assert!(start.elapsed() < PATIENCE, "{} of {count}", frames.len());
         port.wait(Some(Duration::from_secs(1))).unwrap();
         let budget = count - frames.len();
-        port.receive(budget, &mut |frame| frames.push(frame.to_vec()))
+        port.receive(budget, &mut |frame| frames.push(frame.bytes().to_vec()))
             .unwrap();
     }
     frames
@@ -95,7 +95,7 @@ fn in_order(part: &[Vec<u8>], whole: &[Vec<u8>]) -> bool {
 /// What waits now.
 fn drain(port: &mut PnetBackend) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
-    port.receive(usize::MAX, &mut |frame| frames.push(frame.to_vec()))
+    port.receive(usize::MAX, &mut |frame| frames.push(frame.bytes().to_vec()))
         .unwrap();
     frames
 }
@@ -210,7 +210,7 @@ fn a_frame_that_does_not_fit_is_counted_and_never_truncated() {
         assert!(start.elapsed() < PATIENCE);
         two.wait(Some(Duration::from_secs(1))).unwrap();
         taken += two
-            .receive(64, &mut |frame| lengths.push(frame.len()))
+            .receive(64, &mut |frame| lengths.push(frame.bytes().len()))
             .unwrap();
     }
     assert_eq!(lengths, [1514, 60]);

@@ -6,6 +6,7 @@
 //! ```text
 //!    interface --> receive(budget, sink)          one call a burst, frames lent, never blocks
 //!    interface <-- buffer() .. commit(len)        one call a frame, built in place
+//!    interface <-- forward(frame, ..)             one call a frame that another port has lent
 //!                  flush()                        end of a burst
 //!                  wait(timeout) | readiness()    until frames may have come
 //! ```
@@ -14,7 +15,11 @@
 //! frames and counts them in [`Backend::statistics`]. Transmitting is not: [`Backend::buffer`]
 //! returns `None` when nothing can be queued, and the caller keeps what it has.
 
+#![forbid(unsafe_code)]
+
+use std::any::Any;
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -42,6 +47,34 @@ pub struct Statistics {
     pub transmit_failed: u64,
 }
 
+/// A received frame, lent to the sink of [`Backend::receive`].
+pub trait Frame {
+    /// The frame, from its Ethernet header on.
+    fn bytes(&self) -> &[u8];
+
+    /// What another port of the same backend needs to take the frame's buffer in [`Backend::forward`]: a type that only
+    /// the backend knows. `None`: the buffer cannot be taken. A frame that was taken has no bytes any more.
+    fn owner(&mut self) -> Option<&mut dyn Any> {
+        None
+    }
+}
+
+/// Bytes that are lent, and not more: what a backend without shared memory hands to the sink.
+impl Frame for &[u8] {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Why a frame was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The transmit queue is full.
+    Full,
+    /// The frame is larger than the port carries, or the part of it that was named is not there.
+    Oversize,
+}
+
 /// One network port: whole Ethernet frames in and out.
 ///
 /// No call but [`Backend::wait`] blocks. After an error of [`io::ErrorKind::NetworkDown`] the
@@ -61,7 +94,8 @@ pub trait Backend {
     /// The interface is down or gone ([`io::ErrorKind::NetworkDown`]); told once each time it goes
     /// down, after which the port is just empty until the interface is up again. Frames lent before
     /// the error stay delivered.
-    fn receive(&mut self, budget: usize, sink: &mut dyn FnMut(&[u8])) -> io::Result<usize>;
+    fn receive(&mut self, budget: usize, sink: &mut dyn FnMut(&mut dyn Frame))
+    -> io::Result<usize>;
 
     /// The buffer in which the next frame may be built: at least the MTU plus 14 bytes long.
     /// `None` while the transmit queue is full. A second call without
@@ -72,6 +106,37 @@ pub trait Backend {
     /// it at once. Frames shorter than the Ethernet minimum are padded by an interface whose medium asks
     /// for it. A call without a buffer, or with more bytes than it has, queues nothing and counts a failed frame.
     fn commit(&mut self, len: usize);
+
+    /// Queues one frame: `headers`, then the part `payload` of a frame that another port has lent. It is copied unless the
+    /// port shares its memory with the other one and finds room for the headers in front of the payload: then the buffer
+    /// itself changes hands, and the lent frame is empty afterwards. A frame that is refused stays lent as it was.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing was queued.
+    fn forward(
+        &mut self,
+        frame: &mut dyn Frame,
+        headers: &[u8],
+        payload: Range<usize>,
+    ) -> Result<(), Refused> {
+        let payload = frame.bytes().get(payload).ok_or(Refused::Oversize)?;
+        self.transmit(headers, payload)
+    }
+
+    /// Queues one frame made of two parts, which are copied.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing was queued.
+    fn transmit(&mut self, headers: &[u8], payload: &[u8]) -> Result<(), Refused> {
+        let len = headers.len() + payload.len();
+        let buffer = self.buffer().ok_or(Refused::Full)?;
+        let frame = buffer.get_mut(..len).ok_or(Refused::Oversize)?;
+        let (first, second) = frame.split_at_mut(headers.len());
+        first.copy_from_slice(headers);
+        second.copy_from_slice(payload);
+        self.commit(len);
+        Ok(())
+    }
 
     /// Hands the queued frames to the interface, as many as it takes now; the others stay queued.
     ///
@@ -94,3 +159,9 @@ pub trait Backend {
     /// What happened so far.
     fn statistics(&self) -> Statistics;
 }
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(feature = "interface")]
+pub mod interface;
+pub mod memory;

@@ -383,7 +383,7 @@ impl Engine {
         }
         let name = source.name;
         source.receive(*burst, &mut |frame| {
-            let Verdict::Forward(forward) = device.handle_frame(now, name, frame) else {
+            let Verdict::Forward(forward) = device.handle_frame(now, name, frame.bytes()) else {
                 return;
             };
             let Forward {
@@ -391,14 +391,13 @@ impl Engine {
                 headers,
                 payload,
             } = forward;
-            let payload = frame.get(payload).unwrap_or_default();
             let target = before
                 .iter_mut()
                 .chain(after.iter_mut())
                 .find(|target| target.name == port);
             let queued = match target {
-                Some(target) => target.put(&headers, payload),
-                None => relay.push(&headers, payload),
+                Some(target) => target.forward(frame, &headers, payload),
+                None => relay.push(&headers, frame.bytes().get(payload).unwrap_or_default()),
             };
             if let Err(why) = queued {
                 statistics.lose(why);

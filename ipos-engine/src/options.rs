@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::port::Refused;
+use ipos_backend::Refused;
 
 /// How an engine runs. [`Options::default`] gives the defaults.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 
-use ipos_backend::Backend;
+use ipos_backend::{Backend, Frame, Refused};
 use ipos_core::Port;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -21,15 +21,6 @@ pub struct Ports {
     pub synch: Box<dyn Backend>,
     /// Clients on a second LAN, where the device is configured so.
     pub c: Option<Box<dyn Backend>>,
-}
-
-/// Why a frame could not be queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// The transmit queue is full.
-    Full,
-    /// The frame is larger than the port carries.
-    Oversize,
 }
 
 /// A backend with what the loop knows of it.
@@ -89,16 +80,38 @@ impl PortState {
     /// Queues one frame made of two parts.
     pub(crate) fn put(&mut self, headers: &[u8], payload: &[u8]) -> Result<(), Refused> {
         let len = headers.len() + payload.len();
-        let frame = self.room().ok_or(Refused::Full)?;
-        let Some((first, second)) = frame
-            .get_mut(..len)
-            .and_then(|frame| frame.split_at_mut_checked(headers.len()))
-        else {
-            return Err(Refused::Oversize);
-        };
-        first.copy_from_slice(headers);
-        second.copy_from_slice(payload);
-        self.commit(len);
+        self.queue(len, |backend| backend.transmit(headers, payload))
+    }
+
+    /// Queues one frame made of `headers` and a part of a frame that another port lends.
+    pub(crate) fn forward(
+        &mut self,
+        frame: &mut dyn Frame,
+        headers: &[u8],
+        payload: Range<usize>,
+    ) -> Result<(), Refused> {
+        let len = headers.len() + payload.len();
+        self.queue(len, |backend| {
+            backend.forward(frame, headers, payload.clone())
+        })
+    }
+
+    /// Queues one frame of `len` bytes; the queue is flushed where that makes room.
+    fn queue(
+        &mut self,
+        len: usize,
+        mut offer: impl FnMut(&mut dyn Backend) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        let mut queued = offer(&mut *self.backend);
+        if queued == Err(Refused::Full) {
+            self.queued = true;
+            self.flush_or_note();
+            queued = offer(&mut *self.backend);
+        }
+        self.blocked = queued == Err(Refused::Full);
+        queued?;
+        self.bytes[1] += len as u64;
+        self.queued = true;
         Ok(())
     }
 
@@ -144,11 +157,11 @@ impl PortState {
     pub(crate) fn receive(
         &mut self,
         burst: usize,
-        sink: &mut dyn FnMut(&[u8]),
+        sink: &mut dyn FnMut(&mut dyn Frame),
     ) -> Result<usize, EngineError> {
         let mut bytes = 0;
         let result = self.backend.receive(burst, &mut |frame| {
-            bytes += frame.len() as u64;
+            bytes += frame.bytes().len() as u64;
             sink(frame);
         });
         self.bytes[0] += bytes;

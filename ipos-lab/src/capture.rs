@@ -132,7 +132,7 @@ fn record(
         let mut written = Ok(());
         let taken = port.receive(budget, &mut |frame| {
             if written.is_ok() {
-                written = write(&mut writer, frame);
+                written = write(&mut writer, frame.bytes());
                 frames += 1;
             }
         });

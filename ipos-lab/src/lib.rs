@@ -32,6 +32,7 @@ mod link;
 mod namespace;
 mod netlink;
 mod offload;
+mod pair;
 mod privilege;
 
 pub use capture::{Capture, Captured};
@@ -39,4 +40,5 @@ pub use error::LabError;
 pub use farm::{Farm, FarmPlan, Lan, MOST_SERVERS, PREFIX, Server};
 pub use link::{End, connect};
 pub use namespace::Namespace;
+pub use pair::Pair;
 pub use privilege::{Privilege, Unavailable, available, enter_user_namespace, privilege};

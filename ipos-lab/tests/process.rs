@@ -200,7 +200,7 @@ fn unprivileged() {
         while got.is_empty() {
             receiver.wait(None).unwrap();
             receiver
-                .receive(1, &mut |frame| got.extend_from_slice(frame))
+                .receive(1, &mut |frame| got.extend_from_slice(frame.bytes()))
                 .unwrap();
         }
         assert_eq!(got, frame);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode};
-use ipos_backend::{Backend, Capabilities, Statistics};
+use ipos_backend::{Backend, Capabilities, Frame, Statistics};
 use ipos_core::{Device, DropReason};
 use ipos_engine::{Control, Engine, Options, Ports, Stop, clock};
 use prometheus_parse::{Scrape, Value as Sample};
@@ -52,7 +52,7 @@ impl Backend for Nobody {
         }
     }
 
-    fn receive(&mut self, _: usize, _: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
+    fn receive(&mut self, _: usize, _: &mut dyn FnMut(&mut dyn Frame)) -> io::Result<usize> {
         Ok(0)
     }
 

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::thread;
 use std::time::Duration;
 
-use ipos_backend::{Backend, Capabilities, Statistics};
+use ipos_backend::{Backend, Capabilities, Frame, Statistics};
 use ipos_engine::Ports;
 use ipos_engine::socket::Backlog;
 use ipos_lab::{Farm, Lan};
@@ -127,10 +127,14 @@ impl Backend for Cable {
         }
     }
 
-    fn receive(&mut self, budget: usize, sink: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
+    fn receive(
+        &mut self,
+        budget: usize,
+        sink: &mut dyn FnMut(&mut dyn Frame),
+    ) -> io::Result<usize> {
         for taken in 0..budget {
             match self.socket.recv(&mut self.received) {
-                Ok(len) => sink(self.received.get(..len).unwrap_or_default()),
+                Ok(len) => sink(&mut self.received.get(..len).unwrap_or_default()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(taken),
                 Err(error) => return Err(error),
             }

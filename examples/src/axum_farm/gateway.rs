@@ -351,7 +351,7 @@ impl phy::Device for Card {
         let mut frame = None;
         let received = self
             .port
-            .receive(1, &mut |bytes| frame = Some(bytes.to_vec()));
+            .receive(1, &mut |lent| frame = Some(lent.bytes().to_vec()));
         if let Err(error) = received {
             tracing::debug!(%error, "LAN A");
         }

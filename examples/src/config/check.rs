@@ -36,7 +36,6 @@ pub(super) type Checked = Result<(), Fault>;
 pub(super) fn check(sections: &Sections) -> Checked {
     let Sections {
         name,
-        backend,
         stack,
         port_a: a,
         port_b: b,
@@ -54,7 +53,6 @@ pub(super) fn check(sections: &Sections) -> Checked {
         ..
     } = sections;
     check_name("name", name)?;
-    choice("backend", backend.as_deref(), "pnet", &["xdp"])?;
     choice("stack", stack.as_deref(), "user", &["linux"])?;
     let c = port_c.as_ref().map(|section| &section.port);
     check_clients("port_a", a)?;

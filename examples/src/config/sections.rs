@@ -12,13 +12,16 @@ use ipos_proto::{MacAddr, Protocol};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::backend::Carrier;
+
 use super::content::{ContentSections, SessionSection, SslMapSection, SslSection, UrlMapSection};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sections {
     pub(super) name: String,
-    pub(super) backend: Option<String>,
+    #[serde(default)]
+    pub(super) backend: Carrier,
     pub(super) stack: Option<String>,
     pub(super) port_a: PortASection,
     pub(super) port_b: PortBSection,
@@ -43,10 +46,6 @@ pub(super) struct Sections {
 }
 
 impl Sections {
-    pub(super) fn backend(&self) -> &str {
-        self.backend.as_deref().unwrap_or("pnet")
-    }
-
     pub(super) fn stack(&self) -> &str {
         self.stack.as_deref().unwrap_or("user")
     }

@@ -89,6 +89,7 @@ mod tests {
     use ipos_balance::PolicyKind;
 
     use super::*;
+    use crate::backend::Carrier;
     use crate::farm::Impairments;
 
     fn plan() -> Plan {
@@ -99,6 +100,7 @@ mod tests {
             policy: PolicyKind::InverseConnections,
             seed: 5,
             impairments: Impairments::default(),
+            carrier: Carrier::default(),
         }
     }
 

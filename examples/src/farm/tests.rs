@@ -13,6 +13,7 @@ fn plan() -> Plan {
         policy: PolicyKind::InverseConnections,
         seed: 5,
         impairments: Impairments::default(),
+        carrier: Carrier::default(),
     }
 }
 

@@ -93,7 +93,7 @@ impl Wire {
                 .expect("a socket can be waited for");
             let burst = port.capabilities().burst;
             // The interface stays up while anybody listens here.
-            let _ = port.receive(burst, &mut |frame| self.dispatch(frame));
+            let _ = port.receive(burst, &mut |frame| self.dispatch(frame.bytes()));
         }
     }
 

@@ -3,7 +3,7 @@ use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ipos_backend::{Capabilities, Statistics};
+use ipos_backend::{Capabilities, Frame, Statistics};
 
 use super::*;
 
@@ -35,12 +35,12 @@ impl Backend for Backing {
         }
     }
 
-    fn receive(&mut self, _: usize, sink: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
+    fn receive(&mut self, _: usize, sink: &mut dyn FnMut(&mut dyn Frame)) -> io::Result<usize> {
         let state = self.fake.0.borrow();
         if let Some(kind) = state.error {
             return Err(kind.into());
         }
-        sink(&[0; 60]);
+        sink(&mut &[0; 60][..]);
         Ok(1)
     }
 

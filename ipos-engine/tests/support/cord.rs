@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ipos_backend::{Backend, Capabilities, Statistics};
+use ipos_backend::{Backend, Capabilities, Frame, Statistics};
 
 const MTU: u16 = 1500;
 const FRAME: usize = MTU as usize + 14;
@@ -92,11 +92,15 @@ impl Backend for Cord {
         }
     }
 
-    fn receive(&mut self, budget: usize, sink: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
+    fn receive(
+        &mut self,
+        budget: usize,
+        sink: &mut dyn FnMut(&mut dyn Frame),
+    ) -> io::Result<usize> {
         let mut frame = [0; FRAME];
         for taken in 0..budget {
             match self.socket.recv(&mut frame) {
-                Ok(len) => sink(&frame[..len]),
+                Ok(len) => sink(&mut &frame[..len]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(taken),
                 Err(error) => return Err(error),
             }

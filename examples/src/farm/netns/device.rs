@@ -9,8 +9,6 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ipos_backend::Backend;
-use ipos_backend_pnet::{PnetBackend, PnetOptions};
 use ipos_core::config::{Config, Listen, PortA, PortB, SynchPort};
 use ipos_core::{Device, Event};
 use ipos_engine::{Engine, Options, Ports, Stop, clock};
@@ -18,6 +16,7 @@ use ipos_lab::{Lan, PREFIX, Server};
 use ipos_proto::{MacAddr, Protocol};
 
 use super::{LOOK, PORT, web};
+use crate::backend::{Carrier, Opener, claims_a, claims_b, claims_synch};
 use crate::farm::{DeviceReport, FarmError, Plan};
 
 /// The high-priority interval: short, so that a run of a second balances by fresh figures. The silence time stays
@@ -57,11 +56,11 @@ impl Running {
         let (started, start) = channel();
         let thread = {
             let (name, known) = (name.clone(), Arc::clone(&known));
-            let requests = plan.requests;
+            let (requests, carrier) = (plan.requests, plan.carrier);
             server
                 .namespace()
                 .spawn(&format!("device {name}"), move || {
-                    run(config, requests, &known, &asked, &started)
+                    run(config, carrier, requests, &known, &asked, &started)
                 })?
         };
         match start.recv() {
@@ -145,19 +144,17 @@ fn base(server: &Server) -> Config {
 /// The thread: runs the engine, and answers questions between its steps. Of migrations, the first `measured` are measured.
 fn run(
     config: Config,
+    carrier: Carrier,
     measured: usize,
     known: &AtomicUsize,
     asked: &Receiver<Sender<DeviceReport>>,
     started: &Sender<Stop>,
 ) -> Result<(), String> {
-    let open = |lan: Lan| -> Result<Box<dyn Backend>, String> {
-        let port = PnetBackend::open(lan.interface(), PnetOptions::default());
-        Ok(Box::new(port.map_err(|error| error.to_string())?))
-    };
+    let opener = Opener::new(carrier).map_err(|error| error.to_string())?;
     let ports = Ports {
-        a: open(Lan::A)?,
-        b: open(Lan::B)?,
-        synch: open(Lan::Synch)?,
+        a: opener.open(Lan::A.interface(), claims_a(&config))?,
+        b: opener.open(Lan::B.interface(), claims_b(&config))?,
+        synch: opener.open(Lan::Synch.interface(), claims_synch(&config))?,
         c: None,
     };
     let name = config.name.clone();

@@ -1,0 +1,109 @@
+//! What carries a device's frames: the choice that `farm` and `inic` offer.
+
+use std::fmt::Display;
+use std::io;
+use std::net::Ipv4Addr;
+
+use clap::ValueEnum;
+use ipos_backend::Backend;
+use ipos_backend_pnet::{PnetBackend, PnetOptions};
+use ipos_backend_xdp::{Claims, Memory, MemoryOptions, Take, XdpBackend, XdpOptions};
+use ipos_core::Config;
+use ipos_core::config::{PortA, SynchPort};
+use serde::Deserialize;
+
+/// The backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Carrier {
+    /// Raw sockets: any interface, also in an unprivileged user namespace.
+    #[default]
+    Pnet,
+    /// AF_XDP sockets: fewer system calls, no copy from Port A to Port B.
+    Xdp,
+}
+
+/// Opens the ports of one device.
+pub enum Opener {
+    /// Each by itself.
+    Pnet,
+    /// All in one memory.
+    Xdp(Memory),
+}
+
+impl Opener {
+    /// What the ports of one device share.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn new(carrier: Carrier) -> io::Result<Opener> {
+        Ok(match carrier {
+            Carrier::Pnet => Opener::Pnet,
+            Carrier::Xdp => Opener::Xdp(Memory::new(MemoryOptions::default())?),
+        })
+    }
+
+    /// Opens `interface`, from which `claims` are the device's.
+    ///
+    /// # Errors
+    /// The reason, in one line.
+    pub fn open(&self, interface: &str, claims: Claims) -> Result<Box<dyn Backend>, String> {
+        fn boxed(
+            opened: Result<impl Backend + 'static, impl Display>,
+        ) -> Result<Box<dyn Backend>, String> {
+            match opened {
+                Ok(port) => Ok(Box::new(port)),
+                Err(error) => Err(error.to_string()),
+            }
+        }
+        match self {
+            Opener::Pnet => boxed(PnetBackend::open(interface, PnetOptions::default())),
+            Opener::Xdp(memory) => {
+                let options = XdpOptions {
+                    take: Take::Claims(claims),
+                    ..XdpOptions::default()
+                };
+                boxed(XdpBackend::open(interface, memory, &options))
+            }
+        }
+    }
+}
+
+/// Port A's: all that is for the device's addresses there.
+#[must_use]
+pub fn claims_a(config: &Config) -> Claims {
+    claims_of(Some(&config.port_a))
+}
+
+/// Port C's.
+#[must_use]
+pub fn claims_c(config: &Config) -> Claims {
+    claims_of(config.port_c.as_ref().map(|port_c| &port_c.port))
+}
+
+/// Those of a port to clients.
+fn claims_of(port: Option<&PortA>) -> Claims {
+    Claims {
+        addresses: port.map_or_else(Vec::new, |port| port.addresses.clone()),
+        ..Claims::default()
+    }
+}
+
+/// Port B's: frames of the farm's type.
+#[must_use]
+pub fn claims_b(config: &Config) -> Claims {
+    Claims {
+        ethertypes: vec![config.port_b.ethertype],
+        ..Claims::default()
+    }
+}
+
+/// The Synch Port's: datagrams to its port, broadcast or not.
+#[must_use]
+pub fn claims_synch(config: &Config) -> Claims {
+    let SynchPort { address, port, .. } = config.synch;
+    Claims {
+        udp_ports: vec![(Ipv4Addr::BROADCAST, port), (address, port)],
+        ..Claims::default()
+    }
+}
