@@ -190,7 +190,12 @@ impl Sockets {
             if backlog.is_closed() {
                 device.set_available(now, listener, false);
                 for shared in backlog.forsaken() {
-                    self.parked.insert(shared.key(), now);
+                    let key = shared.key();
+                    // Its client may have left, and another connection have its place.
+                    let joint = self.joints.get(key);
+                    if joint.is_some_and(|joint| Arc::ptr_eq(&joint.shared, &shared)) {
+                        self.parked.insert(key, now);
+                    }
                 }
             }
         }
