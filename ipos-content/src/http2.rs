@@ -30,6 +30,8 @@ pub(crate) struct Frames {
     state: State,
     /// The field block, as far as it has come.
     block: Vec<u8>,
+    /// All that has come is whole frames before the first request.
+    paused: bool,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,13 @@ impl Frames {
             at: PREFACE.len(),
             state: State::Preface,
             block: Vec::new(),
+            paused: false,
         }
+    }
+
+    /// Whether the client may be waiting for the server's SETTINGS (RFC 9113 §3.4: it need not).
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// Goes on with what is new in `bytes`, which never become more than `limit`; whether the field block is whole.
@@ -66,6 +74,7 @@ impl Frames {
         while !matches!(self.state, State::Whole(_)) {
             let rest = bytes.get(self.at..).unwrap_or_default();
             let Some((frame, len)) = Frame::parse(rest, limit.saturating_sub(self.at))? else {
+                self.paused = rest.is_empty() && matches!(self.state, State::Open);
                 return Ok(false);
             };
             self.take(&frame)?;

@@ -95,6 +95,12 @@ impl Inspector {
         }
     }
 
+    /// Whether, after [`Reading::More`], the client may have said all that it says before it hears from the server: one that
+    /// speaks HTTP/2 with prior knowledge may wait for SETTINGS before its first request.
+    pub fn may_wait_for_server(&self) -> bool {
+        matches!(&self.state, State::Http2(frames) if frames.is_paused())
+    }
+
     /// What begins with `bytes`. No method of HTTP begins with a record's first byte.
     fn begin(&self, bytes: &[u8]) -> State {
         let http2 = self.kinds.contains(Kinds::HTTP2);

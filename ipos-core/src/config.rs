@@ -496,8 +496,15 @@ impl Config {
             Some(PortC {
                 responses: true, ..
             }) => Port::C,
+            _ => self.lan_of(source),
+        }
+    }
+
+    /// The port on whose LAN an address is, of this server or of another one; Port A where it is on neither.
+    pub(crate) fn lan_of(&self, address: Ipv4Addr) -> Port {
+        match &self.port_c {
             Some(PortC { port, .. })
-                if port.is_on_link(source) && !self.port_a.is_on_link(source) =>
+                if port.is_on_link(address) && !self.port_a.is_on_link(address) =>
             {
                 Port::C
             }

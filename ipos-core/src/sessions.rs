@@ -36,10 +36,14 @@ pub(crate) struct Sessions {
     rows: BTreeMap<SessionId, Row>,
     expiries: BTreeSet<(Instant, SessionId)>,
     bound: usize,
-    /// Bounded as the rows are: full, the oldest is left to the refreshing.
+    /// What nobody was told of, and what is told again once there is room. Each bounded as the rows are: full, the oldest is
+    /// left to the refreshing.
     changes: VecDeque<Change>,
+    again: VecDeque<Change>,
     /// Behind this one the refreshing goes on.
     refreshed: Option<SessionId>,
+    /// Somebody has come who knows none of the rows: until the refreshing is through with them it does not wait.
+    hurry: bool,
 }
 
 impl Sessions {
@@ -49,7 +53,9 @@ impl Sessions {
             expiries: BTreeSet::new(),
             bound,
             changes: VecDeque::new(),
+            again: VecDeque::new(),
             refreshed: None,
+            hurry: false,
         }
     }
 
@@ -128,48 +134,80 @@ impl Sessions {
         let Some((session, _)) = self.rows.get_key_value(session) else {
             return;
         };
-        let session = session.clone();
-        if self.changes.len() >= self.bound {
-            self.changes.pop_front();
-        }
-        self.changes.push_back(Change {
-            session,
+        let change = Change {
+            session: session.clone(),
             tellings: TELLINGS,
-        });
+        };
+        push_bounded(&mut self.changes, self.bound, change);
     }
 
-    /// Changes to be told now, of `room` bytes together; and whether there are others that nobody was told of.
-    pub(crate) fn take_changes(&mut self, now: Instant, room: usize) -> (Vec<Told>, bool) {
-        let (mut told, mut used) = (Vec::new(), 0);
-        for _ in 0..self.changes.len() {
-            let Some(mut change) = self.changes.pop_front() else {
-                break;
-            };
-            let Some(telling) = self.told(now, &change.session) else {
-                continue;
-            };
-            used += telling.len();
-            if used > room {
+    /// Changes to be told now, of `room` bytes together, new ones first; and whether there are others that nobody was told of.
+    pub(crate) fn take_changes(&mut self, now: Instant, mut room: usize) -> (Vec<Told>, bool) {
+        let mut told = Vec::new();
+        // What is told now is not told again in the same report.
+        let waiting = self.again.len();
+        while let Some(change) = self.changes.pop_front() {
+            if let Err(change) = self.take_change(now, change, &mut room, &mut told) {
                 self.changes.push_front(change);
-                break;
-            }
-            told.push(telling);
-            change.tellings -= 1;
-            if change.tellings > 0 {
-                self.changes.push_back(change);
+                return (told, true);
             }
         }
-        let front = self.changes.front();
-        (
-            told,
-            front.is_some_and(|change| change.tellings == TELLINGS),
-        )
+        for _ in 0..waiting {
+            let Some(change) = self.again.pop_front() else {
+                break;
+            };
+            if let Err(change) = self.take_change(now, change, &mut room, &mut told) {
+                self.again.push_front(change);
+                break;
+            }
+        }
+        (told, false)
     }
 
-    /// The next rows of `server`, `most` at most, so that all have their turn.
-    pub(crate) fn refresh(&mut self, now: Instant, server: &str, most: usize) -> Vec<Told> {
-        let from = match self.refreshed.take() {
-            Some(session) => Bound::Excluded(session),
+    /// One change, where there is room for it.
+    fn take_change(
+        &mut self,
+        now: Instant,
+        mut change: Change,
+        room: &mut usize,
+        told: &mut Vec<Told>,
+    ) -> Result<(), Change> {
+        let Some(telling) = self.told(now, &change.session) else {
+            return Ok(());
+        };
+        let Some(left) = room.checked_sub(telling.len()) else {
+            return Err(change);
+        };
+        *room = left;
+        told.push(telling);
+        change.tellings -= 1;
+        if change.tellings > 0 {
+            push_bounded(&mut self.again, self.bound, change);
+        }
+        Ok(())
+    }
+
+    /// Somebody has come who shall know all rows soon.
+    pub(crate) fn tell_all(&mut self) {
+        self.refreshed = None;
+        self.hurry = !self.rows.is_empty();
+    }
+
+    /// Whether the refreshing goes on at once.
+    pub(crate) fn is_in_hurry(&self) -> bool {
+        self.hurry
+    }
+
+    /// The next rows of `server`, `most` at most and of `room` bytes together, so that all have their turn.
+    pub(crate) fn refresh(
+        &mut self,
+        now: Instant,
+        server: &str,
+        most: usize,
+        mut room: usize,
+    ) -> Vec<Told> {
+        let from = match &self.refreshed {
+            Some(session) => Bound::Excluded(session.clone()),
             None => Bound::Unbounded,
         };
         let mut told = Vec::new();
@@ -179,13 +217,20 @@ impl Sessions {
             let Some((session, row)) = rows.next() else {
                 // From the first one on again.
                 self.refreshed = None;
+                self.hurry = false;
                 break;
             };
+            if *row.server == *server
+                && let Some(telling) = self.told(now, session)
+            {
+                let Some(left) = room.checked_sub(telling.len()) else {
+                    break;
+                };
+                room = left;
+                told.push(telling);
+            }
             looked_at += 1;
             self.refreshed = Some(session.clone());
-            if *row.server == *server {
-                told.extend(self.told(now, session));
-            }
         }
         told
     }
@@ -201,6 +246,14 @@ impl Sessions {
     }
 }
 
+/// Full: the oldest goes.
+fn push_bounded(changes: &mut VecDeque<Change>, bound: usize, change: Change) {
+    if changes.len() >= bound {
+        changes.pop_front();
+    }
+    changes.push_back(change);
+}
+
 /// A row as others are told of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
@@ -211,7 +264,7 @@ pub(crate) struct Told {
 
 impl Told {
     /// Bytes of its record.
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         const HEADER_AND_FIELDS: usize = 4 + 8;
         HEADER_AND_FIELDS + self.session.len() + self.server.len()
     }
@@ -260,12 +313,38 @@ mod tests {
         let (told, more) = sessions.take_changes(at(0), 2 * one);
         assert_eq!((told.len(), more), (2, true));
         let (mut count, mut rounds) = (told.len(), 0);
-        while !sessions.changes.is_empty() {
+        while !(sessions.changes.is_empty() && sessions.again.is_empty()) {
             count += sessions.take_changes(at(0), 10 * one).0.len();
             rounds += 1;
         }
         assert_eq!((count, rounds), (9, 3));
-        let mut turns = |most| sessions.refresh(at(0), "s1", most).len();
+        let mut turns = |most| sessions.refresh(at(0), "s1", most, usize::MAX).len();
         assert_eq!([turns(2), turns(2), turns(2)], [2, 1, 2]);
+    }
+
+    #[test]
+    fn what_nobody_was_told_of_does_not_wait_for_what_is_told_again() {
+        let mut sessions = Sessions::new(10_000);
+        let one = 4 + 8 + 4 + 2;
+        let mut unheard = BTreeSet::new();
+        for claim in 0..2_000_u32 {
+            let id: SessionId = claim.to_be_bytes().as_slice().into();
+            sessions.set(at(0), &id, &name("s1"), LIFETIME);
+            sessions.tell(&id);
+            unheard.insert(id);
+            // A report has room for three: enough for each once, not for each three times with what else there is.
+            if claim % 2 == 1 {
+                let (told, _) = sessions.take_changes(at(0), 3 * one);
+                for told in told {
+                    unheard.remove(&told.session);
+                }
+                assert!(unheard.is_empty(), "after {claim}: {}", unheard.len());
+            }
+        }
+        let mut reports = 0;
+        while !sessions.take_changes(at(0), 100 * one).0.is_empty() {
+            reports += 1;
+        }
+        assert!((20..60).contains(&reports), "{reports}");
     }
 }

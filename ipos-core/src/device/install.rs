@@ -229,7 +229,7 @@ impl Device {
     }
 
     /// The listening socket for a connection that its client opened at `first`: that of the same service, where the
-    /// first server has told which it is, and else of the same port.
+    /// first server has told which it is, and else of the same port. With several, the one on the LAN that the client came by.
     pub(super) fn listener_for(
         &self,
         at_first: Target,
@@ -248,7 +248,11 @@ impl Device {
         });
         let serves = |l: &Listen| l.protocol == flow.protocol && l.address.port() == port;
         let same = |l: &Listen| told.is_none_or(|service| *service == l.service);
-        listen.iter().position(|l| serves(l) && same(l))
+        let wanted = |l: &Listen| serves(l) && same(l);
+        let lan = self.config.lan_of(*flow.endpoint.ip());
+        let near = |l: &Listen| wanted(l) && self.config.lan_of(*l.address.ip()) == lan;
+        let near = listen.iter().position(near);
+        near.or_else(|| listen.iter().position(wanted))
     }
 
     /// 0x03.

@@ -237,14 +237,14 @@ impl Device {
     }
 
     /// The server for a later request of a bound connection, where each request is selected for, or this server drains, and
-    /// it is another one.
+    /// it is another one; and those that the request wants, where that one does not take it.
     pub(super) fn server_for_request(
         &mut self,
         now: Instant,
         key: u32,
         endpoint: u32,
         segment: &Segment<'_>,
-    ) -> Option<Target> {
+    ) -> Option<(Target, Wanted)> {
         let begins = !segment.payload.is_empty() && segment.seq == self.rcv_nxt(endpoint);
         let per_request = self.config.balance.per_request || self.me.draining;
         if !per_request && self.rules.is_empty() || !begins || !self.is_at_rest(key, endpoint, now)
@@ -266,7 +266,7 @@ impl Device {
         };
         match choice {
             Choice::Local => None,
-            Choice::Server(to) => Some(to),
+            Choice::Server(to) => Some((to, wanted)),
         }
     }
 
@@ -295,12 +295,15 @@ impl Device {
         &mut self,
         now: Instant,
         key: u32,
-        to: Target,
+        (to, wanted): (Target, Wanted),
         packet: &Ipv4Packet<'_>,
         segment: &Segment<'_>,
     ) -> Result<Verdict, DropReason> {
         if !self.detach(key) {
             return Err(DropReason::Stale);
+        }
+        if let Some((_, Record::Pending(pending))) = self.flows.get_mut(key) {
+            pending.wanted = wanted;
         }
         let verdict = self.gather(now, key, None, packet, segment);
         // Unless the segment has ended the connection.

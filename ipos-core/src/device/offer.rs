@@ -18,6 +18,9 @@ use crate::handover::{
 use crate::stack::Slot;
 use crate::time::{Duration, Instant};
 
+/// A client that may be waiting for its server to speak is waited for no longer than this.
+const PAUSE: Duration = Duration::from_millis(100);
+
 impl Device {
     /// Some of a request has come: is it enough to tell which server it is for?
     pub(super) fn consider(&mut self, now: Instant, key: u32, ended: bool) {
@@ -36,7 +39,14 @@ impl Device {
             let bytes = slot.tcp.readable();
             let session = |id: &[u8]| sessions.get(now, id).cloned();
             match rules.wanted(inspector.inspect(bytes), session) {
-                None if !ended && bytes.len() < config.limits.request => return,
+                None if !ended && bytes.len() < config.limits.request => {
+                    if inspector.may_wait_for_server() {
+                        let asked = pending.asked.unwrap_or(now);
+                        let deadline = asked + config.limits.request_deadline;
+                        flows.schedule(key, Some(deadline.min(now + PAUSE)));
+                    }
+                    return;
+                }
                 wanted => pending.wanted = wanted.unwrap_or_default(),
             }
             pending.inspector = None;

@@ -178,8 +178,8 @@ impl Farm {
     }
 
     fn carry(&mut self, from: usize, port: Port, frame: &[u8]) {
-        if port == Port::A {
-            return self.take_client_frame(from, frame);
+        if port == Port::A || port == Port::C {
+            return self.take_client_frame(from, port, frame);
         }
         let mut times = 1;
         if port == Port::B {
@@ -213,7 +213,7 @@ impl Farm {
         verdict
     }
 
-    fn take_client_frame(&mut self, from: usize, frame: &[u8]) {
+    fn take_client_frame(&mut self, from: usize, port: Port, frame: &[u8]) {
         let packet = SlicedPacket::from_ethernet(frame).unwrap();
         let source = MacAddr(
             packet
@@ -232,7 +232,7 @@ impl Farm {
                 if arp.operation == ArpOperation::REQUEST && arp.target_ipv4_addr() == CLIENT {
                     let reply =
                         arp_frame(ArpOperation::REPLY, source, CLIENT, arp.sender_ipv4_addr());
-                    self.deliver(from, Port::A, &reply);
+                    self.deliver(from, port, &reply);
                 }
             }
             (Some(etherparse::NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) => {

@@ -1,7 +1,7 @@
 //! What is not HTTP/1.x: TLS, and HTTP/2 with prior knowledge.
 
 use super::common::talk::*;
-use super::{ask, assert_received, farm, farm_with, server_for};
+use super::{ask, assert_received, farm, farm_with, server, server_for, tell};
 
 /// A ClientHello as long as one with a post-quantum key share, in records of this length.
 fn client_hello(name: Option<&str>, session: &[u8], record: usize) -> Vec<u8> {
@@ -118,4 +118,30 @@ fn http2_with_prior_knowledge_is_selected_by_its_first_request() {
             assert_eq!(found, at, "{authority} {path} {len}");
         }
     }
+}
+
+/// Clients that wait for the server's SETTINGS before they ask, as gRPC's do, are not held up for what cannot come.
+#[test]
+fn an_http2_client_that_waits_for_settings_is_served_soon() {
+    let mut farm = farm();
+    let bytes = http2("shop.example", "/");
+    let settings = 24 + 9 + 6;
+    let window_update = settings + 9 + 4;
+    for len in [settings, window_update] {
+        let (start, rest) = bytes.split_at(len);
+        let mut client = ask(&mut farm, [start]);
+        farm.run(ms(50));
+        assert_eq!(server(&mut farm, &client), None, "a request may follow");
+        let mut late = ask(&mut farm, [start]);
+        farm.run(ms(50));
+        assert_eq!(server(&mut farm, &client), Some(0));
+        tell(&mut farm, &mut client, [rest]);
+        assert_received(&mut farm, &client, &bytes);
+        tell(&mut farm, &mut late, [rest]);
+        assert_eq!(assert_received(&mut farm, &late, &bytes), 2);
+    }
+    // Within a frame the rest of it is to come.
+    let client = ask(&mut farm, [&bytes[..window_update + 3]]);
+    farm.run(ms(1_000));
+    assert_eq!(server(&mut farm, &client), None);
 }

@@ -6,12 +6,13 @@ mod kinds;
 mod reference;
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use common::talk::*;
-use common::{Client, Farm};
+use common::{Client, Farm, Pass};
 use ipos_content::{SslRow, UrlRow};
-use ipos_core::ListenerId;
 use ipos_core::config::{Config, Content, Listen, Session};
+use ipos_core::{ListenerId, Load};
 use ipos_proto::Protocol;
 
 const IMAGE: &[u8] = b"GET /img/a?b=/c HTTP/1.1\r\nHost: www.example\r\nCookie: a=b\r\n\r\n";
@@ -184,6 +185,36 @@ fn what_requests_ask_for() {
         ("GET /nowhere HTTP/1.1\r\n\r\n", 0),
     ] {
         assert_eq!(server_for(&mut farm, request.as_bytes()), at, "{request}");
+    }
+}
+
+#[test]
+fn below_all_thresholds_that_are_set_a_server_keeps_what_no_rule_is_for() {
+    let load = |cpu| Load {
+        cpu,
+        ..Load::default()
+    };
+    // Of CPU and connections: those that are set, this server's figures, whether it keeps everything.
+    for (cpu, connections, used, keeps) in [
+        (0.5, 0, 0.4, true),
+        (0.5, 0, 0.5, false),
+        (0.5, 100, 0.4, true),
+        (0.5, 100, 0.6, false),
+        (0.5, 2, 0.4, false),
+        (0.0, 100, 1.0, true),
+        (0.0, 2, 0.0, false),
+        (0.0, 0, 0.0, false),
+    ] {
+        let mut farm = farm_with(|config| {
+            let threshold = &mut config.balance.activity_threshold;
+            (threshold.cpu, threshold.connections) = (cpu, connections);
+        });
+        farm.devices[0].handle_load(load(used));
+        let served = (0..8).map(|_| server_for(&mut farm, REQUEST));
+        let served: BTreeSet<usize> = served.collect();
+        let expected = if keeps { 1 } else { 4 };
+        assert_eq!(served.len(), expected, "{cpu} {connections} {used}");
+        assert_eq!(server_for(&mut farm, IMAGE), 1, "a rule comes first");
     }
 }
 
@@ -422,6 +453,31 @@ fn a_later_request_for_several_servers_stays_with_the_one_of_them_that_has_it() 
         tell(&mut farm, &mut client, [&request[..]]);
         farm.run(ms(10));
     }
+}
+
+/// A later request is for two servers, one of which takes nothing: the other one gets it, and nobody else.
+#[test]
+fn a_later_request_that_one_of_its_servers_does_not_take_goes_to_the_other() {
+    each(["10.88.0.12", "10.88.0.13"], |deaf| {
+        let deaf: Ipv4Addr = deaf.parse().unwrap();
+        let taker = if deaf.octets()[3] == 12 { 2 } else { 1 };
+        for _ in 0..2 {
+            let mut farm = farm();
+            let request = b"GET /both HTTP/1.1\r\n\r\n";
+            // The policy begins with either of them.
+            server_for(&mut farm, request);
+            let mut client = ask(&mut farm, [REQUEST]);
+            let bound = farm.bound();
+            answer(&mut farm, &mut client, bound, 150);
+            farm.tap = Box::new(move |frame| match frame.header.destination == deaf {
+                true => Pass::Lose,
+                false => Pass::Deliver,
+            });
+            tell(&mut farm, &mut client, [&request[..]]);
+            farm.run(ms(200));
+            assert_eq!(assert_received(&mut farm, &client, request), taker);
+        }
+    });
 }
 
 /// A session that the server has begun with a request that was its own.

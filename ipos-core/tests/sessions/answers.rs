@@ -1,12 +1,13 @@
 //! The cookie in answers: once, in every shape, and nothing else is changed.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
-use ipos_core::Event;
-use ipos_core::config::Session;
+use ipos_core::config::{Listen, PortA, PortC, Session};
+use ipos_core::{Event, Port};
 
-use super::common::port_a;
 use super::common::talk::*;
+use super::common::{Client, Farm, isn, mac, port_a};
 use super::{ATTRIBUTES, begin, connect, farm, farm_with, get, receive, without_cookies};
 
 /// A conversation; in the answers `^` stands where a cookie's line is expected.
@@ -244,4 +245,53 @@ fn the_second_embodiment_tells_where_the_server_is_reached() {
         assert_eq!(found.unwrap_or(1), 1, "{head}");
         assert_eq!(head.contains("X-Server-Address"), wanted.is_some());
     }
+}
+
+/// Who came by LAN C is told an address there, whichever listening socket is written first.
+#[test]
+fn the_address_that_a_client_is_told_is_on_its_own_lan() {
+    let on_c = |server: u8| SocketAddrV4::new(Ipv4Addr::new(10, 66, 0, 11 + server), 80);
+    let mut farm = Farm::with(2, |server, config| {
+        config.content.session = Some(Session {
+            direct: Some("X-Server-Address".into()),
+            ..Session::new("IPOS", [server + 1; 32])
+        });
+        // The client's own address is beyond LAN A's prefix for whoever looks at LAN C: all of it is on the link.
+        let port = PortA::new(mac(0xd, server), vec![*on_c(server).ip()], 0);
+        config.port_c = Some(PortC {
+            port,
+            responses: false,
+        });
+        let address = on_c(server);
+        let listen = config.listen[0].clone();
+        config.listen.push(Listen { address, ..listen });
+    });
+    let mut told = vec![];
+    for port in 4_000..4_004 {
+        let mut client = Client::new(0, port, isn(port));
+        client.server = on_c(0);
+        let send = |farm: &mut Farm, client: &Client, flags, options: &[u8], payload: &[u8]| {
+            let mut frame = client.frame(flags, options, payload);
+            frame[..6].copy_from_slice(&mac(0xd, 0).0);
+            farm.deliver(0, Port::C, &frame);
+            farm.pump();
+        };
+        send(&mut farm, &client, "S", &[2, 4, 5, 0xb4], &[]);
+        let [syn_ack] = &farm.take(&client)[..] else {
+            panic!("one SYN-ACK")
+        };
+        client.opened_by(syn_ack);
+        send(&mut farm, &client, "A", &[], &[]);
+        send(&mut farm, &client, "PA", &[], &get(None));
+        let bound = farm.bound();
+        farm.read(bound);
+        farm.take(&client);
+        farm.write(bound, RESPONSE);
+        let head = String::from_utf8(payload(&farm.take(&client))).unwrap();
+        let lines = head.lines();
+        told.extend(
+            lines.filter_map(|line| Some(line.strip_prefix("X-Server-Address: ")?.to_string())),
+        );
+    }
+    assert_eq!(told, [on_c(1).to_string(), on_c(1).to_string()]);
 }

@@ -148,3 +148,18 @@ fn a_server_that_starts_again_has_lost_its_sessions_to_nobody() {
     assert_eq!(visit(&mut farm, 0, Some(&id)), (1, None));
     assert_all_know(&farm, &id, Some("s2"));
 }
+
+#[test]
+fn a_newcomer_knows_a_large_map_before_it_takes_sessions() {
+    let mut farm = farm(2);
+    let ids: Vec<String> = (0..1_200).map(|_| begin(&mut farm, 1)).collect();
+    kill(&mut farm, 0);
+    restart(&mut farm, 0);
+    farm.run(ms(2_500));
+    let unknown = ids.iter().filter(|id| holder(&farm, 0, id).is_none());
+    assert_eq!(unknown.count(), 0);
+    let taken: Vec<&String> = (ids.iter().step_by(100))
+        .filter(|id| visit(&mut farm, 0, Some(id)) != (1, None))
+        .collect();
+    assert!(taken.is_empty(), "{taken:?}");
+}
