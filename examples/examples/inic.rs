@@ -103,6 +103,11 @@ fn start(path: &Path, file: FileConfig) -> Result<(Engine, Reloader, Option<Admi
     };
     let admin = file.admin().map(open).transpose()?;
     warn_of_the_kernel(&file.addresses());
+    if !file.has_farm_key() {
+        tracing::warn!(
+            "no farm key: whoever can send on LAN B or the Synch LAN can take and end connections (security.farm_key_file)"
+        );
+    }
     let moment = moment().map_err(StartError::System)?;
     let config = file.device(interfaces, moment).map_err(StartError::Input)?;
     let device = Device::new(config, clock::now())

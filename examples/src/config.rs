@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipos_backend::Capabilities;
-use ipos_core::Config;
 use ipos_core::config::{PortB, PortC};
+use ipos_core::{Config, FarmKey};
 use ipos_engine::Application;
 use ipos_proto::MacAddr;
 
 use crate::backend::Carrier;
+use crate::key_file;
 use position::Positions;
 use sections::{AdminSection, ListenSection, PortCSection, Sections, synch_port};
 
@@ -69,6 +70,7 @@ pub struct FileConfig {
     path: PathBuf,
     positions: Positions,
     sections: Sections,
+    farm_key: Option<FarmKey>,
 }
 
 /// What a configuration file does not say.
@@ -118,7 +120,7 @@ impl FileConfig {
     /// Reads and validates the file at `path`.
     ///
     /// # Errors
-    /// The file cannot be read, is not TOML, has an unknown key, lacks one, or a value does not do.
+    /// The file or its farm key cannot be read, it is not TOML, has an unknown key, lacks one, or a value does not do.
     pub fn read(path: &Path) -> Result<FileConfig, FileError> {
         let text = std::fs::read_to_string(path).map_err(|error| FileError {
             file: path.to_owned(),
@@ -132,7 +134,7 @@ impl FileConfig {
     /// Validates the text of a file; `path` is for errors.
     ///
     /// # Errors
-    /// As [`FileConfig::read`], but for reading.
+    /// As [`FileConfig::read`], but for reading it: only the farm key is read.
     pub fn parse(path: &Path, text: &str) -> Result<FileConfig, FileError> {
         let positions = Positions::new(text);
         let parsed: Result<Sections, _> = toml::from_str(text);
@@ -157,12 +159,18 @@ impl FileConfig {
                 line,
             }
         })?;
-        let config = FileConfig {
+        let mut config = FileConfig {
             path: path.to_owned(),
             positions,
             sections,
+            farm_key: None,
         };
         check::check(&config.sections).map_err(|fault| config.place(fault))?;
+        if let Some(security) = &config.sections.security {
+            let key = key_file::read(path, &security.farm_key_file);
+            let key = key.map_err(|error| config.error("security.farm_key_file", error))?;
+            config.farm_key = Some(key);
+        }
         // What only the device knows of; the interfaces are looked at when they are opened.
         config.device(Interfaces::ETHERNET, Start::default())?;
         Ok(config)
@@ -235,6 +243,11 @@ impl FileConfig {
     /// How often the applications are asked whether they answer; `None`: never.
     pub fn health(&self) -> Option<Duration> {
         self.sections.health.interval()
+    }
+
+    /// Whether other servers must show that they have the farm's key.
+    pub fn has_farm_key(&self) -> bool {
+        self.farm_key.is_some()
     }
 
     /// The admin address, if there shall be one.
@@ -313,6 +326,7 @@ impl FileConfig {
         config.seed = balance.seed.unwrap_or(start.seed);
         config.isn_key = start.isn_key;
         config.incarnation = start.incarnation;
+        config.farm_key = self.farm_key.clone();
         config.validate().map_err(|error| match error.field {
             "mtu" => self.too_small(interfaces, &error.problem),
             "port_c.mtu" => self.error(

@@ -6,6 +6,7 @@ pub mod backend;
 pub mod config;
 pub mod dissect;
 pub mod farm;
+pub mod key_file;
 pub mod program;
 pub mod redirector;
 pub mod reload;

@@ -12,6 +12,7 @@ use ipos_balance::{PolicyKind, SlowStart};
 use ipos_proto::{MacAddr, Protocol};
 
 use crate::event::Port;
+use crate::key::FarmKey;
 use crate::time::Duration;
 
 pub use content::{Content, Session};
@@ -47,6 +48,8 @@ pub struct Config {
     pub isn_key: [u8; 16],
     /// Grows with every start of this server, so that a message of an earlier life is recognised.
     pub incarnation: u32,
+    /// What Port B and Synch are authenticated with. `None`: whoever can send on these LANs is trusted.
+    pub farm_key: Option<FarmKey>,
 }
 
 /// Port A, or what is like it on Port C.
@@ -306,6 +309,7 @@ impl Config {
             seed: 0,
             isn_key: [0; 16],
             incarnation: 1,
+            farm_key: None,
         }
     }
 }

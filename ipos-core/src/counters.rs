@@ -50,6 +50,14 @@ drop_reasons! {
     Encapsulation = "encapsulation",
     /// The sender is not a member of the farm.
     Stranger = "stranger",
+    /// A farm key is set, and there is no tag.
+    NoTag = "no-tag",
+    /// The tag is not right: of another key, forged, of another sender, or harmed on its way.
+    Tag = "tag",
+    /// There is a tag, and no farm key is set.
+    NoKey = "no-key",
+    /// A frame of Port B with a right tag whose counter has come before, or is of an earlier life of its sender.
+    Replayed = "replayed",
     /// A packet (0x02) without an endpoint.
     NoEndpoint = "no-endpoint",
     /// A migration message that fits no migration under way.

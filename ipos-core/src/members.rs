@@ -1,5 +1,6 @@
 //! The server state table (FIG. 12): who is in the farm, and how loaded.
 
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
@@ -29,9 +30,10 @@ pub(crate) struct Member {
     pub(crate) incarnation: u32,
     /// Sequence number of the last report of each priority.
     pub(crate) sequence: [u32; 3],
-    /// The parts of a report that have come so far.
+    /// The parts of a medium-priority report that have come so far.
     pub(crate) partial: Vec<Listen>,
-    pub(crate) next_part: u8,
+    /// The part of a report of each priority that comes next.
+    pub(crate) next_part: [u8; 3],
     pub(crate) heard: Instant,
     /// The last frame from its Port B.
     pub(crate) heard_on_b: Instant,
@@ -43,6 +45,8 @@ pub(crate) struct Member {
     pub(crate) health: Health,
     /// Of its trailers.
     pub(crate) counter: Counter,
+    /// The life whose trailers they are. With a farm key a trailer may tell of it before the Synch LAN does.
+    pub(crate) counted: u32,
     /// It has been silent for so long that its connections were given up.
     pub(crate) lost: bool,
     /// It has said that it leaves: kept so that an older message does not bring it back.
@@ -71,11 +75,11 @@ pub(crate) struct Counter {
 const FAR: u32 = 1 << 16;
 
 impl Counter {
-    /// Whether a trailer is new; it is not from now on.
-    pub(crate) fn take(&mut self, number: u32) -> bool {
+    /// Whether a trailer is new; it is not from now on. `signed`: a right tag vouches for its bits.
+    fn take(&mut self, number: u32, signed: bool) -> bool {
         let far = self.far.take();
         let ahead = number.wrapping_sub(self.newest) as i32;
-        if self.seen != 0 && ahead.unsigned_abs() > FAR {
+        if !signed && self.seen != 0 && ahead.unsigned_abs() > FAR {
             let agrees = far.is_some_and(|far| (1..FAR).contains(&number.wrapping_sub(far)));
             if !agrees {
                 self.far = Some(number);
@@ -104,13 +108,18 @@ impl Counter {
 }
 
 impl Member {
-    /// Whether a trailer is of this life, and has not come before. Of a later life everything is taken: only the Synch
-    /// LAN tells of one, so that a broken frame ends none.
-    pub(crate) fn takes(&mut self, trailer: &Trailer) -> bool {
-        match trailer.incarnation.cmp(&self.incarnation) {
+    /// Whether a trailer is of this life, and has not come before. Of a later life everything is taken that is not
+    /// `signed`: only the Synch LAN tells of one, so that a broken frame ends none.
+    pub(crate) fn takes(&mut self, trailer: &Trailer, signed: bool) -> bool {
+        match trailer.incarnation.cmp(&self.counted) {
             Ordering::Less => false,
-            Ordering::Equal => self.counter.take(trailer.number),
-            Ordering::Greater => true,
+            Ordering::Greater if !signed => true,
+            Ordering::Greater => {
+                self.counted = trailer.incarnation;
+                self.counter = Counter::default();
+                self.counter.take(trailer.number, signed)
+            }
+            Ordering::Equal => self.counter.take(trailer.number, signed),
         }
     }
 
@@ -155,13 +164,29 @@ impl Member {
 #[derive(Debug)]
 pub(crate) struct Members {
     table: Vec<Member>,
+    /// With a farm key: what was heard last of those that were forgotten, so that it is not news when it comes again. Full:
+    /// the oldest makes room.
+    former: VecDeque<Former>,
     bound: usize,
+}
+
+/// What a forgotten server has said last.
+#[derive(Debug)]
+struct Former {
+    synch: Ipv4Addr,
+    incarnation: u32,
+    sequence: [u32; 3],
+    next_part: [u8; 3],
+    left: bool,
+    counter: Counter,
+    counted: u32,
 }
 
 impl Members {
     pub(crate) fn new(bound: usize) -> Members {
         Members {
             table: Vec::new(),
+            former: VecDeque::new(),
             bound,
         }
     }
@@ -239,6 +264,26 @@ impl Members {
         if self.table.len() >= self.bound {
             return None;
         }
+        let at = self.former.iter().position(|former| former.synch == synch);
+        let former = at.and_then(|at| self.former.remove(at));
+        let former = former.filter(|former| former.counted >= incarnation);
+        let Former {
+            incarnation,
+            sequence,
+            next_part,
+            left,
+            counter,
+            counted,
+            ..
+        } = former.unwrap_or(Former {
+            synch,
+            incarnation,
+            sequence: [0; 3],
+            next_part: [0; 3],
+            left: false,
+            counter: Counter::default(),
+            counted: incarnation,
+        });
         let member = Member {
             synch,
             name: String::new(),
@@ -250,17 +295,18 @@ impl Members {
             draining: false,
             listen: Vec::new(),
             incarnation,
-            sequence: [0; 3],
+            sequence,
             partial: Vec::new(),
-            next_part: 0,
+            next_part,
             heard: now,
             heard_on_b: now,
             asked: None,
             since: None,
             health: Health::default(),
-            counter: Counter::default(),
+            counter,
+            counted,
             lost: false,
-            left: false,
+            left,
             up: false,
             sent: 0,
             selected: 0,
@@ -271,9 +317,25 @@ impl Members {
         self.table.get_mut(at)
     }
 
-    /// Forgets those that have been silent for so long.
-    pub(crate) fn forget(&mut self, now: Instant, after: Duration) {
-        self.table
-            .retain(|m| now.saturating_since(m.seen()) <= after);
+    /// Forgets those that have been silent for so long. What was `signed` is not taken once more.
+    pub(crate) fn forget(&mut self, now: Instant, after: Duration, signed: bool) {
+        let silent = |m: &mut Member| now.saturating_since(m.seen()) > after;
+        for member in self.table.extract_if(.., silent).filter(|_| signed) {
+            if self.former.len() >= self.bound {
+                self.former.pop_front();
+            }
+            self.former.push_back(Former {
+                synch: member.synch,
+                incarnation: member.incarnation,
+                sequence: member.sequence,
+                next_part: member.next_part,
+                left: member.left,
+                counter: member.counter,
+                counted: member.counted,
+            });
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use crate::bytes::{Reader, Writer};
 use crate::header::{PROTOCOL_AT, TYPE_AT};
 use crate::{
     CONTROL_BLOCK_LEN, ControlBlock, FrameType, HEADER_LEN, Header, Layer, Protocol, SOCKET_LEN,
-    Trailer, WireError,
+    TAG_LEN, TRAILER_LEN, Trailer, WireError,
 };
 
 const IPV4_HEADER_LEN: usize = 20;
@@ -330,6 +330,23 @@ fn parse_target(body: &[u8]) -> Result<(SocketAddrV4, Option<Trailer>), WireErro
 
 fn parse_trailer(at: usize, bytes: &[u8]) -> Result<Option<Trailer>, WireError> {
     Trailer::parse(bytes).map_err(|error| error.offset_by(at))
+}
+
+/// What the tag of a frame covers, from the ipOS header on, and the tag; `None`: it has none, as 0x02 always. `header` is that of
+/// the frame that `bytes` begin with. A control block that does not hold does no harm to it.
+pub fn split_tag<'a>(header: &Header, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8; TAG_LEN])> {
+    let body = match (header.frame_type, header.protocol) {
+        (FrameType::Packet, _) => return None,
+        (FrameType::Endpoint, Protocol::Tcp) => SOCKET_LEN + CONTROL_BLOCK_LEN,
+        (FrameType::Endpoint, Protocol::Udp) | (FrameType::Move | FrameType::Moved, _) => {
+            SOCKET_LEN
+        }
+        (FrameType::Acknowledgement | FrameType::Release | FrameType::Refuse, _) => 0,
+    };
+    let (before, trailer) = bytes.split_at_checked(HEADER_LEN + body)?;
+    Trailer::parse(trailer).ok()??.tag?;
+    let (signed, rest) = bytes.split_at_checked(before.len() + TRAILER_LEN)?;
+    Some((signed, rest.first_chunk()?))
 }
 
 /// The IPv4 packet at the start of `bytes`, without what follows it.

@@ -52,7 +52,7 @@ pub use checksum::internet_checksum;
 pub use control_block::{ControlBlock, ControlFlags, TcpState, Timer};
 pub use error::{Layer, WireError, WireErrorKind};
 pub use ethernet::{Ethernet, MacAddr};
-pub use frame::{ConnectionInfo, Frame, Message};
+pub use frame::{ConnectionInfo, Frame, Message, split_tag};
 pub use header::{FrameType, Header, Protocol};
 pub use seq::{Epoch, SeqNum};
 pub use trailer::{Trailer, TrailerFlags};
@@ -77,6 +77,9 @@ pub const CONTROL_BLOCK_LEN: usize = 140;
 pub const TRAILER_LEN: usize = 20;
 /// Bytes of a trailer with a tag.
 pub const TRAILER_TAGGED_LEN: usize = 36;
+
+/// Bytes of the tag that ends a tagged trailer or Synch message.
+pub const TAG_LEN: usize = 16;
 
 /// Bytes of an IPv4 address and port.
 const SOCKET_LEN: usize = 6;

@@ -1,7 +1,7 @@
 //! The trailer: epoch, progress and authenticity of a Port B frame.
 
 use crate::bytes::{Reader, Writer};
-use crate::{Epoch, Layer, SeqNum, TRAILER_LEN, TRAILER_TAGGED_LEN, WireError};
+use crate::{Epoch, Layer, SeqNum, TAG_LEN, TRAILER_LEN, TRAILER_TAGGED_LEN, WireError};
 
 const VERSION: u8 = 1;
 const LENGTH_AT: usize = 1;
@@ -42,8 +42,9 @@ pub struct Trailer {
     pub number: u32,
     /// HMAC-SHA-256, truncated, over everything from the ipOS header to the byte before the
     /// tag, where the farm has a key. It is the last 16 bytes of the frame: fill it in after
-    /// [`Frame::emit`](crate::Frame::emit).
-    pub tag: Option<[u8; 16]>,
+    /// [`Frame::emit`](crate::Frame::emit). The key is the sender's: the HMAC-SHA-256, under the farm
+    /// key, of the text `ipOS Port B` and the source's hardware address.
+    pub tag: Option<[u8; TAG_LEN]>,
 }
 
 impl Trailer {

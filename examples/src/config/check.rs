@@ -46,12 +46,7 @@ pub(super) fn check(sections: &Sections) -> Checked {
         limits,
         ..
     } = sections;
-    let Sections {
-        health,
-        security,
-        admin,
-        ..
-    } = sections;
+    let Sections { health, admin, .. } = sections;
     check_name("name", name)?;
     choice("stack", stack.as_deref(), "user", &["linux"])?;
     let c = port_c.as_ref().map(|section| &section.port);
@@ -70,8 +65,7 @@ pub(super) fn check(sections: &Sections) -> Checked {
     check_limits(limits)?;
     admin
         .as_ref()
-        .map_or(Ok(()), |admin| check_admin(admin, &addresses))?;
-    ensure(security.is_none(), "security", LATER)
+        .map_or(Ok(()), |admin| check_admin(admin, &addresses))
 }
 
 /// The policy of a name; none: the default.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipos_backend::Capabilities;
@@ -10,7 +11,6 @@ use ipos_balance::{PolicyKind, SlowStart};
 use ipos_core::config::{Balance, Limits, Listen, PortA, SynchPort, Threshold};
 use ipos_proto::{MacAddr, Protocol};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::backend::Carrier;
 
@@ -41,7 +41,7 @@ pub(super) struct Sections {
     #[serde(default)]
     pub(super) ssl: SslSection,
     pub(super) session: Option<SessionSection>,
-    pub(super) security: Option<IgnoredAny>,
+    pub(super) security: Option<SecuritySection>,
     pub(super) admin: Option<AdminSection>,
 }
 
@@ -188,6 +188,13 @@ impl HealthSection {
         let interval = self.interval_ms.unwrap_or(1000);
         (interval > 0).then(|| Duration::from_millis(interval))
     }
+}
+
+/// What servers recognise each other by.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SecuritySection {
+    pub(super) farm_key_file: PathBuf,
 }
 
 /// The admin address.

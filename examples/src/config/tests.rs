@@ -1,3 +1,6 @@
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
 use ipos_balance::{PolicyKind, SlowStart};
 use ipos_core::config::{Limits, Threshold};
 
@@ -499,12 +502,29 @@ fn the_admin_address() {
 }
 
 #[test]
-fn what_later_versions_have() {
-    let message = error(
-        "[limits]",
-        "[security]\nfarm_key_file = \"farm.key\"\n[limits]",
+fn the_farm_key_reaches_the_device() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("farm.key");
+    fs::write(&key, "07".repeat(32)).unwrap();
+    let text = format!("{GOOD}\n[security]\nfarm_key_file = \"farm.key\"\n");
+    let path = directory.path().join("inic.toml");
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    let error = FileConfig::parse(&path, &text).unwrap_err().to_string();
+    let line = text.lines().count();
+    let place = directory.path().display();
+    let open = format!(
+        "{place}/inic.toml: security.farm_key_file: `{place}/farm.key` is not its owner's alone (mode 0644): \
+         `chmod 600 {place}/farm.key` (line {line})"
     );
-    assert_eq!(message, "inic.toml: security: not supported yet (line 38)");
+    assert_eq!(error, open);
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    let file = FileConfig::parse(&path, &text).unwrap();
+    let config = file.device(interfaces(), start()).unwrap();
+    assert_eq!(config.farm_key, Some(FarmKey::new([7; 32])));
+}
+
+#[test]
+fn what_later_versions_have() {
     let message = error("\"user\"", "\"linux\"");
     assert!(
         message.starts_with("inic.toml: stack: not supported yet (line "),

@@ -9,9 +9,12 @@ use std::time::Duration;
 use hickory_proto::rr::Name;
 use hyper::StatusCode;
 use ipos_balance::{PolicyKind, SlowStart};
+use ipos_core::FarmKey;
 use ipos_proto::synch::NAME_MAX;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
+
+use crate::key_file;
 
 /// Longest name of an interface, in bytes (`IFNAMSIZ`, less the final zero).
 const INTERFACE: usize = 15;
@@ -77,7 +80,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Settings, FileError> {
     let document = toml::Deserializer::parse(text).map_err(|error| wrong(String::new(), &error))?;
     let file: File = serde_path_to_error::deserialize(document)
         .map_err(|error| wrong(error.path().to_string(), error.inner()))?;
-    file.settings()
+    file.settings(path)
         .map_err(|(key, what)| FileError::new(path, key, what))
 }
 
@@ -102,6 +105,8 @@ pub struct Settings {
     pub(super) silent: Duration,
     /// A connection takes new requests for so long.
     pub(super) lifetime: Duration,
+    /// What reports are authenticated with.
+    pub(super) farm_key: Option<FarmKey>,
 }
 
 impl Settings {
@@ -168,6 +173,13 @@ struct File {
     balance: BalanceSection,
     #[serde(default)]
     limits: LimitsSection,
+    security: Option<SecuritySection>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SecuritySection {
+    farm_key_file: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -282,7 +294,7 @@ const fn round_robin() -> PolicyKind {
 
 impl File {
     /// What one value alone does not show; the key at fault, and why.
-    fn settings(self) -> Result<Settings, (String, String)> {
+    fn settings(self, path: &Path) -> Result<Settings, (String, String)> {
         let File {
             synch,
             http,
@@ -290,6 +302,7 @@ impl File {
             dns,
             balance,
             limits,
+            security,
         } = self;
         let fault = |key: &str, what: &str| Err((key.to_owned(), what.to_owned()));
         match (http.is_empty(), group.is_empty(), &dns) {
@@ -305,6 +318,10 @@ impl File {
         distinct("group", "host", group.iter().map(|g| g.host.as_deref()))?;
         let names = dns.iter().flat_map(|dns| &dns.name);
         distinct("dns.name", "name", names.map(|zone| Some(&zone.name)))?;
+        let farm_key = security.map(|security| key_file::read(path, &security.farm_key_file));
+        let farm_key = farm_key.transpose();
+        let farm_key =
+            farm_key.map_err(|error| ("security.farm_key_file".into(), error.to_string()))?;
         let groups = group.into_iter().map(|group| Group {
             host: group.host,
             target: Target {
@@ -327,6 +344,7 @@ impl File {
             connections: limits.connections,
             silent: Duration::from_millis(limits.silent_ms),
             lifetime: Duration::from_millis(limits.lifetime_ms),
+            farm_key,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use ipos_balance::{Candidate, Readiness, SlowStart};
-use ipos_core::Instant;
+use ipos_core::{FarmKey, Instant, Sender};
 use ipos_proto::Protocol;
 use ipos_proto::synch::{Record, SynchFlags, SynchHeader, SynchKind, SynchMessage};
 
@@ -70,6 +70,8 @@ pub(super) enum Change {
 pub(super) enum Ignored {
     /// It is not a Synch message.
     Malformed,
+    /// Its tag is not right or missing; or there is one, and no farm key is set.
+    Forged,
     /// Of an earlier life, or not newer than what was heard.
     Old,
     /// The table is full.
@@ -84,6 +86,7 @@ pub(super) struct Servers {
     silence: Duration,
     slow_start: SlowStart,
     began: Instant,
+    farm_key: Option<FarmKey>,
 }
 
 impl Servers {
@@ -94,6 +97,7 @@ impl Servers {
             silence: settings.silence(),
             slow_start: settings.slow_start,
             began: now,
+            farm_key: settings.farm_key.clone(),
         }
     }
 
@@ -105,6 +109,11 @@ impl Servers {
         datagram: &[u8],
     ) -> Result<Option<Change>, Ignored> {
         let message = SynchMessage::parse(datagram).map_err(|_| Ignored::Malformed)?;
+        match (&self.farm_key, message.split_tag(datagram)) {
+            (None, None) => {}
+            (Some(key), Some((signed, tag))) if key.verify(Sender::Synch(from), signed, tag) => {}
+            _ => return Err(Ignored::Forged),
+        }
         let header = message.header();
         let at = match self.table.binary_search_by_key(&from, |s| s.synch) {
             Ok(at) => at,
@@ -293,7 +302,7 @@ impl Server {
             }
             SynchKind::High | SynchKind::Low => {
                 let last = if kind == SynchKind::High { high } else { low };
-                let newer = sequence > *last || (part > 0 && sequence == *last);
+                let newer = sequence > *last;
                 *last = sequence.max(*last);
                 newer
             }

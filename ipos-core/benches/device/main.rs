@@ -13,7 +13,7 @@ use std::hint::black_box;
 use common::{Client, Farm, config};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use etherparse::{Ipv4HeaderSlice, TcpSlice};
-use ipos_core::{Device, EndpointId, Instant, Port, Verdict};
+use ipos_core::{Device, EndpointId, FarmKey, Instant, Port, Verdict};
 
 const SEGMENT: usize = 1444;
 
@@ -141,15 +141,25 @@ fn hand_over(c: &mut Criterion) {
         farm.sent.clear();
         farm.events.clear();
     };
+    let pair = |keyed: bool| {
+        Farm::with(2, |_, config| {
+            config.farm_key = keyed.then(|| FarmKey::new([7; FarmKey::LEN]));
+        })
+    };
     // A request on an open connection, answered: by the server that was asked, and by the one that it was moved to.
-    for (name, moves) in [
-        ("request to first response byte, migrated", true),
-        ("request to first response byte, local", false),
+    for (name, moves, keyed) in [
+        ("request to first response byte, migrated", true, false),
+        (
+            "request to first response byte, migrated, farm key",
+            true,
+            true,
+        ),
+        ("request to first response byte, local", false, false),
     ] {
         group.bench_function(name, |b| {
             let open = || {
                 let mut farm = if moves {
-                    Farm::pair()
+                    pair(keyed)
                 } else {
                     Farm::new(vec![config(0)])
                 };
@@ -169,13 +179,14 @@ fn hand_over(c: &mut Criterion) {
             b.iter_batched(open, answered, BatchSize::SmallInput);
         });
     }
-    for (name, server) in [
-        ("handshake and request, migrated", 1),
-        ("handshake and request, local", 0),
+    for (name, server, keyed) in [
+        ("handshake and request, migrated", 1, false),
+        ("handshake and request, migrated, farm key", 1, true),
+        ("handshake and request, local", 0, false),
     ] {
         group.bench_function(name, |b| {
             let mut farm = if server == 1 {
-                Farm::pair()
+                pair(keyed)
             } else {
                 Farm::new(vec![config(0)])
             };
@@ -183,7 +194,7 @@ fn hand_over(c: &mut Criterion) {
             b.iter(|| {
                 if port > 60_000 {
                     farm = if server == 1 {
-                        Farm::pair()
+                        pair(keyed)
                     } else {
                         Farm::new(vec![config(0)])
                     };

@@ -4,7 +4,8 @@ use core::net::SocketAddrV4;
 
 use etherparse::IpNumber;
 use ipos_proto::{
-    ENCAPSULATION_LEN, Epoch, Frame, Header, Layer, MacAddr, Message, Protocol, SeqNum, Trailer,
+    ENCAPSULATION_LEN, Epoch, Frame, FrameType, Header, Layer, MacAddr, Message, Protocol, SeqNum,
+    Trailer, split_tag,
 };
 
 use super::Device;
@@ -13,6 +14,7 @@ use crate::event::{Forward, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{Bound, Retry, Target};
+use crate::key::Sender;
 use crate::packet::Ipv4Packet;
 use crate::tcp::Segment;
 use crate::time::Instant;
@@ -29,6 +31,7 @@ impl Device {
             return Err(DropReason::NotOurs);
         }
         let hardware = ethernet.source;
+        self.authenticate(hardware, &header, rest)?;
         let message = match Frame::parse(rest) {
             Ok(frame) => frame.message,
             Err(error) => {
@@ -67,6 +70,30 @@ impl Device {
         }
     }
 
+    /// With a farm key every frame but 0x02 has a right tag, and a sender that is known: its counter stands with it.
+    fn authenticate(
+        &self,
+        hardware: MacAddr,
+        header: &Header,
+        bytes: &[u8],
+    ) -> Result<(), DropReason> {
+        if header.frame_type == FrameType::Packet {
+            return Ok(());
+        }
+        let tagged = split_tag(header, bytes);
+        let Some(key) = &self.config.farm_key else {
+            return tagged.map_or(Ok(()), |_| Err(DropReason::NoKey));
+        };
+        // Before the tag is looked at: a stranger's costs nothing.
+        let known = self.members.by_hardware(hardware);
+        known.ok_or(DropReason::Stranger)?;
+        let (signed, tag) = tagged.ok_or(DropReason::NoTag)?;
+        match key.verify(Sender::PortB(hardware), signed, tag) {
+            true => Ok(()),
+            false => Err(DropReason::Tag),
+        }
+    }
+
     /// What comes from a known server shows that it lives; what an earlier life of it has sent is late, and what has come
     /// before is of an earlier connection perhaps.
     fn vouch(
@@ -76,8 +103,12 @@ impl Device {
         trailer: Option<&Trailer>,
     ) -> Result<(), DropReason> {
         if let Some(member) = self.members.by_hardware_mut(hardware) {
-            if trailer.is_some_and(|trailer| !member.takes(trailer)) {
-                return Err(DropReason::Stale);
+            let signed = self.config.farm_key.is_some();
+            if trailer.is_some_and(|trailer| !member.takes(trailer, signed)) {
+                return Err(match signed {
+                    true => DropReason::Replayed,
+                    false => DropReason::Stale,
+                });
             }
             member.heard_on_b = now;
         }

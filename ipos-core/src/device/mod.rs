@@ -31,7 +31,7 @@ use core::net::Ipv4Addr;
 
 use crate::packet::Ipv4Packet;
 use ipos_balance::{Candidate, Policy};
-use ipos_proto::{ETHERNET_LEN, Ethernet, Frame};
+use ipos_proto::{ETHERNET_LEN, Ethernet, Frame, TAG_LEN};
 use ipos_proto::{Epoch, FrameType, Header, MacAddr, Message, SeqNum, Trailer, TrailerFlags};
 use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng, SeedableRng};
@@ -48,6 +48,7 @@ use crate::flow::Flow;
 use crate::flow_table::{FlowTable, Record};
 use crate::handover::{Bound, Installed, Target, Tombstone};
 use crate::inspect::{Load, Process};
+use crate::key::Sender;
 use crate::members::Members;
 use crate::neighbour::{Hop, Lookup, Neighbours};
 use crate::outbox::Outbox;
@@ -420,7 +421,8 @@ impl Device {
             rcv_nxt: rcv_nxt.unwrap_or_default(),
             incarnation: self.config.incarnation,
             number: self.number,
-            tag: None,
+            // Filled in when the frame is whole.
+            tag: self.config.farm_key.as_ref().map(|_| [0; TAG_LEN]),
         }
     }
 
@@ -439,10 +441,14 @@ impl Device {
             protocol: flow.protocol,
         };
         let ethernet = self.port_b_link(to.hardware);
-        let frame = Frame { header, message };
-        let mut bytes = alloc::vec![0; ETHERNET_LEN + frame.frame_len()];
+        let emitted = Frame { header, message };
+        let mut bytes = alloc::vec![0; ETHERNET_LEN + emitted.frame_len()];
         bytes[..ETHERNET_LEN].copy_from_slice(&ethernet.to_bytes());
-        if frame.emit(&mut bytes[ETHERNET_LEN..]).is_ok() {
+        let frame = &mut bytes[ETHERNET_LEN..];
+        if emitted.emit(frame).is_ok() {
+            if let Some(key) = &self.config.farm_key {
+                key.sign(Sender::PortB(ethernet.source), frame);
+            }
             self.outbox.push(Port::B, bytes);
         }
     }

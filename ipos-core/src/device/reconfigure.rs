@@ -72,7 +72,7 @@ impl Device {
     /// Takes another configuration. All connections go on; what is selected from now on is selected by the new one. What
     /// has changed, as the configuration file names it.
     ///
-    /// Selection ([`Balance`]), maps and sessions ([`Content`]), deadlines and [`Config::unmatched`] may change in any way,
+    /// Selection ([`Balance`]), maps and sessions ([`Content`]), deadlines, [`Config::farm_key`] and [`Config::unmatched`] may change in any way,
     /// bounds of tables may grow. Deadlines of what is under way stay. Everything else is for a device's life.
     ///
     /// # Errors
@@ -100,6 +100,7 @@ impl Device {
             seed,
             isn_key,
             incarnation,
+            farm_key,
         } = &config;
         let old = &self.config;
         stays("name", &old.name, name)?;
@@ -115,6 +116,7 @@ impl Device {
         compare_balance(&mut changed, &old.balance, balance);
         compare_content(&mut changed, &old.content, content);
         compare_limits(&mut changed, &old.limits, limits)?;
+        changed.note("security.farm_key_file", &old.farm_key, farm_key);
         changed.note("unmatched", &old.unmatched, unmatched);
 
         if old.balance.policy != balance.policy {

@@ -17,6 +17,7 @@ use crate::config::Listen;
 use crate::counters::DropReason;
 use crate::event::{Event, Port, Verdict};
 use crate::inspect::Load;
+use crate::key::Sender;
 use crate::members::{Counter, Member};
 use crate::packet::{IPV4, Ipv4Packet};
 use crate::sessions::Told;
@@ -37,6 +38,8 @@ const REFRESHED: usize = 256;
 const HURRY: Duration = Duration::from_millis(1);
 
 const PRIORITIES: [SynchKind; 3] = [SynchKind::High, SynchKind::Medium, SynchKind::Low];
+/// Where medium is among them.
+const MEDIUM: usize = 1;
 
 impl Device {
     /// FIG. 9C.
@@ -61,8 +64,30 @@ impl Device {
         if from == self.config.synch.address {
             return Err(DropReason::Own);
         }
-        let message = SynchMessage::parse(datagram.payload()).map_err(|_| DropReason::Synch)?;
+        let payload = datagram.payload();
+        let message = SynchMessage::parse(payload).map_err(|_| DropReason::Synch)?;
+        self.authenticate_report(from, &message, payload)?;
         self.hear(now, from, &message)
+    }
+
+    /// With a farm key every message has a right tag.
+    fn authenticate_report(
+        &self,
+        from: Ipv4Addr,
+        message: &SynchMessage<'_>,
+        bytes: &[u8],
+    ) -> Result<(), DropReason> {
+        match (&self.config.farm_key, message.split_tag(bytes)) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => Err(DropReason::NoKey),
+            (Some(_), None) => Err(DropReason::NoTag),
+            (Some(key), Some((signed, tag))) => {
+                match key.verify(Sender::Synch(from), signed, tag) {
+                    true => Ok(()),
+                    false => Err(DropReason::Tag),
+                }
+            }
+        }
     }
 
     fn hear(
@@ -109,7 +134,8 @@ impl Device {
                 // The farm was at work before this server came.
                 self.me.up.get_or_insert(now);
             }
-            let heard_all = header.kind == SynchKind::Medium && member.next_part == header.parts;
+            let heard_all =
+                header.kind == SynchKind::Medium && member.next_part[MEDIUM] == header.parts;
             if heard_all {
                 member.listen = core::mem::take(&mut member.partial);
             }
@@ -183,7 +209,9 @@ impl Device {
         self.look_for_dead(now);
         // Not before its connections are given up.
         let lost = self.config.limits.owner_lost.unwrap_or_default();
-        self.members.forget(now, self.config.synch.forget.max(lost));
+        let signed = self.config.farm_key.is_some();
+        self.members
+            .forget(now, self.config.synch.forget.max(lost), signed);
     }
 
     pub(super) fn say_goodbye(&mut self) {
@@ -196,6 +224,7 @@ impl Device {
         let config = &self.config;
         let mut flags = SynchFlags::empty();
         flags.set(SynchFlags::DRAINING, self.me.draining);
+        flags.set(SynchFlags::TAGGED, config.farm_key.is_some());
         let mut writer =
             SynchWriter::new(kind, flags, config.incarnation, self.me.sequence, DATAGRAM);
         for record in records {
@@ -210,7 +239,10 @@ impl Device {
         };
         let source = SocketAddrV4::new(config.synch.address, config.synch.port);
         let destination = SocketAddrV4::new(Ipv4Addr::BROADCAST, config.synch.port);
-        for datagram in writer.finish() {
+        for mut datagram in writer.finish() {
+            if let Some(key) = &config.farm_key {
+                key.sign(Sender::Synch(config.synch.address), &mut datagram);
+            }
             if let Some(frame) = build::udp(link, source, destination, &datagram) {
                 self.outbox.push(Port::Synch, frame);
             }
@@ -339,9 +371,12 @@ impl Member {
     fn restarted(&mut self, incarnation: u32) {
         self.incarnation = incarnation;
         self.sequence = [0; 3];
-        self.counter = Counter::default();
+        if self.counted < incarnation {
+            self.counted = incarnation;
+            self.counter = Counter::default();
+        }
         self.up = false;
-        self.next_part = 0;
+        self.next_part = [0; 3];
         self.partial.clear();
         self.listen.clear();
         self.connections = 0;
@@ -362,22 +397,17 @@ impl Member {
         if self.left {
             return false;
         }
-        if header.kind == SynchKind::Medium {
-            let begins = header.part == 0 && header.sequence > *last;
-            let goes_on =
-                header.part != 0 && header.sequence == *last && header.part == self.next_part;
-            if begins {
-                self.partial.clear();
-            }
-            if begins || goes_on {
-                *last = header.sequence;
-                self.next_part = header.part.saturating_add(1);
-            }
-            return begins || goes_on;
+        let next = &mut self.next_part[priority];
+        let begins = header.part == 0 && header.sequence > *last;
+        let goes_on = header.part != 0 && header.sequence == *last && header.part == *next;
+        if begins && priority == MEDIUM {
+            self.partial.clear();
         }
-        let newer = header.sequence > *last || (header.part > 0 && header.sequence == *last);
-        *last = header.sequence.max(*last);
-        newer
+        if begins || goes_on {
+            *last = header.sequence;
+            *next = header.part.saturating_add(1);
+        }
+        begins || goes_on
     }
 
     fn take_record(&mut self, record: &Record<'_>) {

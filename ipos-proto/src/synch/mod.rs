@@ -18,8 +18,10 @@
 //! | 17 | 1 | parts of the report, 1 to 255; 1 for high and leave |
 //! | 18 | 2 | records length, bytes; 0 for leave |
 //!
-//! Then the records, then, with flag 0x8000, a tag of 16 bytes: HMAC-SHA-256, truncated, with the
-//! farm key, over everything from the magic to the byte before the tag. What follows is ignored.
+//! Then the records, then, with flag 0x8000, a tag of 16 bytes: HMAC-SHA-256, truncated, under the
+//! sender's key, over everything from the magic to the byte before the tag. What follows is
+//! ignored. The sender's key is the HMAC-SHA-256, under the farm key, of the text `ipOS Synch` and
+//! the IPv4 address that the message comes from.
 //!
 //! A receiver replaces the set of records that it has of a sender and priority when all
 //! parts of a report are there in order, and ignores a report whose (incarnation, sequence
@@ -98,7 +100,7 @@ pub const SYNCH_MAGIC: [u8; 4] = *b"ipOS";
 /// Bytes of a Synch header.
 pub const SYNCH_HEADER_LEN: usize = 20;
 /// Bytes of the tag of a tagged message.
-pub const SYNCH_TAG_LEN: usize = 16;
+pub const SYNCH_TAG_LEN: usize = crate::TAG_LEN;
 
 const VERSION: u8 = 1;
 const VERSION_AT: usize = 4;
@@ -354,6 +356,12 @@ impl<'a> SynchMessage<'a> {
     /// the holder of the farm key to say.
     pub const fn tag(&self) -> Option<[u8; SYNCH_TAG_LEN]> {
         self.tag
+    }
+
+    /// What the tag covers, and the tag; `None`: the message has none. `bytes` are those that it was read from.
+    pub fn split_tag<'b>(&self, bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8; SYNCH_TAG_LEN])> {
+        self.tag?;
+        bytes.get(..self.message_len())?.split_last_chunk()
     }
 
     /// Length of the message in bytes, tag included. A tag is the last 16 of them.

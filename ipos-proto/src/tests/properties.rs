@@ -230,6 +230,13 @@ proptest! {
         let mut bytes = emitted(&frame);
         bytes.resize(bytes.len() + padding, 0);
         prop_assert_eq!(Frame::parse(&bytes), Ok(frame));
+        // The tag ends the frame, and covers all before it.
+        let split = frame.message.trailer().and_then(|trailer| trailer.tag).map(|tag| {
+            let (signed, _) = bytes.split_at(frame.frame_len() - TAG_LEN);
+            (signed.to_vec(), tag)
+        });
+        let read = split_tag(&frame.header, &bytes).map(|(signed, tag)| (signed.to_vec(), *tag));
+        prop_assert_eq!(read, split);
     }
 
     #[test]
@@ -280,6 +287,7 @@ proptest! {
         body in proptest::collection::vec(any::<u8>(), 0..250),
     ) {
         let bytes = [&of.frame().header.to_bytes(), body.as_slice()].concat();
+        let _ = split_tag(&of.frame().header, &bytes);
         if let Ok(frame) = Frame::parse(&bytes) {
             let again = emitted(&frame);
             prop_assert_eq!(Frame::parse(&again), Ok(frame));

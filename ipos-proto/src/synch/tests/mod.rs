@@ -139,6 +139,9 @@ fn leave() {
     assert_eq!(message.records().count(), 0);
     let tag = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
     assert_eq!((message.tag(), message.message_len()), (Some(tag), 36));
+    let padded = [&bytes[..], b"padding"].concat();
+    assert_eq!(message.split_tag(&padded), Some((&bytes[..20], &tag)));
+    assert_eq!(message.split_tag(&bytes[..35]), None);
     // The writer leaves the tag to the holder of the key.
     let written = writer(SynchKind::Leave, SynchFlags::TAGGED, 12).finish();
     assert_eq!(written, [[&bytes[..20], &[0; 16]].concat()]);
