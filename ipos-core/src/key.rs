@@ -1,29 +1,27 @@
 //! The farm key: whoever holds it is a member of the farm.
 
 use core::fmt;
-use core::net::Ipv4Addr;
 use core::str::FromStr;
 
 use arrayvec::ArrayVec;
 use base64ct::Encoding;
 use hmac::{Hmac, KeyInit, Mac};
-use ipos_proto::{MacAddr, TAG_LEN};
+use ipos_proto::TAG_LEN;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 /// The keys of a farm: the first one signs what a device sends, and any of them vouches for what comes. Where a
 /// device has one ([`Config::farm_key`](crate::Config::farm_key)), frames of Port B of every type but 0x02 and all Synch messages without a
 /// right tag are dropped, and so is what comes twice.
 ///
-/// The tag is HMAC-SHA-256 (RFC 2104), truncated to 16 bytes, under a key that belongs to the sender alone: what one
-/// server has said is of no use under another one's address.
+/// The tag is HMAC-SHA-256 (RFC 2104), truncated to 16 bytes.
 ///
 /// ```
 /// use ipos_core::FarmKey;
 ///
 /// let key: FarmKey = "
-///     # new, then the one that it replaces
+///     ## new, then the one that it replaces
 ///     b70d1f0b8a7be26bb4b9f4a5bd4e61a0ae2be53bd8f16f3c3a6ad2c9e1f9a90e
 ///     LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=
 /// ".parse()?;
@@ -38,15 +36,6 @@ pub struct FarmKey {
 }
 
 type Secret = Zeroizing<[u8; FarmKey::LEN]>;
-
-/// Who says something, as its receivers know it: by the address that it comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sender {
-    /// A frame on Port B: its source's hardware address.
-    PortB(MacAddr),
-    /// A Synch message: its source's IPv4 address.
-    Synch(Ipv4Addr),
-}
 
 /// A text that is no farm key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,20 +74,18 @@ impl FarmKey {
         }
     }
 
-    /// Puts the tag of `sender` into the last 16 bytes of `message`, over all bytes before them. Shorter messages stay as they are.
-    pub fn sign(&self, sender: Sender, message: &mut [u8]) {
+    /// Puts a tag into the last 16 bytes of `message`, over all bytes before them. Shorter messages stay as they are.
+    pub fn sign(&self, message: &mut [u8]) {
         if let Some((signed, tag)) = message.split_last_chunk_mut::<TAG_LEN>() {
-            let right = mac(&self.signs, sender, signed).finalize().into_bytes();
+            let right = hmac(&self.signs, signed).finalize().into_bytes();
             tag.copy_from_slice(&right[..TAG_LEN]);
         }
     }
 
-    /// Whether a holder of one of the keys has put this tag on what `sender` says. Takes the same time wherever a tag is wrong.
-    pub fn verify(&self, sender: Sender, signed: &[u8], tag: &[u8; TAG_LEN]) -> bool {
-        self.keys().any(|key| {
-            let verified = mac(key, sender, signed).verify_truncated_left(tag);
-            verified.is_ok()
-        })
+    /// Whether a holder of one of the keys has put this tag on these bytes. Takes the same time wherever a tag is wrong.
+    pub fn verify(&self, signed: &[u8], tag: &[u8; TAG_LEN]) -> bool {
+        self.keys()
+            .any(|key| hmac(key, signed).verify_truncated_left(tag).is_ok())
     }
 
     fn keys(&self) -> impl Iterator<Item = &Secret> {
@@ -106,29 +93,11 @@ impl FarmKey {
     }
 }
 
-/// Under the key of this sender: the farm key's HMAC of its kind and address.
-fn mac(key: &Secret, sender: Sender, signed: &[u8]) -> Hmac<Sha256> {
-    let mut own = hmac(&key[..]);
-    match sender {
-        Sender::PortB(hardware) => {
-            own.update(b"ipOS Port B");
-            own.update(&hardware.0);
-        }
-        Sender::Synch(address) => {
-            own.update(b"ipOS Synch");
-            own.update(&address.octets());
-        }
-    }
-    let mut own = own.finalize().into_bytes();
-    let mut mac = hmac(&own);
-    own.zeroize();
-    mac.update(signed);
-    mac
-}
-
-fn hmac(key: &[u8]) -> Hmac<Sha256> {
+fn hmac(key: &Secret, signed: &[u8]) -> Hmac<Sha256> {
     // HMAC takes keys of any length.
-    Hmac::new_from_slice(key).expect("a key of HMAC")
+    let mut hmac = Hmac::<Sha256>::new_from_slice(&key[..]).expect("a key of HMAC");
+    hmac.update(signed);
+    hmac
 }
 
 /// One key a line, in hexadecimal or base64. Empty lines and those that begin with `#` do not count.

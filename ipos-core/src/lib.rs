@@ -78,5 +78,5 @@ pub use flow::{Flow, FlowError};
 pub use flow_table::TABLES as FLOW_TABLES;
 pub use histogram::Histogram;
 pub use inspect::{EarlyRow, FlowRow, Load, NeighbourRow, Process, ServerState, TableSize};
-pub use key::{FarmKey, FarmKeyError, Sender};
+pub use key::{FarmKey, FarmKeyError};
 pub use time::{Duration, Instant};

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use ipos_balance::{Candidate, Readiness, SlowStart};
-use ipos_core::{FarmKey, Instant, Sender};
+use ipos_core::{FarmKey, Instant};
 use ipos_proto::Protocol;
 use ipos_proto::synch::{Record, SynchFlags, SynchHeader, SynchKind, SynchMessage};
 
@@ -111,7 +111,7 @@ impl Servers {
         let message = SynchMessage::parse(datagram).map_err(|_| Ignored::Malformed)?;
         match (&self.farm_key, message.split_tag(datagram)) {
             (None, None) => {}
-            (Some(key), Some((signed, tag))) if key.verify(Sender::Synch(from), signed, tag) => {}
+            (Some(key), Some((signed, tag))) if key.verify(signed, tag) => {}
             _ => return Err(Ignored::Forged),
         }
         let header = message.header();

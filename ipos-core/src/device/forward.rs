@@ -14,7 +14,6 @@ use crate::event::{Forward, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{Bound, Retry, Target};
-use crate::key::Sender;
 use crate::packet::Ipv4Packet;
 use crate::tcp::Segment;
 use crate::time::Instant;
@@ -88,7 +87,7 @@ impl Device {
         let known = self.members.by_hardware(hardware);
         known.ok_or(DropReason::Stranger)?;
         let (signed, tag) = tagged.ok_or(DropReason::NoTag)?;
-        match key.verify(Sender::PortB(hardware), signed, tag) {
+        match key.verify(signed, tag) {
             true => Ok(()),
             false => Err(DropReason::Tag),
         }

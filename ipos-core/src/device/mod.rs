@@ -48,7 +48,6 @@ use crate::flow::Flow;
 use crate::flow_table::{FlowTable, Record};
 use crate::handover::{Bound, Installed, Target, Tombstone};
 use crate::inspect::{Load, Process};
-use crate::key::Sender;
 use crate::members::Members;
 use crate::neighbour::{Hop, Lookup, Neighbours};
 use crate::outbox::Outbox;
@@ -447,7 +446,7 @@ impl Device {
         let frame = &mut bytes[ETHERNET_LEN..];
         if emitted.emit(frame).is_ok() {
             if let Some(key) = &self.config.farm_key {
-                key.sign(Sender::PortB(ethernet.source), frame);
+                key.sign(frame);
             }
             self.outbox.push(Port::B, bytes);
         }

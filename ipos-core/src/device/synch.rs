@@ -17,7 +17,6 @@ use crate::config::Listen;
 use crate::counters::DropReason;
 use crate::event::{Event, Port, Verdict};
 use crate::inspect::Load;
-use crate::key::Sender;
 use crate::members::{Counter, Member};
 use crate::packet::{IPV4, Ipv4Packet};
 use crate::sessions::Told;
@@ -81,12 +80,10 @@ impl Device {
             (None, None) => Ok(()),
             (None, Some(_)) => Err(DropReason::NoKey),
             (Some(_), None) => Err(DropReason::NoTag),
-            (Some(key), Some((signed, tag))) => {
-                match key.verify(Sender::Synch(from), signed, tag) {
-                    true => Ok(()),
-                    false => Err(DropReason::Tag),
-                }
-            }
+            (Some(key), Some((signed, tag))) => match key.verify(signed, tag) {
+                true => Ok(()),
+                false => Err(DropReason::Tag),
+            },
         }
     }
 
@@ -113,6 +110,10 @@ impl Device {
             return Err(DropReason::SynchOld);
         }
         if header.incarnation > member.incarnation {
+            if header.kind == SynchKind::Leave {
+                // Nothing was heard of that life: it may be another server's word under this one's address.
+                return Err(DropReason::SynchOld);
+            }
             let former = member.port_b;
             member.restarted(header.incarnation);
             self.me.due[1] = now;
@@ -241,7 +242,7 @@ impl Device {
         let destination = SocketAddrV4::new(Ipv4Addr::BROADCAST, config.synch.port);
         for mut datagram in writer.finish() {
             if let Some(key) = &config.farm_key {
-                key.sign(Sender::Synch(config.synch.address), &mut datagram);
+                key.sign(&mut datagram);
             }
             if let Some(frame) = build::udp(link, source, destination, &datagram) {
                 self.outbox.push(Port::Synch, frame);

@@ -6,7 +6,6 @@ use super::*;
 
 const HEX: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F";
 const BASE64: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-const SENDER: Sender = Sender::Synch(Ipv4Addr::new(10, 99, 0, 11));
 
 fn parse(text: &str) -> Result<FarmKey, String> {
     text.parse()
@@ -14,14 +13,14 @@ fn parse(text: &str) -> Result<FarmKey, String> {
 }
 
 /// The tag of `key` on a message.
-fn tag(key: &FarmKey, sender: Sender) -> [u8; TAG_LEN] {
+fn tag(key: &FarmKey) -> [u8; TAG_LEN] {
     let mut message = *b"what is said....................";
-    key.sign(sender, &mut message);
+    key.sign(&mut message);
     *message.last_chunk().unwrap()
 }
 
-fn verifies(key: &FarmKey, sender: Sender, tag: &[u8; TAG_LEN]) -> bool {
-    key.verify(sender, b"what is said....", tag)
+fn verifies(key: &FarmKey, tag: &[u8; TAG_LEN]) -> bool {
+    key.verify(b"what is said....", tag)
 }
 
 #[test]
@@ -75,41 +74,25 @@ fn a_key_is_not_shown() {
     );
 }
 
-/// Computed with another implementation (Python's `hmac`): the sender's key first, then the tag.
+/// Computed with another implementation: Python's `hmac`.
 #[test]
-fn tags_are_hmac_sha_256_under_the_senders_key() {
-    let key = parse(HEX).unwrap();
-    let hardware = MacAddr([2, 0, 0, 0, 0xb, 1]);
-    let hex = |tag: [u8; TAG_LEN]| {
-        tag.iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
-    assert_eq!(hex(tag(&key, SENDER)), "e1e92a85d24b79bc79067fa4c9e6eb5e");
-    assert_eq!(
-        hex(tag(&key, Sender::PortB(hardware))),
-        "e65ab91d5332b218d6b38b4a4187edec"
-    );
+fn tags_are_hmac_sha_256() {
+    let tag = tag(&parse(HEX).unwrap());
+    let hex: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, "d6801d514d94684f96bf412f2e75d1d9");
 }
 
 #[test]
-fn only_the_right_tag_of_the_right_sender_verifies() {
+fn only_the_right_tag_verifies() {
     let key = parse(HEX).unwrap();
-    let right = tag(&key, SENDER);
-    assert!(verifies(&key, SENDER, &right));
+    let right = tag(&key);
+    assert!(verifies(&key, &right));
     for bit in 0..8 * TAG_LEN {
         let mut wrong = right;
         wrong[bit / 8] ^= 1 << (bit % 8);
-        assert!(!verifies(&key, SENDER, &wrong), "bit {bit}");
+        assert!(!verifies(&key, &wrong), "bit {bit}");
     }
-    let others = [
-        Sender::Synch(Ipv4Addr::new(10, 99, 0, 12)),
-        Sender::PortB(MacAddr([10, 99, 0, 11, 0, 0])),
-    ];
-    for other in others {
-        assert!(!verifies(&key, other, &right), "{other:?}");
-    }
-    assert!(!key.verify(SENDER, b"what is said:...", &right));
+    assert!(!key.verify(b"what is said:...", &right));
 }
 
 /// The first key signs; all are accepted, whatever their order.
@@ -125,22 +108,19 @@ fn further_keys_are_accepted() {
     };
     let (ab, ba) = (text([1, 2]), text([2, 1]));
     assert_ne!(ab, ba);
-    assert_eq!(
-        (tag(&ab, SENDER), tag(&ba, SENDER)),
-        (tag(&a, SENDER), tag(&b, SENDER))
-    );
+    assert_eq!((tag(&ab), tag(&ba)), (tag(&a), tag(&b)));
     for both in [&ab, &ba] {
         for one in [&a, &b] {
-            assert!(verifies(both, SENDER, &tag(one, SENDER)));
+            assert!(verifies(both, &tag(one)));
         }
     }
-    assert!(!verifies(&a, SENDER, &tag(&b, SENDER)));
+    assert!(!verifies(&a, &tag(&b)));
 }
 
 /// What is shorter than a tag cannot have one.
 #[test]
 fn a_message_without_room_stays_as_it_is() {
     let mut short = [7; TAG_LEN - 1];
-    FarmKey::new([1; 32]).sign(SENDER, &mut short);
+    FarmKey::new([1; 32]).sign(&mut short);
     assert_eq!(short, [7; TAG_LEN - 1]);
 }
