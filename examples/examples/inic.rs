@@ -72,7 +72,8 @@ enum StartError {
 /// Opens the ports and the admin address, and puts the device together.
 fn start(path: &Path, file: FileConfig) -> Result<(Engine, Reloader, Option<Admin>), StartError> {
     let [a, b, synch] = file.interfaces();
-    let opener = Opener::new(file.carrier()).map_err(|error| StartError::System(error.into()))?;
+    let opener = Opener::new(file.carrier(), file.xdp())
+        .map_err(|error| StartError::System(error.into()))?;
     // The frames of the device's own are known before its interfaces are.
     let known = file
         .device(Interfaces::ETHERNET, Start::default())

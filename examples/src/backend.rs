@@ -23,12 +23,31 @@ pub enum Carrier {
     Xdp,
 }
 
+/// Sizes of AF_XDP ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sizes {
+    /// Frames that wait in each direction of each queue.
+    pub ring: u32,
+    /// Buffers of all ports together: each queue of each needs twice its ring and 256 more.
+    pub buffers: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        Sizes {
+            ring: XdpOptions::default().ring,
+            buffers: MemoryOptions::default().buffers,
+        }
+    }
+}
+
 /// Opens the ports of one device.
 pub enum Opener {
     /// Each by itself.
     Pnet,
-    /// All in one memory.
-    Xdp(Memory),
+    /// All in one memory, with rings of so many frames.
+    Xdp(Memory, u32),
 }
 
 impl Opener {
@@ -36,10 +55,16 @@ impl Opener {
     ///
     /// # Errors
     /// There is no memory.
-    pub fn new(carrier: Carrier) -> io::Result<Opener> {
+    pub fn new(carrier: Carrier, sizes: Sizes) -> io::Result<Opener> {
         Ok(match carrier {
             Carrier::Pnet => Opener::Pnet,
-            Carrier::Xdp => Opener::Xdp(Memory::new(MemoryOptions::default())?),
+            Carrier::Xdp => {
+                let options = MemoryOptions {
+                    buffers: sizes.buffers,
+                    ..MemoryOptions::default()
+                };
+                Opener::Xdp(Memory::new(options)?, sizes.ring)
+            }
         })
     }
 
@@ -58,9 +83,10 @@ impl Opener {
         }
         match self {
             Opener::Pnet => boxed(PnetBackend::open(interface, PnetOptions::default())),
-            Opener::Xdp(memory) => {
+            Opener::Xdp(memory, ring) => {
                 let options = XdpOptions {
                     take: Take::Claims(claims),
+                    ring: *ring,
                     ..XdpOptions::default()
                 };
                 boxed(XdpBackend::open(interface, memory, &options))

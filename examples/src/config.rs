@@ -17,7 +17,7 @@ use ipos_core::{Config, FarmKey};
 use ipos_engine::Application;
 use ipos_proto::MacAddr;
 
-use crate::backend::Carrier;
+use crate::backend::{Carrier, Sizes};
 use crate::key_file;
 use position::Positions;
 use sections::{AdminSection, ListenSection, PortCSection, Sections, synch_port};
@@ -212,6 +212,11 @@ impl FileConfig {
         self.sections.backend
     }
 
+    /// Sizes of the ports of [`Carrier::Xdp`].
+    pub fn xdp(&self) -> Sizes {
+        self.sections.xdp
+    }
+
     fn port_c(&self) -> Option<&PortCSection> {
         self.sections.port_c.as_ref()
     }
@@ -269,6 +274,7 @@ impl FileConfig {
             .map(|(key, (old, new))| (key, old == new));
         let others = [
             ("backend", of_old.backend == of_new.backend),
+            ("xdp", of_old.xdp == of_new.xdp),
             ("stack", of_old.stack() == of_new.stack()),
             ("admin.listen", self.admin() == new.admin()),
             ("port_c.interface", self.interface_c() == new.interface_c()),

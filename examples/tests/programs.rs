@@ -145,10 +145,10 @@ fn a_farm_of_namespaces() {
 #[test]
 fn a_farm_over_af_xdp() {
     let test = "a_farm_over_af_xdp";
-    if !common::available(test, &[]) {
+    if !common::available(test, &[]) || !common::xdp_available(test) {
         return;
     }
-    let output = farm(&[
+    let outcome = outcome(&[
         "--fabric",
         "netns",
         "--backend",
@@ -157,12 +157,6 @@ fn a_farm_over_af_xdp() {
         "120",
         "--json",
     ]);
-    let error = String::from_utf8_lossy(&output.stderr);
-    if error.contains("CAP_BPF") {
-        return common::skipped(test, error.trim());
-    }
-    assert_eq!(output.status.code(), Some(0), "{error}");
-    let outcome = serde_json::from_slice(&output.stdout).unwrap();
     check(&outcome, "netns", 3, 120);
     assert!(sum(&outcome, "migrated_out") > 0);
 }

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipos_balance::PolicyKind;
 use ipos_core::config::Limits;
 
+use crate::backend::Sizes;
+
 use super::Fault;
 use super::sections::{
     AdminSection, BalanceSection, HealthSection, LimitsSection, ListenSection, PortASection,
@@ -23,6 +25,8 @@ const INTERFACE: usize = 15;
 const ADDRESSES: usize = ipos_proto::synch::PORT_A_MAX;
 /// EtherTypes that mean something else on a LAN: IPv4, ARP, VLAN tag, IPv6, provider's VLAN tag.
 const TAKEN: [u16; 5] = [0x0800, 0x0806, 0x8100, 0x86DD, 0x88A8];
+/// Buffers of 2 kB that AF_XDP ports may have: up to 2 GB.
+const BUFFERS: std::ops::RangeInclusive<u32> = 384..=1 << 20;
 /// Bounds of the high-priority interval, and of that of health checks, in milliseconds.
 const INTERVAL: std::ops::RangeInclusive<u64> = 1..=60_000;
 /// The longest deadline, in milliseconds: a week.
@@ -48,6 +52,7 @@ pub(super) fn check(sections: &Sections) -> Checked {
     } = sections;
     let Sections { health, admin, .. } = sections;
     check_name("name", name)?;
+    check_xdp(sections.xdp)?;
     choice("stack", stack.as_deref(), "user", &["linux"])?;
     let c = port_c.as_ref().map(|section| &section.port);
     check_clients("port_a", a)?;
@@ -123,6 +128,19 @@ fn check_clients(section: &str, port: &PortASection) -> Checked {
             "{gateway} is not in the /{} network of any of {addresses}",
             port.prefix
         ),
+    )
+}
+
+fn check_xdp(sizes: Sizes) -> Checked {
+    ensure(
+        sizes.ring.is_power_of_two() && (64..=32_768).contains(&sizes.ring),
+        "xdp.ring",
+        format_args!("{}: a power of two from 64 to 32768 is needed", sizes.ring),
+    )?;
+    ensure(
+        BUFFERS.contains(&sizes.buffers),
+        "xdp.buffers",
+        format_args!("{}: {BUFFERS:?} are possible", sizes.buffers),
     )
 }
 

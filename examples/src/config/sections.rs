@@ -12,7 +12,7 @@ use ipos_core::config::{Balance, Limits, Listen, PortA, SynchPort, Threshold};
 use ipos_proto::{MacAddr, Protocol};
 use serde::Deserialize;
 
-use crate::backend::Carrier;
+use crate::backend::{Carrier, Sizes};
 
 use super::content::{ContentSections, SessionSection, SslMapSection, SslSection, UrlMapSection};
 
@@ -22,6 +22,8 @@ pub(super) struct Sections {
     pub(super) name: String,
     #[serde(default)]
     pub(super) backend: Carrier,
+    #[serde(default)]
+    pub(super) xdp: Sizes,
     pub(super) stack: Option<String>,
     pub(super) port_a: PortASection,
     pub(super) port_b: PortBSection,

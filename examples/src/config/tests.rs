@@ -534,15 +534,25 @@ fn what_later_versions_have() {
 
 #[test]
 fn backends_are_pnet_and_xdp() {
-    let carrier = |text: &str| {
-        FileConfig::parse(Path::new("inic.toml"), text)
-            .unwrap()
-            .carrier()
-    };
+    let carrier = |text: &str| parse(text).unwrap().carrier();
     assert_eq!(carrier(GOOD), Carrier::Pnet);
     assert_eq!(carrier(&GOOD.replace("\"pnet\"", "\"xdp\"")), Carrier::Xdp);
     let message = error("\"pnet\"", "\"afpacket\"");
     assert!(message.starts_with("inic.toml: backend: "), "{message}");
+    let sizes = |text: &str| parse(&GOOD.replace("[limits]", text)).map(|file| file.xdp());
+    assert_eq!(sizes("[limits]").unwrap(), Sizes::default());
+    let given = sizes("[xdp]\nring = 4096\nbuffers = 50000\n[limits]").unwrap();
+    assert_eq!((given.ring, given.buffers), (4096, 50_000));
+    for (text, what) in [
+        (
+            "ring = 100",
+            "xdp.ring: 100: a power of two from 64 to 32768 is needed",
+        ),
+        ("buffers = 3", "xdp.buffers: 3: 384..=1048576 are possible"),
+    ] {
+        let error = sizes(&format!("[xdp]\n{text}\n[limits]")).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+    }
     assert!(
         message.contains("`pnet`") && message.contains("`xdp`"),
         "{message}"

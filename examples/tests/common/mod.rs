@@ -4,6 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use ipos_backend::interface;
+use ipos_backend::memory::Side;
+use ipos_backend_xdp::{Memory, MemoryOptions, OpenError, XdpBackend, XdpOptions};
+
 /// Where the tests' programs come from.
 const PACKAGES: &str =
     "nginx-light curl util-linux dnsmasq-base bind9-dnsutils openssl nghttp2-client wrk tshark";
@@ -50,4 +54,24 @@ pub fn available(test: &str, programs: &[&str]) -> bool {
         }
     }
     ipos_lab::available(test)
+}
+
+/// Whether AF_XDP ports can be opened here; says why not. The rest of [`available`] is given.
+#[allow(dead_code, reason = "not every test needs it")]
+pub fn xdp_available(test: &str) -> bool {
+    let pair = ipos_lab::Pair::new().expect("a laboratory is to be had");
+    let opened = pair.at(Side::Near).run(|| {
+        let memory = Memory::new(MemoryOptions::default()).expect("memory");
+        XdpBackend::open(ipos_lab::Pair::INTERFACE, &memory, &XdpOptions::default()).map(drop)
+    });
+    match opened.expect("a laboratory is to be had") {
+        Err(OpenError::Interface(error @ interface::OpenError::Privilege { .. })) => {
+            skipped(test, &error.to_string());
+            false
+        }
+        opened => {
+            opened.expect("a veth opens");
+            true
+        }
+    }
 }

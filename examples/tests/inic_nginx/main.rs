@@ -18,7 +18,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{available, skipped};
+use common::{available, skipped, xdp_available};
 use ipos_lab::{Farm, FarmPlan, Lan, Server};
 use ipos_proto::MacAddr;
 use nix::sys::signal::Signal;
@@ -37,9 +37,20 @@ const PROGRAMS: [&str; 2] = ["nginx", "curl"];
 
 #[test]
 fn nginx_behind_inic() {
-    if !available("nginx_behind_inic", &PROGRAMS) {
-        return;
+    if available("nginx_behind_inic", &PROGRAMS) {
+        nginx_behind("pnet");
     }
+}
+
+#[test]
+fn nginx_behind_inic_over_af_xdp() {
+    let test = "nginx_behind_inic_over_af_xdp";
+    if available(test, &PROGRAMS) && xdp_available(test) {
+        nginx_behind("xdp");
+    }
+}
+
+fn nginx_behind(backend: &str) {
     let root = site::directory();
     let big = noise(100_000_000, 1);
     let big_file = root.path().join("big.bin");
@@ -52,7 +63,7 @@ fn nginx_behind_inic() {
             Site::start(
                 server,
                 root.path(),
-                &configuration(server),
+                &format!("backend = \"{backend}\"\n{}", configuration(server)),
                 |server, directory| nginx(server, directory, &big_file),
             )
         })

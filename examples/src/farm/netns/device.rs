@@ -16,7 +16,7 @@ use ipos_lab::{Lan, PREFIX, Server};
 use ipos_proto::{MacAddr, Protocol};
 
 use super::{LOOK, PORT, web};
-use crate::backend::{Carrier, Opener, claims_a, claims_b, claims_synch};
+use crate::backend::{Carrier, Opener, Sizes, claims_a, claims_b, claims_synch};
 use crate::farm::{DeviceReport, FarmError, Plan};
 
 /// The high-priority interval: short, so that a run of a second balances by fresh figures. The silence time stays
@@ -150,7 +150,7 @@ fn run(
     asked: &Receiver<Sender<DeviceReport>>,
     started: &Sender<Stop>,
 ) -> Result<(), String> {
-    let opener = Opener::new(carrier).map_err(|error| error.to_string())?;
+    let opener = Opener::new(carrier, Sizes::default()).map_err(|error| error.to_string())?;
     let ports = Ports {
         a: opener.open(Lan::A.interface(), claims_a(&config))?,
         b: opener.open(Lan::B.interface(), claims_b(&config))?,
