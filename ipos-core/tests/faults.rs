@@ -212,3 +212,26 @@ fn a_lost_cover_is_asked_for_and_not_for_ever() {
     let kept = farm.devices[0].kept();
     assert!(packets < 3, "{packets} repetitions in 20 s; kept {kept}");
 }
+
+/// The server that has a connection is cut off, and forgotten, while packets are kept for it: the first one's deadlines pass,
+/// and it goes on.
+#[test]
+fn packets_kept_for_a_forgotten_server_are_put_off() {
+    let mut farm = Farm::with(2, |_, config| {
+        config.limits.owner_lost = None;
+        config.synch.forget = ms(2_000);
+        config.limits.forward_idle = ms(60_000);
+    });
+    let mut client = about_to_move(&mut farm);
+    lose_covers(&mut farm);
+    request(&mut farm, &mut client);
+    assert!(farm.devices[0].kept() > 0);
+    farm.dead[1] = true;
+    farm.run(ms(10_000));
+    assert_eq!(farm.table(0, "server-state"), 1, "it is forgotten");
+    assert_eq!(farm.connections(0)[3], 1, "its connection is not");
+    let next = farm.devices[0].poll_timeout().expect("adverts");
+    assert!(next > farm.now, "deadlines lie ahead");
+    farm.run(ms(120_000));
+    assert_eq!((farm.connections(0)[3], farm.devices[0].kept()), (0, 0));
+}

@@ -38,6 +38,7 @@ impl Device {
             // What they carry is in nobody else's hands: only the cover, RELEASE or the owner's end ends it.
             self.repeat(now, key, false);
         } else if !idle || asked.is_some() {
+            self.put_off_replay(now, key);
             self.schedule_forward(key);
         } else if forwarding.replay.is_none()
             && !forgotten
@@ -49,6 +50,16 @@ impl Device {
             self.ask(now, key, owner, IDLE_TRIES);
         } else {
             self.flows.remove(key);
+        }
+    }
+
+    /// Kept packets whose turn has come, but that nobody is there for, wait for their next turn.
+    fn put_off_replay(&mut self, now: Instant, key: u32) {
+        if let Some((_, Record::Forward(forwarding))) = self.flows.get_mut(key)
+            && let Some(replay) = &mut forwarding.replay
+            && replay.retry.due <= now
+        {
+            replay.retry.sent(now);
         }
     }
 

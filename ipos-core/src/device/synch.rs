@@ -65,14 +65,13 @@ impl Device {
         }
         let payload = datagram.payload();
         let message = SynchMessage::parse(payload).map_err(|_| DropReason::Synch)?;
-        self.authenticate_report(from, &message, payload)?;
+        self.authenticate_report(&message, payload)?;
         self.hear(now, from, &message)
     }
 
     /// With a farm key every message has a right tag.
     fn authenticate_report(
         &self,
-        from: Ipv4Addr,
         message: &SynchMessage<'_>,
         bytes: &[u8],
     ) -> Result<(), DropReason> {
