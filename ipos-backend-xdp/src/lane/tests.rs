@@ -10,6 +10,8 @@ use crate::ring::tests::Heap;
 const RING: u32 = 8;
 const SIZE: u32 = 2048;
 const HEADROOM: u64 = 256;
+/// Most steps of one case; Miri is some thousand times slower.
+const STEPS: usize = if cfg!(miri) { 20 } else { 300 };
 
 /// The kernel's sides of a lane's rings.
 struct Kernel {
@@ -224,7 +226,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
         1 => Just(Step::Fail),
         1 => any::<u64>().prop_map(Step::Lie),
     ];
-    prop::collection::vec((0usize..2, step), 0..300)
+    prop::collection::vec((0usize..2, step), 0..STEPS)
 }
 
 proptest! {
