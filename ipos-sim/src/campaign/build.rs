@@ -55,6 +55,7 @@ pub(super) fn builder(plan: &Plan) -> FarmBuilder {
             }
             config.synch = config.synch.clone().with_interval(of_servers.high);
             config.balance.per_request = of_servers.per_request;
+            config.farm_key = of_servers.farm_key.clone();
             config.limits = of_servers.limits.clone();
             config.tcp = Tcp {
                 mss: config.tcp.mss,

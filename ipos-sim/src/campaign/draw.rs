@@ -39,6 +39,7 @@ impl Plan {
             servers: dice.one_of(&[2, 2, 3, 3, 3, 4, 4, 5, 6, 8]),
             policy,
             per_request: false,
+            farm_key: None,
             high,
             latency: [(); 3].map(|()| dice.micros(10..=5_000)),
             limits: limits(dice, high),
@@ -327,7 +328,7 @@ mod tests {
         let all: BTreeSet<Kind> = Kind::ALL.into();
         for seed in 0..100 {
             let plan = Plan::draw(seed).without(&all);
-            assert!(!plan.per_request && plan.askers.is_empty());
+            assert!(!plan.per_request && plan.askers.is_empty() && plan.farm_key.is_none());
             for (_, act) in plan.acts {
                 let Act::Impair(_, impairments) = act else {
                     panic!("{act:?}");

@@ -34,11 +34,13 @@ pub enum Kind {
     LongPartition,
     /// Tables with a few places.
     SmallLimits,
+    /// Farms with a key.
+    FarmKey,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Loss,
         Kind::Duplication,
         Kind::Reordering,
@@ -53,6 +55,7 @@ impl Kind {
         Kind::Leave,
         Kind::LongPartition,
         Kind::SmallLimits,
+        Kind::FarmKey,
     ];
 
     /// The kind's name.
@@ -72,6 +75,7 @@ impl Kind {
             Kind::Leave => "leave",
             Kind::LongPartition => "long-partition",
             Kind::SmallLimits => "small-limits",
+            Kind::FarmKey => "farm-key",
         }
     }
 }

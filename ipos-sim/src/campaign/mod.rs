@@ -11,7 +11,7 @@
 //! Each LAN loses, duplicates, reorders and corrupts up to 30 % of its frames for a part of the time; machines do not hear each
 //! other on a LAN for a while, some for longer than the servers wait for each other; servers crash, or say goodbye and stop,
 //! and come back in another incarnation; clients use their ports again while the servers remember the last connection; tables
-//! have a few places. Besides connections there are UDP flows. Corruption keeps to what a
+//! have a few places; some farms have a key. Besides connections there are UDP flows. Corruption keeps to what a
 //! checksum covers, see [`Impairments::corruption`](crate::Impairments::corruption): without a farm key nothing vouches for the
 //! control block of a 0x01 or for a trailer, so an inverted bit there is not a fault that a device could find.
 //! At the end nothing is impaired any more, and connections have the time to end.

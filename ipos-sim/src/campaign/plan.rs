@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ipos_balance::PolicyKind;
-use ipos_core::Port;
+use ipos_core::{FarmKey, Port};
 use ipos_core::config::{Limits, Tcp};
 
 use super::kind::Kind;
@@ -25,6 +25,8 @@ pub struct Plan {
     pub policy: PolicyKind,
     /// Whether later requests of a connection are selected for.
     pub per_request: bool,
+    /// What the servers recognise each other by.
+    pub farm_key: Option<FarmKey>,
     /// Interval of the adverts of high priority.
     pub high: Duration,
     /// Latency of LANs A, B and Synch.

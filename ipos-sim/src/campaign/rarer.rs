@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ipos_core::Port;
+use ipos_core::{FarmKey, Port};
 use ipos_core::config::Limits;
 
 use super::dice::Dice;
@@ -22,12 +22,13 @@ type Draw = fn(&mut Plan, &mut Dice);
 impl Plan {
     /// Everything of these kinds but those `without`.
     pub(super) fn draw_rarer(&mut self, without: &BTreeSet<Kind>) {
-        let draws: [(Kind, u64, Draw); 5] = [
+        let draws: [(Kind, u64, Draw); 6] = [
             (Kind::Udp, 35, Plan::draw_askers),
             (Kind::Reuse, 35, Plan::draw_reuse),
             (Kind::Leave, 20, Plan::draw_leaves),
             (Kind::LongPartition, 15, Plan::draw_long_partitions),
             (Kind::SmallLimits, 30, Plan::draw_small_limits),
+            (Kind::FarmKey, 30, Plan::draw_farm_key),
         ];
         for ((kind, percent, draw), stream) in draws.into_iter().zip(2..) {
             let dice = &mut Dice::new(self.seed, stream);
@@ -35,6 +36,12 @@ impl Plan {
                 draw(self, dice);
             }
         }
+    }
+
+    fn draw_farm_key(&mut self, dice: &mut Dice) {
+        let mut key = [0; FarmKey::LEN];
+        key[..8].copy_from_slice(&dice.number().to_be_bytes());
+        self.farm_key = Some(FarmKey::new(key));
     }
 
     fn draw_askers(&mut self, dice: &mut Dice) {
