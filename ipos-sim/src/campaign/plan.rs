@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ipos_balance::PolicyKind;
-use ipos_core::{FarmKey, Port};
 use ipos_core::config::{Limits, Tcp};
+use ipos_core::{FarmKey, Port};
 
 use super::kind::Kind;
 use crate::client::ClientTcp;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ipos_core::{FarmKey, Port};
 use ipos_core::config::Limits;
+use ipos_core::{FarmKey, Port};
 
 use super::dice::Dice;
 use super::draw::{ACTIVE, talk};
