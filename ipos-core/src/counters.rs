@@ -56,7 +56,8 @@ drop_reasons! {
     Tag = "tag",
     /// There is a tag, and no farm key is set.
     NoKey = "no-key",
-    /// A frame of Port B with a right tag whose counter has come before, or is of an earlier life of its sender.
+    /// The tag is right, and the sender is not who said it in its present life: on Port B the counter has come before, or is of another
+    /// life; a Synch message tells of another server.
     Replayed = "replayed",
     /// A packet (0x02) without an endpoint.
     NoEndpoint = "no-endpoint",

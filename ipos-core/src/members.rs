@@ -45,8 +45,6 @@ pub(crate) struct Member {
     pub(crate) health: Health,
     /// Of its trailers.
     pub(crate) counter: Counter,
-    /// The life whose trailers they are. With a farm key a trailer may tell of it before the Synch LAN does.
-    pub(crate) counted: u32,
     /// It has been silent for so long that its connections were given up.
     pub(crate) lost: bool,
     /// It has said that it leaves: kept so that an older message does not bring it back.
@@ -108,18 +106,14 @@ impl Counter {
 }
 
 impl Member {
-    /// Whether a trailer is of this life, and has not come before. Of a later life everything is taken that is not
-    /// `signed`: only the Synch LAN tells of one, so that a broken frame ends none.
+    /// Whether a trailer is of this life, and has not come before. Only the Synch LAN tells of a later life, so that a broken
+    /// frame ends none: until it does, what says so is taken, and does not count. Not what is `signed`: those bits are not broken,
+    /// but they may be another server's.
     pub(crate) fn takes(&mut self, trailer: &Trailer, signed: bool) -> bool {
-        match trailer.incarnation.cmp(&self.counted) {
+        match trailer.incarnation.cmp(&self.incarnation) {
             Ordering::Less => false,
-            Ordering::Greater if !signed => true,
-            Ordering::Greater => {
-                self.counted = trailer.incarnation;
-                self.counter = Counter::default();
-                self.counter.take(trailer.number, signed)
-            }
             Ordering::Equal => self.counter.take(trailer.number, signed),
+            Ordering::Greater => !signed,
         }
     }
 
@@ -179,7 +173,7 @@ struct Former {
     next_part: [u8; 3],
     left: bool,
     counter: Counter,
-    counted: u32,
+    port_b: Ipv4Addr,
 }
 
 impl Members {
@@ -210,6 +204,33 @@ impl Members {
 
     pub(crate) fn get_mut(&mut self, synch: Ipv4Addr) -> Option<&mut Member> {
         self.table.iter_mut().find(|m| m.synch == synch)
+    }
+
+    /// Whether a forgotten server has said this, or something since.
+    pub(crate) fn has_said(&self, synch: Ipv4Addr, incarnation: u32, sequence: u32) -> bool {
+        let newest = |former: &Former| former.sequence.iter().copied().max().unwrap_or(0);
+        let mut former = self.former.iter().filter(|former| former.synch == synch);
+        former.any(|former| (incarnation, sequence) <= (former.incarnation, newest(former)))
+    }
+
+    /// Whether a server with another Synch address has said in this life, or a later one, that this Port B is its own.
+    pub(crate) fn is_of_another(
+        &self,
+        port_b: Ipv4Addr,
+        synch: Ipv4Addr,
+        incarnation: u32,
+    ) -> bool {
+        let present = self
+            .table
+            .iter()
+            .map(|m| (m.synch, m.port_b, m.incarnation));
+        let former = self
+            .former
+            .iter()
+            .map(|m| (m.synch, m.port_b, m.incarnation));
+        present
+            .chain(former)
+            .any(|(at, its, life)| at != synch && its == port_b && life >= incarnation)
     }
 
     /// The server whose Port B has this hardware address.
@@ -266,14 +287,13 @@ impl Members {
         }
         let at = self.former.iter().position(|former| former.synch == synch);
         let former = at.and_then(|at| self.former.remove(at));
-        let former = former.filter(|former| former.counted >= incarnation);
+        let former = former.filter(|former| former.incarnation >= incarnation);
         let Former {
             incarnation,
             sequence,
             next_part,
             left,
             counter,
-            counted,
             ..
         } = former.unwrap_or(Former {
             synch,
@@ -282,7 +302,7 @@ impl Members {
             next_part: [0; 3],
             left: false,
             counter: Counter::default(),
-            counted: incarnation,
+            port_b: Ipv4Addr::UNSPECIFIED,
         });
         let member = Member {
             synch,
@@ -304,7 +324,6 @@ impl Members {
             since: None,
             health: Health::default(),
             counter,
-            counted,
             lost: false,
             left,
             up: false,
@@ -331,7 +350,7 @@ impl Members {
                 next_part: member.next_part,
                 left: member.left,
                 counter: member.counter,
-                counted: member.counted,
+                port_b: member.port_b,
             });
         }
     }

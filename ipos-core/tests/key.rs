@@ -49,15 +49,16 @@ fn known(farm: &Farm, at: usize) -> Vec<String> {
 fn reports(farm: &mut Farm, at: usize) -> Vec<Vec<u8>> {
     farm.run(ms(0));
     farm.synch_cut = true;
-    let due = farm.devices[at].poll_timeout().unwrap();
-    farm.now = farm.now.max(due);
-    farm.devices[at].handle_timeout(farm.now);
     let (mut said, mut buf) = (vec![], [0; 1514]);
-    while let Some(len) = farm.devices[at].poll_transmit(farm.now, Port::Synch, &mut buf) {
-        said.push(buf[..len].to_vec());
+    while said.is_empty() {
+        let due = farm.devices[at].poll_timeout().unwrap();
+        farm.now = farm.now.max(due);
+        farm.devices[at].handle_timeout(farm.now);
+        while let Some(len) = farm.devices[at].poll_transmit(farm.now, Port::Synch, &mut buf) {
+            said.push(buf[..len].to_vec());
+        }
     }
     farm.synch_cut = false;
-    assert!(!said.is_empty());
     said
 }
 
@@ -179,8 +180,8 @@ fn replayed_frames() {
     works(&mut farm, &mut client, bound);
 }
 
-/// Frames that were said, to servers that have not had them: without their tag, with any bit of tag or trailer changed, and
-/// with the tag of another key.
+/// Frames that were said, to servers that have not had them: without their tag, with any bit of tag or trailer changed, under
+/// another server's address, and with the tag of another key.
 #[test]
 fn forged_frames() {
     let mut told = keyed(3);
@@ -205,6 +206,11 @@ fn forged_frames() {
             harmed[bit / 8] ^= 1 << (bit % 8);
             drop(&harmed, DropReason::Tag);
         }
+        let mut spoofed = frame.clone();
+        spoofed[11] = (0..3)
+            .find(|other| *other != frame[11] && usize::from(*other) != to)
+            .unwrap();
+        drop(&spoofed, DropReason::Replayed);
         let mut other = frame.clone();
         keys(&[2]).sign(&mut other[14..]);
         drop(&other, DropReason::Tag);
@@ -350,6 +356,46 @@ fn forged_leaves() {
     assert_eq!(known(&farm, 0), ["s1", "s2"]);
 }
 
+/// What one server says comes again under the address of another, and under one of nobody: there is no new server, and no new life.
+#[test]
+fn reports_under_another_address() {
+    // The second server began before the third and after the first.
+    each([0, 2], |at| {
+        let mut farm = keyed(3);
+        let (mut client, bound) = moved(&mut farm, 4001);
+        let victim = farm.devices[1].config().synch.address;
+        let process = |pid| Process {
+            pid,
+            port: 80,
+            name: "nginx".into(),
+            cpu: 0.5,
+            memory: 1 << 20,
+        };
+        farm.devices[at].handle_processes((1..200).map(process).collect());
+        let to = 2 - at;
+        let mut kinds = [0; 3];
+        // Until a report of each priority was due.
+        for _ in 0..120 {
+            for report in reports(&mut farm, at) {
+                kinds[usize::from(report[SYNCH_AT + 5]) - 1] += 1;
+                for address in [victim, Ipv4Addr::new(10, 99, 0, 77)] {
+                    let forged = under(address, &report);
+                    let verdict = farm.deliver(to, Port::Synch, &forged);
+                    assert!(matches!(verdict, Verdict::Drop(_)), "{verdict:?}");
+                }
+            }
+        }
+        assert!(kinds.iter().all(|kind| *kind > 0), "{kinds:?}");
+        farm.run(ms(300));
+        let mut known = known(&farm, to);
+        known.sort();
+        assert_eq!(known, ["s1", "s2", "s3"]);
+        assert_eq!(farm.devices[to].servers(farm.now).len(), 3);
+        assert!(farm.devices[to].counters().dropped(DropReason::Replayed) > 0);
+        works(&mut farm, &mut client, bound);
+    });
+}
+
 /// A server has died and is forgotten: what it had said does not bring it back; its next life does.
 #[test]
 fn the_dead_do_not_come_back() {
@@ -368,6 +414,10 @@ fn the_dead_do_not_come_back() {
         let verdict = farm.deliver(0, Port::Synch, report);
         assert_eq!(verdict, Verdict::Drop(DropReason::SynchOld));
     }
+    let nobody = under(Ipv4Addr::new(10, 99, 0, 77), said.last().unwrap());
+    let verdict = farm.deliver(0, Port::Synch, &nobody);
+    assert!(matches!(verdict, Verdict::Drop(_)), "{verdict:?}");
+    assert_eq!(farm.devices[0].servers(farm.now).len(), 1);
     for (to, frame) in told.iter().filter(|(to, _)| *to == 0) {
         let verdict = farm.deliver(*to, Port::B, frame);
         assert_eq!(verdict, Verdict::Drop(DropReason::Stranger));

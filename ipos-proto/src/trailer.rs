@@ -42,8 +42,7 @@ pub struct Trailer {
     pub number: u32,
     /// HMAC-SHA-256, truncated, over everything from the ipOS header to the byte before the
     /// tag, where the farm has a key. It is the last 16 bytes of the frame: fill it in after
-    /// [`Frame::emit`](crate::Frame::emit). The key is the sender's: the HMAC-SHA-256, under the farm
-    /// key, of the text `ipOS Port B` and the source's hardware address.
+    /// [`Frame::emit`](crate::Frame::emit).
     pub tag: Option<[u8; TAG_LEN]>,
 }
 

@@ -66,6 +66,9 @@ impl Device {
         let payload = datagram.payload();
         let message = SynchMessage::parse(payload).map_err(|_| DropReason::Synch)?;
         self.authenticate_report(&message, payload)?;
+        if self.config.farm_key.is_some() {
+            self.identify(from, &message)?;
+        }
         self.hear(now, from, &message)
     }
 
@@ -83,6 +86,35 @@ impl Device {
                 true => Ok(()),
                 false => Err(DropReason::Tag),
             },
+        }
+    }
+
+    /// A tag does not name who said it: what one server says may come again under another one's address, or under one of nobody.
+    /// So what tells of a server or of a new life says which Port B is its own, and that is always the same, and no other server's.
+    fn identify(&self, from: Ipv4Addr, message: &SynchMessage<'_>) -> Result<(), DropReason> {
+        let told = message.records().find_map(|record| match record {
+            Record::Identity(identity) => Some(identity.port_b),
+            _ => None,
+        });
+        let SynchHeader {
+            incarnation: life,
+            sequence,
+            ..
+        } = *message.header();
+        let known = self.members.iter().find(|member| member.synch == from);
+        if known.is_none() && self.members.has_said(from, life, sequence) {
+            return Err(DropReason::SynchOld);
+        }
+        let Some(port_b) = told else {
+            return match known {
+                Some(member) if life <= member.incarnation => Ok(()),
+                _ => Err(DropReason::SynchOld),
+            };
+        };
+        let differs = known.is_some_and(|m| m.is_identified() && m.port_b != port_b);
+        match differs || self.members.is_of_another(port_b, from, life) {
+            true => Err(DropReason::Replayed),
+            false => Ok(()),
         }
     }
 
@@ -371,10 +403,7 @@ impl Member {
     fn restarted(&mut self, incarnation: u32) {
         self.incarnation = incarnation;
         self.sequence = [0; 3];
-        if self.counted < incarnation {
-            self.counted = incarnation;
-            self.counter = Counter::default();
-        }
+        self.counter = Counter::default();
         self.up = false;
         self.next_part = [0; 3];
         self.partial.clear();

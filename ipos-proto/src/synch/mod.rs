@@ -18,10 +18,8 @@
 //! | 17 | 1 | parts of the report, 1 to 255; 1 for high and leave |
 //! | 18 | 2 | records length, bytes; 0 for leave |
 //!
-//! Then the records, then, with flag 0x8000, a tag of 16 bytes: HMAC-SHA-256, truncated, under the
-//! sender's key, over everything from the magic to the byte before the tag. What follows is
-//! ignored. The sender's key is the HMAC-SHA-256, under the farm key, of the text `ipOS Synch` and
-//! the IPv4 address that the message comes from.
+//! Then the records, then, with flag 0x8000, a tag of 16 bytes: HMAC-SHA-256, truncated, with the
+//! farm key, over everything from the magic to the byte before the tag. What follows is ignored.
 //!
 //! A receiver replaces the set of records that it has of a sender and priority when all
 //! parts of a report are there in order, and ignores a report whose (incarnation, sequence
