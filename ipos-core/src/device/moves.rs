@@ -178,8 +178,11 @@ impl Device {
             return;
         };
         let (key, wish) = (slot.key, slot.wish);
+        let limits = &self.config.limits;
+        // As packets it may take twice as much.
+        let room = limits.kept.saturating_sub(self.flows.kept()) / 2;
         let unread = match wish {
-            Some(_) => self.config.limits.request,
+            Some(_) => limits.request.min(room),
             None => 0,
         };
         if !slot.tcp.has_unread_at_most(unread) {
