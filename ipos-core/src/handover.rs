@@ -27,7 +27,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use arrayvec::ArrayVec;
 use ipos_content::Inspector;
 use ipos_proto::{
-    ConnectionInfo, ENCAPSULATION_LEN, ETHERNET_LEN, Epoch, MacAddr, SeqNum, Trailer,
+    ConnectionInfo, ControlBlock, ENCAPSULATION_LEN, ETHERNET_LEN, Epoch, MacAddr, SeqNum, Trailer,
 };
 
 use crate::config::Limits;
@@ -151,6 +151,27 @@ pub(crate) struct Migration {
     pub(crate) epoch: Epoch,
     pub(crate) started: Instant,
     pub(crate) retry: Retry,
+    /// The newest trailer that the server had sent by then: what is not newer answers something else.
+    pub(crate) newest: Option<u32>,
+}
+
+impl Migration {
+    /// Whether what the Port B with this hardware address says is an answer to the offer. One that says what was received
+    /// is of kept packets.
+    pub(crate) fn is_answered_by(&self, hardware: MacAddr, trailer: Option<&Trailer>) -> bool {
+        let fits = |trailer: &Trailer| {
+            trailer.epoch == self.epoch
+                && trailer.acknowledged().is_none()
+                && self.is_newer(trailer.number)
+        };
+        self.to.hardware == hardware && trailer.is_none_or(fits)
+    }
+
+    /// Whether a trailer with this number may have been sent after the offer.
+    pub(crate) fn is_newer(&self, number: u32) -> bool {
+        let behind = |newest: u32| number.wrapping_sub(newest) as i32 > 0;
+        self.newest.is_none_or(behind)
+    }
 }
 
 /// Repetition at doubling intervals.
@@ -244,15 +265,30 @@ pub(crate) struct DatagramsInstalled {
     pub(crate) owner: bool,
 }
 
-/// What is left of a connection that has ended at its owner: late frames do not bring it back.
+/// What is left of a connection that has ended at its owner: late frames do not bring it back. And of an endpoint whose
+/// packets never came: only its own 0x01 brings that one back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tombstone {
+    /// This server, or the one that it was given to, has answered the client.
+    pub(crate) owned: bool,
     /// Tells the connection from a later one between the same ports.
     pub(crate) irs: SeqNum,
     /// Where the endpoint was here at last: it tells more surely.
     pub(crate) iss: Option<SeqNum>,
     /// Of its last owner.
     pub(crate) epoch: Epoch,
+    /// What the client has acknowledged of it: a later connection between the same ports begins behind.
+    pub(crate) acknowledged: SeqNum,
+}
+
+impl Tombstone {
+    /// Whether a control block is of this connection.
+    pub(crate) fn is_of(&self, control: &ControlBlock) -> bool {
+        match self.iss {
+            Some(iss) => iss == control.iss,
+            None => self.irs == control.irs,
+        }
+    }
 }
 
 impl Installed {
@@ -352,7 +388,8 @@ impl Forwarding {
             // Or it answers the SYN that waits for this connection's end.
             let opens =
                 matches!(self.aside.as_deref(), Some(Aside::Opening(o)) if o.seq == received);
-            opens || received.since(self.seq).unsigned_abs() <= NEAR
+            // Its owner has received more than the SYN: that is said of what has ended before, where the SYN was passed on to.
+            opens || received.gt(self.irs) && received.since(self.seq).unsigned_abs() <= NEAR
         };
         self.first().is_some() || trailer.acknowledged().is_none_or(near)
     }

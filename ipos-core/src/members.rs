@@ -73,6 +73,11 @@ pub(crate) struct Counter {
 const FAR: u32 = 1 << 16;
 
 impl Counter {
+    /// The newest number that has come, if any.
+    pub(crate) fn newest(&self) -> Option<u32> {
+        (self.seen != 0).then_some(self.newest)
+    }
+
     /// Whether a trailer is new; it is not from now on. `signed`: a right tag vouches for its bits.
     fn take(&mut self, number: u32, signed: bool) -> bool {
         let far = self.far.take();

@@ -9,7 +9,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipos_core::config::Limits;
 use ipos_core::{Flow, Instant};
-use ipos_proto::{ConnectionInfo, ETHERTYPE, Ethernet, Frame, Header, MacAddr, Message, Protocol};
+use ipos_proto::{
+    ConnectionInfo, ETHERTYPE, Epoch, Ethernet, Frame, Header, MacAddr, Message, Protocol,
+};
 use smoltcp::wire::{IpProtocol, Ipv4Packet, TcpPacket};
 
 use self::datagrams::DatagramFlows;
@@ -225,9 +227,18 @@ impl OneOwner {
     /// Whether a segment is of a connection that is not checked any more; all RSTs are, where there was one.
     fn is_of_freed(&self, flow: &Flow, segment: &TcpPacket<&[u8]>) -> bool {
         let ack = segment.ack_number().0;
+        let used = |isn: i32| Some(ack.wrapping_sub(isn)).filter(|used| (0..=USED).contains(used));
+        // Initial sequence numbers may lie near one another: it is of the connection that began last before it.
+        let known = self.flows.get(flow);
+        let known = known.and_then(|known| {
+            used(known.isn)
+                .into_iter()
+                .chain(known.next.and_then(used))
+                .min()
+        });
         self.freed.get(flow).is_some_and(|freed| {
-            let of = |isn: &i32| (0..=USED).contains(&ack.wrapping_sub(*isn));
-            segment.rst() || freed.iter().any(of)
+            let freed = freed.iter().copied().filter_map(used).min();
+            segment.rst() || freed.is_some_and(|freed| known.is_none_or(|known| freed <= known))
         })
     }
 
@@ -327,13 +338,19 @@ impl OneOwner {
                     }
                 }
             }
-            Message::Release { .. } => {
+            Message::Release { trailer } => {
                 // The first server is told: the address that the client connected to is its.
                 let first = to.map(|to| SocketAddrV4::new(ServerAddresses::of(to).a.1, port));
                 let known = first.and_then(|first| self.flows.get_mut(&Flow::tcp(client, first)));
+                let unknown = trailer.is_some_and(|trailer| trailer.epoch == Epoch::default());
                 if let Some(known) = known {
+                    let granted = known.granted.remove(&server);
+                    if unknown && granted {
+                        // The packet came too late: it had forgotten the endpoint, and may be offered it again.
+                        known.epochs.remove(&server);
+                    }
                     // It may have been the owner without a word to the client.
-                    known.ended |= known.owner == Some(server) || known.granted.remove(&server);
+                    known.ended |= known.owner == Some(server) || granted && !unknown;
                 }
             }
             _ => {}

@@ -11,13 +11,16 @@ use crate::counters::DropReason;
 use crate::event::{Failure, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Aside, Kept, Opening, Pending};
+use crate::handover::{Aside, Kept, Opening, Pending, Tombstone};
 use crate::neighbour::Hop;
 use crate::packet::{ARP, IPV4, Ipv4Packet};
 use crate::tcp::{
     Endpoint, Open, Options, Outgoing, Replay, Segment, State, Window, reset_for, timestamp_clock,
 };
 use crate::time::Instant;
+
+/// What a connection's server may have sent that its client has not acknowledged: a window without scaling, SYN and FIN.
+const BEYOND: u32 = (1 << 16) + 1;
 
 impl Device {
     /// FIG. 9A.
@@ -77,12 +80,12 @@ impl Device {
         let slice = packet.tcp()?;
         let flow = packet.tcp_flow(&slice);
         let Some(key) = self.flows.find(&flow) else {
-            return self.open(now, via, &flow, packet, &Segment::read(&slice));
+            return self.open(now, via, &flow, packet, &Segment::read(&slice), None);
         };
         if slice.syn() && self.leads_nowhere(key) {
             // Nobody else ends it.
             self.flows.remove(key);
-            return self.open(now, via, &flow, packet, &Segment::read(&slice));
+            return self.open(now, via, &flow, packet, &Segment::read(&slice), None);
         }
         match self.flows.get_mut(key) {
             Some((_, Record::Forward(forwarding))) => {
@@ -128,8 +131,9 @@ impl Device {
                 Err(DropReason::NotOurs)
             }
             // It came home, and has ended.
-            Some((_, Record::Tombstone(_))) => {
-                self.open(now, via, &flow, packet, &Segment::read(&slice))
+            Some((_, &mut Record::Tombstone(Tombstone { acknowledged, .. }))) => {
+                let segment = Segment::read(&slice);
+                self.open(now, via, &flow, packet, &segment, Some(acknowledged))
             }
         }
     }
@@ -150,16 +154,18 @@ impl Device {
         let outcome = self.stack.handle(now, &self.config.tcp, endpoint, segment);
         if outcome.reopen {
             let flow = self.flows.get(key).map(|(flow, _)| *flow);
+            let acknowledged = self.stack.get(endpoint).map(|slot| slot.tcp.snd_una());
             self.stack.fail(endpoint, Failure::Reset);
             self.discard(key);
             let flow = flow.ok_or(DropReason::Stale)?;
-            return self.open(now, via, &flow, packet, segment);
+            return self.open(now, via, &flow, packet, segment, acknowledged);
         }
         self.settle(now, endpoint, outcome);
         Ok(Verdict::Consumed)
     }
 
-    /// A segment of no flow: a SYN to a listening socket opens one.
+    /// A segment of no flow: a SYN to a listening socket opens one, which begins behind what the client has `acknowledged` of
+    /// an earlier one between the same ports (RFC 9293 §3.6.1).
     fn open(
         &mut self,
         now: Instant,
@@ -167,6 +173,7 @@ impl Device {
         flow: &Flow,
         packet: &Ipv4Packet<'_>,
         segment: &Segment<'_>,
+        acknowledged: Option<SeqNum>,
     ) -> Result<Verdict, DropReason> {
         let flags = segment.flags;
         let serves = |l: &Listen| l.address == flow.endpoint && l.protocol == flow.protocol;
@@ -181,7 +188,12 @@ impl Device {
                     self.answer_with_cookie(now, via, flow, segment);
                     return Err(DropReason::TableFull);
                 }
-                let (iss, timestamp_offset) = self.stack.initial_numbers(now, flow);
+                let (mut iss, timestamp_offset) = self.stack.initial_numbers(now, flow);
+                if let Some(beyond) = acknowledged.map(|acknowledged| acknowledged + BEYOND)
+                    && !iss.gt(beyond)
+                {
+                    iss = beyond;
+                }
                 let open = self.opening(
                     segment.seq,
                     iss,

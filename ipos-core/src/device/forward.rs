@@ -157,7 +157,14 @@ impl Device {
             Record::Forward(f) => f.first().is_none() && epoch > f.epoch,
             _ => false,
         };
-        let concerned = records().filter(|(_, record)| record.concerns(hardware) && meant(record));
+        // A record that is not the first server's is told of by the owner that it leads to alone.
+        let told = |record: &Record| match record {
+            Record::Forward(forwarding) if trailer.is_some() => {
+                forwarding.to().hardware == hardware
+            }
+            record => record.concerns(hardware),
+        };
+        let concerned = records().filter(|(_, record)| told(record) && meant(record));
         let moves = known && alone && header.protocol == Protocol::Tcp;
         let later = records().filter(|(_, record)| {
             moves && trailer.is_some_and(|trailer| follows(record, trailer.epoch)) && meant(record)
@@ -230,6 +237,10 @@ impl Device {
                 forwarding.used = now;
                 self.counters.forwarded += 1;
                 Ok(pass_on(forwarding.headers, ENCAPSULATION_LEN, &packet))
+            }
+            Some((_, &mut Record::Tombstone(tombstone))) if !tombstone.owned => {
+                // Its 0x01 may come again.
+                self.keep_early(now, &flow, hardware, &packet)
             }
             Some((_, &mut Record::Tombstone(tombstone))) => {
                 // The RELEASE was lost.

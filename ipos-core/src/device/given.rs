@@ -187,8 +187,9 @@ impl Device {
         let Some(first) = forwarding.first() else {
             return self.reset_forwarded(now, key);
         };
+        let at = forwarding.seq;
         self.flows.remove(key);
-        let trailer = Some(self.trailer(Epoch::default(), None));
+        let trailer = Some(self.trailer(Epoch::default(), Some(at)));
         self.send(first, &flow, Message::Release { trailer });
     }
 
@@ -232,14 +233,16 @@ impl Device {
         let moved_again =
             forwarding.epoch > Epoch::new(1) && flow.protocol == ipos_proto::Protocol::Tcp;
         let tombstone = Tombstone {
+            owned: true,
             irs: forwarding.irs,
             iss: None,
             epoch: forwarding.epoch,
+            acknowledged: forwarding.acknowledged,
         };
         let epoch = forwarding.epoch;
         if unknown.is_some() && opening.is_none() {
             self.reset_forwarded(now, key);
-        } else if moved_again {
+        } else if moved_again || opening.is_some() {
             self.bury(now, key, tombstone);
         } else {
             self.flows.remove(key);

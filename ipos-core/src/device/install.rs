@@ -14,7 +14,7 @@ use crate::counters::DropReason;
 use crate::event::{Failure, Origin, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Installed, Target};
+use crate::handover::{Installed, Target, Tombstone};
 use crate::tcp::Endpoint;
 use crate::time::Instant;
 
@@ -33,6 +33,8 @@ enum Place {
     Installed(u32),
     /// This server has another connection between the same ports.
     Taken,
+    /// It was installed here once, and is not any more: it has ended, or another connection has taken its place.
+    Forgotten,
 }
 
 impl Device {
@@ -54,19 +56,19 @@ impl Device {
             }
         };
         let flow = Flow::tcp(header.client, first);
-        let place = self.place_for(now, &flow, giver, &control)?;
+        let acknowledged = |t: Trailer| t.flags.contains(TrailerFlags::ACKNOWLEDGED);
+        let again = trailer.is_some_and(acknowledged);
+        let place = self.place_for(now, &flow, giver, &control, again)?;
         if let Place::Installed(key) = place {
             self.acknowledge(key, giver, None);
             return Ok(Verdict::Consumed);
         }
-        let acknowledged = |t: Trailer| t.flags.contains(TrailerFlags::ACKNOWLEDGED);
-        let again = trailer.is_some_and(acknowledged);
-        if matches!(place, Place::Free) && again && now < self.me.young_until {
-            // It was installed here, and may have had an owner: that one is dead.
-            return Err(DropReason::Stale);
-        }
-        if let Place::Taken = place {
-            return self.refuse(giver, &flow, TrailerFlags::FULL, control.epoch);
+        match place {
+            Place::Taken => return self.refuse(giver, &flow, TrailerFlags::FULL, control.epoch),
+            Place::Forgotten => {
+                return self.refuse(giver, &flow, TrailerFlags::INVALID, control.epoch);
+            }
+            Place::Free | Place::Back(_) | Place::Installed(_) => {}
         }
         let home = self.config.is_own(*first.ip());
         let at_first = self.members.by_port_a(*first.ip()).map(|member| Target {
@@ -131,26 +133,32 @@ impl Device {
         Ok(Verdict::Consumed)
     }
 
-    /// Where the endpoint goes, if it may be installed; what is older makes room.
+    /// Where the endpoint goes, if it may be installed; what is older makes room. What was installed here once is installed
+    /// `again` only where its packets are known never to have come: else it may have been this server's, and its client served.
     fn place_for(
         &mut self,
         now: Instant,
         flow: &Flow,
         giver: Target,
         control: &ControlBlock,
+        again: bool,
     ) -> Result<Place, DropReason> {
+        let free = match again {
+            true => Place::Forgotten,
+            false => Place::Free,
+        };
         let Some(key) = self.flows.find(flow) else {
-            return Ok(Place::Free);
+            return Ok(free);
         };
         match self.flows.get(key) {
             Some((_, Record::Tombstone(tombstone))) => {
-                let same = tombstone
-                    .iss
-                    .map_or(tombstone.irs == control.irs, |iss| iss == control.iss);
-                if same {
+                let same = tombstone.is_of(control);
+                if same && (tombstone.owned || control.epoch < tombstone.epoch) {
                     return Err(DropReason::Stale);
                 }
-                // Another connection between the same ports.
+                if again && !(same && control.epoch == tombstone.epoch) {
+                    return Ok(Place::Forgotten);
+                }
                 self.discard(key);
                 Ok(Place::Free)
             }
@@ -160,8 +168,10 @@ impl Device {
                     now.saturating_since(forwarding.used) >= self.config.limits.early_deadline;
                 if !same && unused && forwarding.first().is_some() {
                     // An earlier connection between the same ports, which this server has passed on.
-                    self.discard(key);
-                    return Ok(Place::Free);
+                    if !again {
+                        self.discard(key);
+                    }
+                    return Ok(free);
                 }
                 if !same || control.epoch <= forwarding.epoch {
                     return Err(DropReason::Stale);
@@ -185,6 +195,9 @@ impl Device {
                     // What may be an earlier connection's frame ends no connection that is alive.
                     return Ok(Place::Taken);
                 }
+                if again {
+                    return Ok(Place::Forgotten);
+                }
                 // An offer that was given up, or an earlier connection between the same ports.
                 Ok(if self.uninstall(key) {
                     Place::Back(key)
@@ -194,6 +207,32 @@ impl Device {
             }
             _ => Err(DropReason::Stale),
         }
+    }
+
+    /// The client's packets have not come in time: the endpoint goes, and may come again.
+    pub(super) fn give_up(&mut self, now: Instant, key: u32) {
+        self.counters.never_owned += 1;
+        let Some((_, Record::ForwardConnect(installed))) = self.flows.get(key) else {
+            return;
+        };
+        if installed.back.is_some() {
+            self.uninstall(key);
+            return self.reset_if_dead(now, key);
+        }
+        let (endpoint, epoch) = (installed.endpoint, installed.epoch);
+        let Some(slot) = self.stack.get(endpoint) else {
+            return self.discard(key);
+        };
+        let tombstone = Tombstone {
+            owned: false,
+            irs: slot.tcp.irs(),
+            iss: Some(slot.tcp.iss()),
+            epoch,
+            acknowledged: slot.tcp.snd_una(),
+        };
+        self.stack.fail(endpoint, Failure::NeverOwned);
+        self.stack.remove(endpoint);
+        self.bury(now, key, tombstone);
     }
 
     /// Forgets an endpoint that is not this server's. Whether the flow has its forward record again.

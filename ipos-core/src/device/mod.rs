@@ -340,6 +340,7 @@ impl Device {
         }
         let key = slot.key;
         let (irs, iss, received) = (slot.tcp.irs(), slot.tcp.iss(), slot.tcp.rcv_nxt());
+        let acknowledged = slot.tcp.snd_una();
         self.stack.remove(index);
         let installed = match self.flows.get(key) {
             Some((&flow, Record::ForwardConnect(installed))) => Some((flow, installed)),
@@ -361,9 +362,11 @@ impl Device {
             ..
         } = **installed;
         let tombstone = Tombstone {
+            owned: true,
             irs,
             iss: Some(iss),
             epoch,
+            acknowledged,
         };
         self.bury(now, key, tombstone);
         if owner.is_some() && !home {
@@ -373,7 +376,7 @@ impl Device {
     }
 
     /// A connection is over that other servers have had: late frames of theirs must not bring it back.
-    fn bury(&mut self, now: Instant, key: u32, tombstone: Tombstone) {
+    pub(super) fn bury(&mut self, now: Instant, key: u32, tombstone: Tombstone) {
         let limits = &self.config.limits;
         self.flows.replace(key, Record::Tombstone(tombstone));
         self.flows.schedule(key, Some(now + limits.tombstone));

@@ -105,11 +105,13 @@ impl Device {
             slot.epoch = epoch;
             self.stack.reschedule(endpoint);
         }
+        let member = self.members.by_port_b(to.address);
         let migration = Migration {
             to,
             epoch,
             started: now,
             retry: Retry::new(now),
+            newest: member.and_then(|member| member.counter.newest()),
         };
         self.flows.update(key, |record| {
             if let Record::Pending(pending) = record {
@@ -237,10 +239,7 @@ impl Device {
                 }
             },
             Some((_, Record::ForwardConnect(installed))) if installed.owner.is_none() => {
-                self.counters.never_owned += 1;
-                if self.uninstall(key) {
-                    self.reset_if_dead(now, key);
-                }
+                self.give_up(now, key);
             }
             Some((_, Record::ForwardConnect(_))) => self.tell_first(now, key),
             Some((_, Record::Forward(_))) => self.forward_deadline(now, key),
@@ -288,7 +287,7 @@ impl Device {
             Some((_, Record::Pending(pending))) => {
                 let migration = pending
                     .migration
-                    .filter(|m| m.to.hardware == hardware && fits(m.epoch));
+                    .filter(|migration| migration.is_answered_by(hardware, trailer.as_ref()));
                 let migration = migration.ok_or(DropReason::Stale)?;
                 let incarnation = trailer.map_or(0, |trailer| trailer.incarnation);
                 self.hand_over(now, key, migration, incarnation);
@@ -405,7 +404,11 @@ impl Device {
         };
         match self.flows.get(key) {
             Some((_, Record::Pending(pending)))
-                if (pending.migration).is_some_and(|m| fits(m.to.hardware, m.epoch)) =>
+                if (pending.migration).is_some_and(|m| {
+                    // Else it is late.
+                    let newer = |t: Trailer| m.is_newer(t.number);
+                    fits(m.to.hardware, m.epoch) && trailer.is_none_or(newer)
+                }) =>
             {
                 self.counters.refused += 1;
                 self.offer_failed(now, key);
