@@ -10,3 +10,8 @@ pub mod key_file;
 pub mod program;
 pub mod redirector;
 pub mod reload;
+
+/// The README's program is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
