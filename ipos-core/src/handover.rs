@@ -327,12 +327,20 @@ pub(crate) struct Forwarding {
 /// What a forward record may have besides.
 #[derive(Debug)]
 pub(crate) enum Aside {
-    /// This server is not the first one, but this is: packets come from there until its record has followed.
-    First(Target),
+    /// This server is not the first one: packets come from there until its record has followed.
+    First(Before),
     /// The client wants a new connection, which begins here when this one is released.
     Opening(Opening),
     /// The owner is asked to move the connection on, or whether it lives.
     Asked(Asked),
+}
+
+/// Where the packets come from of a connection that was given here and given on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Before {
+    pub(crate) first: Target,
+    /// The server that gave it, and passes on what still comes to it.
+    pub(crate) giver: MacAddr,
 }
 
 /// MOVE is repeated until it is answered.
@@ -368,9 +376,24 @@ impl Forwarding {
 
     /// The first server, where this is another one.
     pub(crate) fn first(&self) -> Option<Target> {
+        self.before().map(|before| before.first)
+    }
+
+    fn before(&self) -> Option<Before> {
         match self.aside.as_deref() {
-            Some(Aside::First(first)) => Some(*first),
+            Some(Aside::First(before)) => Some(*before),
             _ => None,
+        }
+    }
+
+    /// The new connection that waits for this one's end, if any.
+    pub(crate) fn take_opening(&mut self) -> Option<Opening> {
+        match self.aside.take().map(|aside| *aside) {
+            Some(Aside::Opening(opening)) => Some(opening),
+            other => {
+                self.aside = other.map(Box::new);
+                None
+            }
         }
     }
 
@@ -410,7 +433,9 @@ impl Forwarding {
     pub(crate) fn concerns(&self, hardware: MacAddr) -> bool {
         // Its frames begin with their destination.
         self.headers.starts_with(&hardware.0)
-            || self.first().is_some_and(|first| first.hardware == hardware)
+            || self
+                .before()
+                .is_some_and(|before| before.first.hardware == hardware || before.giver == hardware)
     }
 
     /// How long the record lives without a packet.

@@ -4,7 +4,7 @@
 mod common;
 
 use common::talk::*;
-use common::{Client, Farm};
+use common::{Client, Farm, mac};
 use ipos_core::{Event, Flow, MigrateError};
 use ipos_proto::FrameType;
 
@@ -451,4 +451,44 @@ fn acknowledged(farm: &mut Farm, client: &Client) {
         sent.iter().any(|s| s.header.acknowledgment_number == all),
         "nobody acknowledges: {sent:?}"
     );
+}
+
+/// MOVED is lost, so that the first server's record does not follow, and the connection moves twice: both former owners pass
+/// its packets on.
+#[test]
+fn packets_pass_two_former_owners() {
+    without_and_with(|lost| {
+        let mut farm = Farm::round_robin(4);
+        let (mut client, _) = moved(&mut farm, 4001);
+        if lost {
+            lose(&mut farm, FrameType::Moved, usize::MAX);
+        }
+        migrate(&mut farm, 1, &client, "s3", 300);
+        let bound = farm.bound();
+        at_rest(&mut farm, bound);
+        migrate(&mut farm, 2, &client, "s4", 300);
+        let bound = farm.bound();
+        assert_eq!(bound.0, 3);
+        works(&mut farm, &mut client, bound);
+    });
+}
+
+/// A former owner passes a packet on to one that does not know the connection any more: the first server tells the client,
+/// and nobody else.
+#[test]
+fn a_former_owner_resets_nobody() {
+    let mut farm = Farm::round_robin(3);
+    let (client, _) = moved(&mut farm, 4001);
+    lose(&mut farm, FrameType::Moved, usize::MAX);
+    migrate(&mut farm, 1, &client, "s3", 300);
+    assert_eq!(farm.bound().0, 2);
+    // It does not hear of the other's new life.
+    farm.synch_lost = Some((2, 1));
+    restart(&mut farm, 2);
+    farm.run(ms(150));
+    farm.take(&client);
+    let sent = insist(&mut farm, &client, 3);
+    reset(&sent);
+    let first = mac(0xa, 0);
+    assert!(sent.iter().all(|s| s.hardware == first), "{sent:?}");
 }

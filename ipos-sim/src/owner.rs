@@ -161,6 +161,12 @@ impl OneOwner {
         let flow = Flow::tcp(destination, source);
         let is_first = self.first(&flow) == Some(server);
         if self.is_of_freed(&flow, &segment) {
+            let led_to = self.flows.get(&flow).and_then(|known| known.forwarded_to);
+            if let Some(led) = led_to.filter(|_| is_first && segment.rst())
+                && let Some(since) = self.hearing.lost_since(now, server, led)
+            {
+                self.bereave(since, flow);
+            }
             return;
         }
         let Some(ownership) = self.flows.get_mut(&flow) else {
@@ -323,6 +329,9 @@ impl OneOwner {
                 if first && (known.owner == Some(server) || known.granted.contains(&server)) {
                     known.forwarded_to = to;
                 }
+                if let Some(to) = to.filter(|_| !first) {
+                    known.passed_to.insert(server, to);
+                }
                 if known.hands_on(server, to) {
                     self.bereave(now, flow);
                 }
@@ -410,6 +419,7 @@ impl OneOwner {
                 {
                     known.epochs.insert(server, epoch);
                     known.granted.insert(server);
+                    known.passed_to.remove(&server);
                 }
             }
             Message::Release { .. } => {

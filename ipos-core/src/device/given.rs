@@ -223,10 +223,7 @@ impl Device {
             return Err(DropReason::Stale);
         }
         let first = forwarding.first();
-        let opening = match forwarding.aside.take().map(|aside| *aside) {
-            Some(Aside::Opening(opening)) => Some(opening),
-            _ => None,
-        };
+        let opening = forwarding.take_opening();
         let recent = |opening: &Opening| now.saturating_since(opening.at) < SYN_VALID;
         let opening = opening.filter(recent);
         // Others may offer it to this server still.

@@ -13,7 +13,7 @@ use crate::event::{Event, ListenerId, Origin, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{
-    Aside, Bound, Forwarding, Kept, Migration, Pending, Replaying, Retry, TRIES, Target,
+    Aside, Before, Bound, Forwarding, Kept, Migration, Pending, Replaying, Retry, TRIES, Target,
 };
 use crate::stack::Slot;
 use crate::time::{Duration, Instant};
@@ -320,8 +320,11 @@ impl Device {
         let Some(endpoint) = *endpoint else {
             return self.hand_over_datagrams(now, key, migration, incarnation);
         };
-        let first = match bound {
-            Some(Bound::Installed(installed)) if !installed.home => Some(installed.first),
+        let before = match bound {
+            Some(Bound::Installed(installed)) if !installed.home => Some(Before {
+                first: installed.first,
+                giver: installed.giver.hardware,
+            }),
             Some(Bound::Installed(_) | Bound::Local) | None => None,
         };
         let (id, bound, replay) = (self.stack.id(endpoint), bound.is_some(), pending.replay);
@@ -364,7 +367,7 @@ impl Device {
             acknowledged: slot.tcp.snd_una(),
             irs: slot.tcp.irs(),
             replay: Some(Box::new(replay)),
-            aside: first.map(|first| Box::new(Aside::First(first))),
+            aside: before.map(|before| Box::new(Aside::First(before))),
             seq: slot.tcp.rcv_nxt(),
             ..Forwarding::new(now, headers, epoch, incarnation)
         };

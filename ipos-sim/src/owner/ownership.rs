@@ -23,6 +23,8 @@ pub(super) struct Ownership {
     pub(super) forgotten: BTreeSet<usize>,
     /// The server that the first one sends the client's packets to.
     pub(super) forwarded_to: Option<usize>,
+    /// Where other servers have passed the client's packets on to, last.
+    pub(super) passed_to: BTreeMap<usize, usize>,
     /// The owner has released it.
     pub(super) ended: bool,
 }
@@ -45,7 +47,13 @@ impl Ownership {
             && (self.offers.get(&server).is_some_and(under_way)
                 || self.offers.values().any(|offer| offer.giver == server));
         let owns = self.owner == Some(server) || self.granted.contains(&server);
-        between || owns || self.forwarded_to == Some(server)
+        between || owns || self.path().any(|on| on == server)
+    }
+
+    /// The servers that the client's packets pass from the first one on. No server is passed twice.
+    fn path(&self) -> impl Iterator<Item = usize> {
+        let next = |on: &usize| self.passed_to.get(on).copied();
+        std::iter::successors(self.forwarded_to, next).take(1 + self.passed_to.len())
     }
 
     /// The server has lost its state.
