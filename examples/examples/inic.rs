@@ -103,6 +103,13 @@ fn start(path: &Path, file: FileConfig) -> Result<(Engine, Reloader, Option<Admi
         })
     };
     let admin = file.admin().map(open).transpose()?;
+    if let Some(cpu) = file.cpu() {
+        let cpus = ipos_engine::cpus().map_err(|error| StartError::System(error.into()))?;
+        if !cpus.contains(&cpu) {
+            let what = format_args!("{cpu}: this process may run on {cpus:?}");
+            return Err(StartError::Input(file.error("engine.cpu", what)));
+        }
+    }
     warn_of_the_kernel(&file.addresses());
     if !file.has_farm_key() {
         tracing::warn!(
@@ -116,6 +123,8 @@ fn start(path: &Path, file: FileConfig) -> Result<(Engine, Reloader, Option<Admi
     let options = Options {
         interface: Some(file.way_out().to_owned()),
         health: file.health(),
+        linger: file.linger(),
+        cpu: file.cpu(),
         ..Options::default()
     };
     let mut engine = Engine::new(device, ports, file.applications(), options)

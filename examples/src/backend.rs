@@ -3,11 +3,12 @@
 use std::fmt::Display;
 use std::io;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use ipos_backend::Backend;
 use ipos_backend_pnet::{PnetBackend, PnetOptions};
-use ipos_backend_xdp::{Claims, Memory, MemoryOptions, Take, XdpBackend, XdpOptions};
+use ipos_backend_xdp::{BusyPoll, Claims, Memory, MemoryOptions, Take, XdpBackend, XdpOptions};
 use ipos_core::Config;
 use ipos_core::config::{PortA, SynchPort};
 use serde::Deserialize;
@@ -31,6 +32,17 @@ pub struct Sizes {
     pub ring: u32,
     /// Buffers of all ports together: each queue of each needs twice its ring and 256 more.
     pub buffers: u32,
+    /// How long a call looks for frames in the driver, in microseconds, instead of waiting for its interrupt. 0: not at all.
+    pub busy_poll_us: u32,
+}
+
+impl Sizes {
+    fn busy_poll(self) -> Option<BusyPoll> {
+        (self.busy_poll_us > 0).then(|| BusyPoll {
+            patience: Duration::from_micros(self.busy_poll_us.into()),
+            ..BusyPoll::default()
+        })
+    }
 }
 
 impl Default for Sizes {
@@ -38,6 +50,7 @@ impl Default for Sizes {
         Sizes {
             ring: XdpOptions::default().ring,
             buffers: MemoryOptions::default().buffers,
+            busy_poll_us: 0,
         }
     }
 }
@@ -46,8 +59,8 @@ impl Default for Sizes {
 pub enum Opener {
     /// Each by itself.
     Pnet,
-    /// All in one memory, with rings of so many frames.
-    Xdp(Memory, u32),
+    /// All in one memory.
+    Xdp(Memory, Sizes),
 }
 
 impl Opener {
@@ -63,7 +76,7 @@ impl Opener {
                     buffers: sizes.buffers,
                     ..MemoryOptions::default()
                 };
-                Opener::Xdp(Memory::new(options)?, sizes.ring)
+                Opener::Xdp(Memory::new(options)?, sizes)
             }
         })
     }
@@ -83,10 +96,11 @@ impl Opener {
         }
         match self {
             Opener::Pnet => boxed(PnetBackend::open(interface, PnetOptions::default())),
-            Opener::Xdp(memory, ring) => {
+            Opener::Xdp(memory, sizes) => {
                 let options = XdpOptions {
                     take: Take::Claims(claims),
-                    ring: *ring,
+                    ring: sizes.ring,
+                    busy_poll: sizes.busy_poll(),
                     ..XdpOptions::default()
                 };
                 boxed(XdpBackend::open(interface, memory, &options))

@@ -250,6 +250,16 @@ impl FileConfig {
         self.sections.health.interval()
     }
 
+    /// How long the engine looks for work before it sleeps.
+    pub fn linger(&self) -> Duration {
+        self.sections.engine.linger()
+    }
+
+    /// The processor that the engine runs on; `None`: any.
+    pub fn cpu(&self) -> Option<usize> {
+        self.sections.engine.cpu
+    }
+
     /// Whether other servers must show that they have the farm's key.
     pub fn has_farm_key(&self) -> bool {
         self.farm_key.is_some()
@@ -275,6 +285,7 @@ impl FileConfig {
         let others = [
             ("backend", of_old.backend == of_new.backend),
             ("xdp", of_old.xdp == of_new.xdp),
+            ("engine", of_old.engine == of_new.engine),
             ("stack", of_old.stack() == of_new.stack()),
             ("admin.listen", self.admin() == new.admin()),
             ("port_c.interface", self.interface_c() == new.interface_c()),

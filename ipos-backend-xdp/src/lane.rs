@@ -9,6 +9,7 @@
 //! No system calls here: the lane is tested over rings in ordinary memory.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use ipos_backend::{Frame, Refused};
@@ -42,7 +43,9 @@ pub(crate) struct Lane<M> {
     rings: Rings<M>,
     /// Bytes of the largest frame: larger ones that are received are dropped.
     largest: usize,
-    /// Buffers in the fill ring, and in the rx ring.
+    /// Frames that were taken from the rx ring to be shown, and are not lent yet.
+    shown: VecDeque<Held>,
+    /// Buffers in the fill ring, in the rx ring, and shown.
     inbound: u32,
     /// Buffers in the tx ring, and sent ones that are not completed.
     outbound: u32,
@@ -105,6 +108,7 @@ impl<M: RingMemory> Lane<M> {
             queue,
             rings,
             largest,
+            shown: VecDeque::with_capacity(BATCH),
             inbound: 0,
             outbound: 0,
             queued: 0,
@@ -147,6 +151,37 @@ impl<M: RingMemory> Lane<M> {
         self.rings.tx.needs_wakeup()
     }
 
+    /// Shows up to `budget` received frames, a batch at most, which are lent later.
+    pub(crate) fn peek(&mut self, budget: usize, sink: &mut dyn FnMut(&[u8])) -> usize {
+        let budget = budget.min(BATCH);
+        let mut any = false;
+        while self.shown.len() < budget {
+            let Some(descriptor) = self.rings.rx.pop() else {
+                break;
+            };
+            any = true;
+            match self.hold(descriptor) {
+                Some(held) => self.shown.push_back(held),
+                None => self.drop_received(),
+            }
+        }
+        if any {
+            self.rings.rx.release();
+            self.refill();
+        }
+        let shown = self.shown.iter().take(budget);
+        let buffers = self.memory.buffers();
+        shown
+            .map(|held| sink(buffers.bytes(&held.chunk, held.part.clone())))
+            .count()
+    }
+
+    /// A frame is none that the port may lend.
+    fn drop_received(&mut self) {
+        self.inbound = self.inbound.saturating_sub(1);
+        self.counts.dropped += 1;
+    }
+
     /// Lends up to `budget` received frames (FIG. 13 steps 344 to 347); how many came.
     pub(crate) fn receive(&mut self, budget: usize, sink: &mut dyn FnMut(&mut dyn Frame)) -> usize {
         let mut lent = Lent {
@@ -155,15 +190,19 @@ impl<M: RingMemory> Lane<M> {
         };
         let mut taken = 0;
         while taken < budget {
-            let Some(descriptor) = self.rings.rx.pop() else {
-                break;
+            let held = match self.shown.pop_front() {
+                Some(held) => Some(held),
+                None => match self.rings.rx.pop() {
+                    Some(descriptor) => self.hold(descriptor),
+                    None => break,
+                },
             };
             taken += 1;
-            self.inbound = self.inbound.saturating_sub(1);
-            let Some(held) = self.hold(descriptor) else {
-                self.counts.dropped += 1;
+            let Some(held) = held else {
+                self.drop_received();
                 continue;
             };
+            self.inbound = self.inbound.saturating_sub(1);
             self.counts.received += 1;
             lent.held = Some(held);
             sink(&mut lent);
@@ -390,10 +429,12 @@ impl<M: RingMemory> Lane<M> {
             rings,
             spare,
             building,
+            shown,
             ..
         } = self;
         drop(rings);
-        memory.put(spare.into_iter().chain(building));
+        let shown = shown.into_iter().map(|held| held.chunk);
+        memory.put(spare.into_iter().chain(building).chain(shown));
         if let_go {
             memory.put(memory.buffers().claim_all(queue));
         }

@@ -85,8 +85,9 @@ pub struct XdpBackend {
     queues: Queues,
     /// The queue whose turn is first.
     turn: usize,
-    /// News of links.
+    /// News of links, and where they are read to.
     monitor: Socket,
+    news: Vec<u8>,
     /// All sockets and the monitor, once somebody has asked for it: until then no frame costs a look at it.
     readiness: OnceLock<Option<OwnedFd>>,
     /// `buffer` or `forward` found no room.
@@ -162,6 +163,7 @@ impl XdpBackend {
             queues,
             turn: 0,
             monitor,
+            news: Vec::with_capacity(4096),
             readiness: OnceLock::new(),
             full: false,
             down: false,
@@ -186,12 +188,22 @@ impl XdpBackend {
         self.queues.list.len()
     }
 
-    /// Looks whether the interface is down, which nothing else of an AF_XDP socket tells, and takes the news that woke the caller.
-    fn look(&mut self) -> io::Result<()> {
-        let mut news = Vec::with_capacity(4096);
-        while self.monitor.recv(&mut news, libc::MSG_DONTWAIT).is_ok() {
-            news.clear();
+    /// Takes the news of links that woke the caller; whether there were any.
+    fn has_news(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            self.news.clear();
+            match self.monitor.recv(&mut self.news, libc::MSG_DONTWAIT) {
+                Ok(_) => any = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return any,
+                // Some were lost.
+                Err(_) => return true,
+            }
         }
+    }
+
+    /// Looks whether the interface is down, which nothing else of an AF_XDP socket tells.
+    fn look(&mut self) -> io::Result<()> {
         for queue in &self.queues.list {
             match queue.socket.kick_rx() {
                 Ok(()) => self.down = false,
@@ -210,6 +222,13 @@ impl XdpBackend {
 }
 
 impl Queues {
+    /// All queues, from this one on.
+    fn in_turn(&mut self, turn: usize) -> impl Iterator<Item = &mut Queue> {
+        let turn = turn.min(self.list.len());
+        let (before, from) = self.list.split_at_mut(turn);
+        from.iter_mut().chain(before)
+    }
+
     /// Binds the queues that `options` ask for.
     fn fill(
         &mut self,
@@ -259,23 +278,30 @@ impl Backend for XdpBackend {
         budget: usize,
         sink: &mut dyn FnMut(&mut dyn Frame),
     ) -> io::Result<usize> {
-        let count = self.queues.list.len();
-        self.turn = (self.turn + 1) % count.max(1);
-        let (before, from) = self.queues.list.split_at_mut(self.turn);
         let mut taken = 0;
-        for queue in from.iter_mut().chain(before) {
+        for queue in self.queues.in_turn(self.turn) {
             taken += queue.lane.receive(budget - taken, sink);
             if queue.lane.fill_needs_wakeup() {
                 // What is wrong with the interface is told by `look`.
                 let _ = queue.socket.kick_rx();
             }
         }
+        self.turn = (self.turn + 1) % self.queues.list.len().max(1);
         if taken > 0 {
             self.down = false;
-        } else if budget > 0 {
+        }
+        // The caller does not come back for what woke it once the port is empty.
+        if taken < budget && (self.has_news() || taken == 0) {
             self.look()?;
         }
         Ok(taken)
+    }
+
+    fn peek(&mut self, budget: usize, sink: &mut dyn FnMut(&[u8])) {
+        let mut shown = 0;
+        for queue in self.queues.in_turn(self.turn) {
+            shown += queue.lane.peek(budget - shown, sink);
+        }
     }
 
     fn buffer(&mut self) -> Option<&mut [u8]> {

@@ -71,7 +71,7 @@ pub trait Bed {
 macro_rules! conformance {
     ($bed:path) => {
         $crate::conformance!(@tests $bed: frames_pass_whole_and_in_order, a_budget_is_kept, a_burst_waits,
-            own_frames_are_not_received, a_full_receive_ring_loses_the_newest, a_full_transmit_ring_is_told,
+            own_frames_are_not_received, a_look_takes_nothing, a_full_receive_ring_loses_the_newest, a_full_transmit_ring_is_told,
             short_frames_pass, large_frames_are_dropped_whole, an_interface_goes_down_and_up,
             a_second_port_does_no_harm);
         $crate::conformance!(@pairs $bed: lent_frames_are_forwarded, a_dead_exit_costs_nothing);
@@ -262,6 +262,31 @@ pub fn a_burst_waits<B: Bed>(bed: &B) {
     send(&mut near, &frames);
     assert_eq!(near.statistics().transmitted, B::RING as u64);
     assert_eq!(receive(&mut far, B::RING), frames);
+}
+
+/// What is shown beforehand is lent afterwards, in the same order, and counted once.
+pub fn a_look_takes_nothing(bed: &impl Bed) {
+    let (mut near, mut far) = both(bed);
+    let mut frames = short(&near, &far, 10);
+    frames.insert(5, frame(&near, &far, ETHERTYPES[0], 1514, 10));
+    send(&mut near, &frames);
+    let (mut shown, mut got) = (Vec::new(), Vec::new());
+    let start = Instant::now();
+    while got.len() < frames.len() {
+        assert!(start.elapsed() < PATIENCE);
+        far.wait(Some(Duration::from_millis(10))).unwrap();
+        for _ in 0..2 {
+            shown.clear();
+            far.peek(3, &mut |frame| shown.push(frame.to_vec()));
+            assert!(shown.len() <= 3);
+        }
+        let before = got.len();
+        let mut sink = |frame: &mut dyn crate::Frame| got.push(frame.bytes().to_vec());
+        far.receive(4, &mut sink).unwrap();
+        assert!(got[before..].starts_with(&shown));
+    }
+    assert_eq!(got, frames);
+    assert_eq!(far.statistics().received, 11);
 }
 
 /// What a port transmits, it does not receive.

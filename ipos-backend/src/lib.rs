@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!    interface --> receive(budget, sink)          one call a burst, frames lent, never blocks
+//!                  peek(budget, sink)             before it, the same frames shown, where they are in memory
 //!    interface <-- buffer() .. commit(len)        one call a frame, built in place
 //!    interface <-- forward(frame, ..)             one call a frame that another port has lent
 //!                  flush()                        end of a burst
@@ -96,6 +97,13 @@ pub trait Backend {
     /// the error stay delivered.
     fn receive(&mut self, budget: usize, sink: &mut dyn FnMut(&mut dyn Frame))
     -> io::Result<usize>;
+
+    /// Shows up to `budget` frames that the next [`Backend::receive`] will lend, in their order, and takes none: what a burst needs can be
+    /// brought near before it is handled. To be followed by a receive of as many. A port shows what lies in memory already,
+    /// or nothing.
+    fn peek(&mut self, budget: usize, sink: &mut dyn FnMut(&[u8])) {
+        let _ = (budget, sink);
+    }
 
     /// The buffer in which the next frame may be built: at least the MTU plus 14 bytes long.
     /// `None` while the transmit queue is full. A second call without

@@ -249,6 +249,12 @@ impl Backend for MemoryPort {
         Ok(taken)
     }
 
+    fn peek(&mut self, budget: usize, sink: &mut dyn FnMut(&[u8])) {
+        let mut state = self.shared.lock();
+        let waiting = state.end(self.side).waiting.iter();
+        waiting.take(budget).for_each(|frame| sink(frame));
+    }
+
     fn buffer(&mut self) -> Option<&mut [u8]> {
         self.lent = self.queued.len() < self.ring;
         self.lent.then_some(&mut self.buffer)

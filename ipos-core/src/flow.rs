@@ -1,7 +1,8 @@
 //! Flows: what every flow table is keyed by (FIG. 12).
 
 use core::fmt;
-use core::net::SocketAddrV4;
+use core::hash::{Hash, Hasher};
+use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
 
 use ipos_proto::Protocol;
@@ -10,7 +11,7 @@ use ipos_proto::Protocol;
 ///
 /// FIG. 12 keys the forward table by the client's address and port alone; a client may use one source port
 /// towards several destinations, so the whole flow is the key of all flow tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Flow {
     /// The client's address and port.
     pub client: SocketAddrV4,
@@ -48,6 +49,59 @@ impl Flow {
             endpoint: self.client,
             protocol: self.protocol,
         }
+    }
+}
+
+impl Flow {
+    /// The flow that an IPv4 packet names, of which nothing is verified; `None` where it is neither TCP nor UDP, or too short.
+    pub(crate) fn named_by(packet: &[u8]) -> Option<Flow> {
+        let &[
+            first,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            protocol,
+            _,
+            _,
+            s0,
+            s1,
+            s2,
+            s3,
+            d0,
+            d1,
+            d2,
+            d3,
+        ] = packet.first_chunk()?;
+        let behind = packet.get(usize::from(first & 0xf) * 4..)?;
+        let &[p0, p1, q0, q1] = behind.first_chunk()?;
+        let address = |octets: [u8; 4], port: [u8; 2]| {
+            SocketAddrV4::new(Ipv4Addr::from(octets), u16::from_be_bytes(port))
+        };
+        Some(Flow {
+            client: address([s0, s1, s2, s3], [p0, p1]),
+            endpoint: address([d0, d1, d2, d3], [q0, q1]),
+            protocol: match protocol {
+                6 => Protocol::Tcp,
+                17 => Protocol::Udp,
+                _ => return None,
+            },
+        })
+    }
+}
+
+impl Hash for Flow {
+    /// As one number: a hasher takes that in one step.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let address = |address: &SocketAddrV4| {
+            u128::from(address.ip().to_bits()) << 16 | u128::from(address.port())
+        };
+        let protocol = u128::from(self.protocol == Protocol::Udp);
+        state.write_u128(protocol << 96 | address(&self.client) << 48 | address(&self.endpoint));
     }
 }
 
@@ -97,6 +151,26 @@ mod tests {
     use alloc::string::ToString;
 
     use super::*;
+
+    #[test]
+    fn a_packet_names_its_flow() {
+        let [client, endpoint] = ["192.0.2.1:40000", "10.77.0.11:80"].map(|a| a.parse().unwrap());
+        let mut packet = [0; 28];
+        packet[12..20].copy_from_slice(&[192, 0, 2, 1, 10, 77, 0, 11]);
+        for (first, at) in [(0x45, 20), (0x46, 24)] {
+            packet[0] = first;
+            packet[at..at + 4].copy_from_slice(&[0x9c, 0x40, 0, 80]);
+            for (protocol, flow) in [
+                (6, Some(Flow::tcp(client, endpoint))),
+                (17, Some(Flow::udp(client, endpoint))),
+                (1, None),
+            ] {
+                packet[9] = protocol;
+                assert_eq!(Flow::named_by(&packet), flow);
+                assert_eq!(Flow::named_by(&packet[..at + 3]), None);
+            }
+        }
+    }
 
     #[test]
     fn what_is_written_can_be_read() {

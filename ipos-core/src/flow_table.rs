@@ -6,6 +6,7 @@
 use alloc::boxed::Box;
 use core::hash::BuildHasher;
 
+use arrayvec::ArrayVec;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use ipos_proto::MacAddr;
@@ -111,12 +112,33 @@ impl Record {
     }
 }
 
+/// Whole cache lines: a packet touches two of them here, side by side.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Entry {
     flow: Flow,
-    record: Record,
     scheduled: Option<Instant>,
+    record: Record,
 }
+
+const _: () = assert!(size_of::<Option<Entry>>() == 128);
+
+impl Entry {
+    /// Something of each cache line.
+    fn read(&self) -> u64 {
+        let record = match &self.record {
+            Record::Forward(forwarding) => {
+                forwarding.used.as_micros() ^ u64::from(forwarding.headers[0])
+            }
+            _ => 0,
+        };
+        let scheduled = self.scheduled.map_or(0, Instant::as_micros);
+        record ^ scheduled ^ u64::from(self.flow.client.port())
+    }
+}
+
+/// Flows that are looked ahead for at once.
+pub(crate) const AHEAD: usize = 64;
 
 /// All flows of a device.
 #[derive(Debug)]
@@ -170,6 +192,11 @@ impl FlowTable {
         self.counts[4]
     }
 
+    /// All flows.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// A flow's place.
     pub(crate) fn find(&self, flow: &Flow) -> Option<u32> {
         let hash = self.hasher.hash_one(flow);
@@ -180,6 +207,30 @@ impl FlowTable {
                     .is_some_and(|e| e.flow == *flow)
             })
             .copied()
+    }
+
+    /// Brings near what [`FlowTable::find`] and [`FlowTable::get_mut`] will read for these flows. One flow's reads depend on each
+    /// other, those of several flows do not: each pass makes one read for every flow, so that the processor waits for all of
+    /// them at once.
+    pub(crate) fn look_ahead(&self, flows: &[Flow]) {
+        for flows in flows.chunks(AHEAD) {
+            type Each<T> = ArrayVec<T, AHEAD>;
+            let hashes: Each<u64> = flows
+                .iter()
+                .map(|flow| self.hasher.hash_one(flow))
+                .collect();
+            // Control bytes: the first bucket of the right tag is nearly always the flow's.
+            let buckets = hashes.iter().map(|&hash| self.index.iter_hash(hash).next());
+            let buckets: Each<Option<&u32>> = buckets.collect();
+            // Buckets.
+            let keys: Each<u32> = buckets.into_iter().flatten().copied().collect();
+            // Rows.
+            let rows = keys
+                .iter()
+                .filter_map(|&key| self.entries.get(key as usize));
+            let read = rows.map(Entry::read);
+            core::hint::black_box(read.fold(0, |all, one| all ^ one));
+        }
     }
 
     pub(crate) fn get(&self, key: u32) -> Option<(&Flow, &Record)> {

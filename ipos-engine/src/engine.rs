@@ -70,6 +70,10 @@ pub struct Engine {
     bandwidth: Bandwidth,
     observer: Option<Box<Observer>>,
     burst: usize,
+    /// How long the loop looks for work before it sleeps, and when it last had some.
+    linger: Duration,
+    worked: Instant,
+    cpu: Option<usize>,
     /// The port whose turn is first.
     first: usize,
     /// A port has more to transmit than one turn allows.
@@ -168,6 +172,9 @@ impl Engine {
             bandwidth: Bandwidth::new(speed),
             observer: None,
             burst,
+            linger: options.linger,
+            worked: clock::now(),
+            cpu: options.cpu,
             first: 0,
             more: false,
             housekeeping: clock::now(),
@@ -211,11 +218,15 @@ impl Engine {
         self.observer = Some(observer);
     }
 
-    /// Runs until [`Stop::stop`]; then leaves the farm ([`Engine::leave`]).
+    /// Runs until [`Stop::stop`]; then leaves the farm ([`Engine::leave`]). The calling thread is bound to the processor that the options
+    /// name; those that it starts later inherit that.
     ///
     /// # Errors
-    /// A port's interface is gone, or the operating system refuses to wait. An interface that is down is not an error.
+    /// There is no such processor, a port's interface is gone, or the operating system refuses to wait. An interface that is down is not an error.
     pub fn run(&mut self) -> Result<(), EngineError> {
+        if let Some(cpu) = self.cpu {
+            crate::cpu::pin(cpu).map_err(|source| EngineError::Cpu { cpu, source })?;
+        }
         while !self.stop.is_stopped() {
             self.step(None)?;
         }
@@ -304,7 +315,8 @@ impl Engine {
     /// Sleeps, unless work is left, until a descriptor is ready or a deadline has come. The operating
     /// system waits whole milliseconds: a deadline may be up to one late.
     fn wait(&mut self, limit: Option<Duration>) -> Result<(), EngineError> {
-        let timeout = if self.has_work() {
+        let lingers = self.lingers();
+        let timeout = if lingers || self.has_work() {
             Some(Duration::ZERO)
         } else {
             self.sleep(limit)
@@ -316,7 +328,8 @@ impl Engine {
             _ => {}
         }
         for port in &mut self.ports {
-            port.ready |= port.polled;
+            // A driver that works within this process's calls only has frames when it is asked for them.
+            port.ready |= port.polled || lingers;
         }
         for event in &self.events {
             match event.token() {
@@ -330,6 +343,18 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Whether something may come too soon for a sleep.
+    fn lingers(&mut self) -> bool {
+        if self.linger.is_zero() {
+            return false;
+        }
+        let now = clock::now();
+        if !self.events.is_empty() || self.has_work() {
+            self.worked = now;
+        }
+        now.saturating_since(self.worked) < self.linger
     }
 
     fn has_work(&self) -> bool {
@@ -382,6 +407,9 @@ impl Engine {
             return Ok(());
         }
         let name = source.name;
+        if device.looks_ahead() {
+            source.announce(*burst, device);
+        }
         source.receive(*burst, &mut |frame| {
             let Verdict::Forward(forward) = device.handle_frame(now, name, frame.bytes()) else {
                 return;

@@ -46,6 +46,14 @@ pub enum EngineError {
         /// What its backend said.
         source: io::Error,
     },
+    /// The thread cannot be bound to the processor that the options name.
+    #[error("cannot run on processor {cpu}: {source}")]
+    Cpu {
+        /// The processor's number.
+        cpu: usize,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The thread that reads the host's figures cannot be started.
     #[error("cannot start the thread that reads the host's figures: {0}")]
     Monitor(#[source] io::Error),

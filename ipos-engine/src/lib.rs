@@ -37,6 +37,7 @@ mod bridge;
 pub mod clock;
 mod connect;
 mod control;
+mod cpu;
 mod datagrams;
 mod drain;
 mod engine;
@@ -52,6 +53,7 @@ mod stop;
 
 pub use application::Application;
 pub use control::{Control, ControlError, Operator, Reload};
+pub use cpu::cpus;
 pub use drain::DrainStatus;
 pub use engine::{Engine, Observer};
 pub use error::EngineError;

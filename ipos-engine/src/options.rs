@@ -18,13 +18,18 @@ pub struct Options {
     /// How often each TCP application is asked whether it answers, and how long it may take to; `None`: never. One that does not
     /// takes its server out for its listening socket, and is asked more often until it does.
     pub health: Option<Duration>,
+    /// How long the loop looks for work before it sleeps. Zero: not at all; [`Duration::MAX`]: it never sleeps, and its processor is its own.
+    /// What comes within this time needs no wake-up.
+    pub linger: Duration,
+    /// The processor that [`Engine::run`](crate::Engine::run) binds its thread to.
+    pub cpu: Option<usize>,
     /// How long a connection that its application has refused waits for another server, or for the application, where that is
     /// asked. Then its client gets RST.
     pub patience: Duration,
 }
 
 impl Default for Options {
-    /// Bursts of 64 frames, 10 Gbit/s, 60 s, no checks, 3 s.
+    /// Bursts of 64 frames, 10 Gbit/s, 60 s, no checks, sleeps at once on any processor, 3 s.
     fn default() -> Options {
         Options {
             burst: 64,
@@ -32,6 +37,8 @@ impl Default for Options {
             assumed_speed: 10_000_000_000,
             half_close: Duration::from_secs(60),
             health: None,
+            linger: Duration::ZERO,
+            cpu: None,
             patience: Duration::from_secs(3),
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 
 use ipos_backend::{Backend, Frame, Refused};
-use ipos_core::Port;
+use ipos_core::{Device, Port};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
@@ -27,7 +27,7 @@ pub struct Ports {
 pub(crate) struct PortState {
     pub(crate) name: Port,
     pub(crate) backend: Box<dyn Backend>,
-    /// Frames may wait. Readiness is told once (edge), so this stays set until a receive found nothing.
+    /// Frames may wait. Readiness is told once (edge), so this stays set until a receive found less than it asked for.
     pub(crate) ready: bool,
     /// The backend has no readiness descriptor: it is asked every so often.
     pub(crate) polled: bool,
@@ -153,6 +153,14 @@ impl PortState {
         }
     }
 
+    /// Tells `device` which frames come with the next burst.
+    pub(crate) fn announce(&mut self, burst: usize, device: &mut Device) {
+        let name = self.name;
+        self.backend
+            .peek(burst, &mut |frame| device.expect_frame(name, frame));
+        device.look_ahead();
+    }
+
     /// Receives up to `burst` frames; how many.
     pub(crate) fn receive(
         &mut self,
@@ -166,7 +174,8 @@ impl PortState {
         });
         self.bytes[0] += bytes;
         let received = self.judge(result)?.unwrap_or(0);
-        self.ready = received > 0;
+        // Fewer than were asked for: the port is empty, and tells of what comes now.
+        self.ready = received >= burst;
         self.down &= received == 0;
         Ok(received)
     }

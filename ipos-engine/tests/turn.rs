@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipos_core::{Device, DropReason, Port};
 use ipos_engine::{Engine, EngineError, Options, clock};
@@ -32,6 +32,41 @@ fn an_idle_engine_sleeps() {
     }
     // Each advert, each reading of the host's figures, and each deadline that came up to a millisecond early are a few steps.
     assert!(steps < 20 * adverts, "{steps} steps for {adverts} adverts");
+}
+
+/// Steps of an engine that nobody sends anything to, in a tenth of a second.
+fn steps(linger: Duration) -> u32 {
+    let ((a, _far_a), (b, _far_b), (synch, _far_synch)) = (cord(), cord(), cord());
+    let options = Options {
+        linger,
+        ..Options::default()
+    };
+    let mut engine = engine(config(1), [a, b, synch], nobody(), options);
+    let (start, mut steps) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_millis(100) {
+        engine.step(Some(Duration::from_millis(10))).unwrap();
+        steps += 1;
+    }
+    steps
+}
+
+#[test]
+fn an_engine_lingers_as_long_as_it_is_told() {
+    let asleep = steps(Duration::ZERO);
+    let awake = steps(Duration::MAX);
+    assert!(awake > 10 * asleep, "{awake} steps, asleep {asleep}");
+}
+
+#[test]
+fn an_engine_runs_on_a_processor_that_there_is() {
+    let ((a, _far_a), (b, _far_b), (synch, _far_synch)) = (cord(), cord(), cord());
+    let options = Options {
+        cpu: Some(usize::MAX),
+        ..Options::default()
+    };
+    let mut engine = engine(config(1), [a, b, synch], nobody(), options);
+    let error = engine.run().unwrap_err().to_string();
+    assert!(error.starts_with("cannot run on processor "), "{error}");
 }
 
 #[test]

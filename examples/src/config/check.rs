@@ -11,8 +11,8 @@ use crate::backend::Sizes;
 
 use super::Fault;
 use super::sections::{
-    AdminSection, BalanceSection, HealthSection, LimitsSection, ListenSection, PortASection,
-    PortBSection, Sections, SynchSection,
+    AdminSection, BalanceSection, EngineSection, HealthSection, LimitsSection, ListenSection,
+    PortASection, PortBSection, Sections, SynchSection, Waiting,
 };
 
 /// What later versions have.
@@ -31,6 +31,8 @@ const BUFFERS: std::ops::RangeInclusive<u32> = 384..=1 << 20;
 const INTERVAL: std::ops::RangeInclusive<u64> = 1..=60_000;
 /// The longest deadline, in milliseconds: a week.
 const DEADLINE: u64 = 7 * 24 * 3600 * 1000;
+/// How long a loop, or a driver, may look for work before it sleeps, in microseconds: a second.
+const LONGEST_LINGER: u64 = 1_000_000;
 /// The longest slow start, in seconds: a day.
 const SLOW_START: u64 = 24 * 3600;
 
@@ -50,9 +52,15 @@ pub(super) fn check(sections: &Sections) -> Checked {
         limits,
         ..
     } = sections;
-    let Sections { health, admin, .. } = sections;
+    let Sections {
+        health,
+        admin,
+        engine,
+        ..
+    } = sections;
     check_name("name", name)?;
     check_xdp(sections.xdp)?;
+    check_engine(engine)?;
     choice("stack", stack.as_deref(), "user", &["linux"])?;
     let c = port_c.as_ref().map(|section| &section.port);
     check_clients("port_a", a)?;
@@ -131,6 +139,22 @@ fn check_clients(section: &str, port: &PortASection) -> Checked {
     )
 }
 
+fn check_engine(engine: &EngineSection) -> Checked {
+    let key = "engine.busy_poll_us";
+    let given = engine.busy_poll_us;
+    ensure(
+        given.is_none() || engine.mode == Waiting::Sleep,
+        key,
+        "mode `busy` never sleeps anyway",
+    )?;
+    let time = given.unwrap_or(0);
+    ensure(
+        time <= LONGEST_LINGER,
+        key,
+        format_args!("{time}: 0..={LONGEST_LINGER} are possible"),
+    )
+}
+
 fn check_xdp(sizes: Sizes) -> Checked {
     ensure(
         sizes.ring.is_power_of_two() && (64..=32_768).contains(&sizes.ring),
@@ -141,6 +165,12 @@ fn check_xdp(sizes: Sizes) -> Checked {
         BUFFERS.contains(&sizes.buffers),
         "xdp.buffers",
         format_args!("{}: {BUFFERS:?} are possible", sizes.buffers),
+    )?;
+    let time = u64::from(sizes.busy_poll_us);
+    ensure(
+        time <= LONGEST_LINGER,
+        "xdp.busy_poll_us",
+        format_args!("{time}: 0..={LONGEST_LINGER} are possible"),
     )
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Sections {
     pub(super) backend: Carrier,
     #[serde(default)]
     pub(super) xdp: Sizes,
+    #[serde(default)]
+    pub(super) engine: EngineSection,
     pub(super) stack: Option<String>,
     pub(super) port_a: PortASection,
     pub(super) port_b: PortBSection,
@@ -189,6 +191,36 @@ impl HealthSection {
     pub(super) fn interval(&self) -> Option<Duration> {
         let interval = self.interval_ms.unwrap_or(1000);
         (interval > 0).then(|| Duration::from_millis(interval))
+    }
+}
+
+/// How the loop waits, and where it runs.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EngineSection {
+    #[serde(default)]
+    pub(super) mode: Waiting,
+    pub(super) cpu: Option<usize>,
+    /// How long a loop that sleeps looks for work before it does.
+    pub(super) busy_poll_us: Option<u64>,
+}
+
+/// What a loop does that has nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Waiting {
+    #[default]
+    Sleep,
+    Busy,
+}
+
+impl EngineSection {
+    /// How long the loop looks for work before it sleeps.
+    pub(super) fn linger(&self) -> Duration {
+        match self.mode {
+            Waiting::Busy => Duration::MAX,
+            Waiting::Sleep => Duration::from_micros(self.busy_poll_us.unwrap_or(0)),
+        }
     }
 }
 

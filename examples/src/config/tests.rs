@@ -549,6 +549,10 @@ fn backends_are_pnet_and_xdp() {
             "xdp.ring: 100: a power of two from 64 to 32768 is needed",
         ),
         ("buffers = 3", "xdp.buffers: 3: 384..=1048576 are possible"),
+        (
+            "busy_poll_us = 2000000",
+            "xdp.busy_poll_us: 2000000: 0..=1000000 are possible",
+        ),
     ] {
         let error = sizes(&format!("[xdp]\n{text}\n[limits]")).unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
@@ -556,6 +560,48 @@ fn backends_are_pnet_and_xdp() {
     assert!(
         message.contains("`pnet`") && message.contains("`xdp`"),
         "{message}"
+    );
+}
+
+#[test]
+fn the_loop_sleeps_or_does_not() {
+    let file = |text: &str| parse(&GOOD.replace("[limits]", &format!("{text}\n[limits]")));
+    for (text, linger, cpu) in [
+        ("", Duration::ZERO, None),
+        ("[engine]", Duration::ZERO, None),
+        (
+            "[engine]\nmode = \"sleep\"\nbusy_poll_us = 50\ncpu = 1",
+            Duration::from_micros(50),
+            Some(1),
+        ),
+        ("[engine]\nmode = \"busy\"", Duration::MAX, None),
+    ] {
+        let file = file(text).unwrap();
+        assert_eq!((file.linger(), file.cpu()), (linger, cpu), "{text}");
+    }
+    for (text, what) in [
+        (
+            "mode = \"poll\"",
+            "engine.mode: unknown variant `poll`, expected `sleep` or `busy`",
+        ),
+        (
+            "mode = \"busy\"\nbusy_poll_us = 0",
+            "engine.busy_poll_us: mode `busy` never sleeps anyway",
+        ),
+        (
+            "busy_poll_us = 1000001",
+            "engine.busy_poll_us: 1000001: 0..=1000000 are possible",
+        ),
+        ("cores = 2", "engine.cores"),
+    ] {
+        let error = file(&format!("[engine]\n{text}")).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+    }
+    let busy = file("[engine]\nmode = \"busy\"").unwrap();
+    let error = file("").unwrap().check_reload(&busy).unwrap_err();
+    assert!(
+        error.to_string().contains("engine: needs a restart"),
+        "{error}"
     );
 }
 

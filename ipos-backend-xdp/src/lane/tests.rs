@@ -202,6 +202,8 @@ enum Step {
     Arrive(u32),
     /// Lends so many frames; those whose bit is set are forwarded.
     Receive(usize, u8),
+    /// Shows so many frames.
+    Peek(usize),
     Build,
     /// A buffer is lent and not used.
     Buffer,
@@ -218,6 +220,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
     let step = prop_oneof![
         4 => (0u32..2000).prop_map(Step::Arrive),
         4 => (0usize..12, any::<u8>()).prop_map(|(n, bits)| Step::Receive(n, bits)),
+        2 => (0usize..12).prop_map(Step::Peek),
         2 => Just(Step::Build),
         1 => Just(Step::Buffer),
         2 => Just(Step::Flush),
@@ -251,6 +254,10 @@ proptest! {
                     });
                     prop_assert!(taken <= budget);
                     prop_assert_eq!(from.inbound, RING, "its share is always there");
+                }
+                Step::Peek(budget) => {
+                    let shown = lanes[at].0.peek(budget, &mut |_| {});
+                    prop_assert!(shown <= budget);
                 }
                 Step::Build => {
                     if lanes[at].0.buffer().is_some() {

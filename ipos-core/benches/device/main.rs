@@ -6,6 +6,7 @@
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod flows;
 mod forwarding;
 
 use std::hint::black_box;

@@ -1,5 +1,6 @@
 //! The device: the four threads of FIG. 8 over the tables of FIG. 12.
 
+mod ahead;
 mod balance;
 mod datagrams;
 mod forward;
@@ -30,6 +31,7 @@ use core::hash::{Hash, Hasher};
 use core::net::Ipv4Addr;
 
 use crate::packet::Ipv4Packet;
+use arrayvec::ArrayVec;
 use ipos_balance::{Candidate, Policy};
 use ipos_proto::{ETHERNET_LEN, Ethernet, Frame, TAG_LEN};
 use ipos_proto::{Epoch, FrameType, Header, MacAddr, Message, SeqNum, Trailer, TrailerFlags};
@@ -45,7 +47,7 @@ use crate::counters::{Counters, DropReason};
 use crate::early::Early;
 use crate::event::{Event, ListenerId, Port, Verdict};
 use crate::flow::Flow;
-use crate::flow_table::{FlowTable, Record};
+use crate::flow_table::{AHEAD, FlowTable, Record};
 use crate::handover::{Bound, Installed, Target, Tombstone};
 use crate::inspect::{Load, Process};
 use crate::members::Members;
@@ -73,6 +75,8 @@ const TELLING_EVENTS: usize = 65_536;
 pub struct Device {
     config: Config,
     flows: FlowTable,
+    /// Flows of frames that come next.
+    ahead: ArrayVec<Flow, AHEAD>,
     stack: Stack,
     members: Members,
     neighbours: Neighbours,
@@ -166,6 +170,7 @@ impl Device {
         let session_key = session.map_or([0; 32], |session| session.key);
         Ok(Device {
             flows: FlowTable::new(rng.next_u64()),
+            ahead: ArrayVec::new(),
             stack: Stack::new(config.isn_key, limits.buffers),
             members: Members::new(limits.servers),
             neighbours: Neighbours::new(limits.neighbours, rng.next_u64()),
