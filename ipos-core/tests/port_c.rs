@@ -1,11 +1,12 @@
-//! Port C: what leaves by it, and that everything about one connection agrees (FIG. 2B, 2C).
+//! LANs of clients: Port C, what leaves by it, and that everything about one connection agrees (FIG. 2B, 2C); servers on
+//! different LANs A.
 
 mod common;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use common::talk::*;
-use common::{CLIENT, CLIENT_MAC, Client, Farm, isn, mac, port_a};
+use common::{CLIENT, CLIENT_MAC, Client, Farm, GATEWAY, isn, mac, port_a};
 use etherparse::PacketBuilder;
 use ipos_balance::PolicyKind;
 use ipos_core::config::{Config, Listen, PortA, PortC};
@@ -167,4 +168,29 @@ fn datagrams_and_echoes_leave_by_port_c() {
         (mac(0xd, 0), CLIENT_MAC)
     );
     assert_eq!(packet[12..16], port_a(0).octets());
+}
+
+/// The second server is on another LAN of clients, behind another router: what has moved to it leaves by that router, with the
+/// first server's address.
+#[test]
+fn a_connection_moves_to_a_server_on_another_lan_a() {
+    let mut farm = Farm::with(2, |server, config| {
+        if server == 1 {
+            let address = Ipv4Addr::new(10, 78, 0, 12);
+            config.port_a.addresses = vec![address];
+            config.port_a.gateway = Some(GATEWAY);
+            config.listen[0].address.set_ip(address);
+        }
+    });
+    let (mut client, bound) = moved(&mut farm, 4001);
+    assert_eq!(bound.0, 1);
+    assert!(
+        farm.asked_for.contains(&(1, GATEWAY)),
+        "{:?}",
+        farm.asked_for
+    );
+    assert!(!farm.asked_for.contains(&(1, CLIENT)));
+    // And home again.
+    migrate(&mut farm, 1, &client, "s1", 300);
+    assert_eq!(exchange(&mut farm, &mut client, 150).0, 0);
 }

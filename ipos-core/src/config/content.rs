@@ -43,7 +43,8 @@ pub struct Session {
     /// The second embodiment: answers of a connection that another server has opened get a field of this name with the
     /// address where this one is reached directly. `None`: they do not.
     pub direct: Option<String>,
-    /// Where the ids of new sessions come from: secret, and another one at each start.
+    /// Where the ids of new sessions come from: secret, and another one at each start. One that was used before gives the ids of
+    /// then once more, in a reload too.
     pub key: [u8; 32],
 }
 

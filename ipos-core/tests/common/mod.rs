@@ -12,6 +12,8 @@ use ipos_proto::{Ethernet, Frame, FrameType, MacAddr, Protocol, SeqNum};
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
 pub const CLIENT_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x64]);
+/// The router of a LAN that the client is not on; it has the client's hardware address there.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 
 pub fn port_a(server: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, 11 + server)
@@ -73,6 +75,8 @@ pub struct Farm {
     pub sent: Vec<Sent>,
     /// UDP datagrams to clients: hardware address and address they come from, client's port, payload.
     pub datagrams: Vec<(MacAddr, SocketAddrV4, u16, Vec<u8>)>,
+    /// Addresses to clients that devices have asked for, and who did.
+    pub asked_for: Vec<(usize, Ipv4Addr)>,
     /// Every frame on LAN B, and who sent it.
     pub lan_b: Vec<(usize, Vec<u8>)>,
     pub tap: Tap,
@@ -98,6 +102,7 @@ impl Farm {
             events: vec![],
             sent: vec![],
             datagrams: vec![],
+            asked_for: vec![],
             lan_b: vec![],
             tap,
             dead,
@@ -229,9 +234,11 @@ impl Farm {
         match (packet.net, packet.transport) {
             (Some(etherparse::NetSlice::Arp(arp)), _) => {
                 let arp = arp.to_packet().try_eth_ipv4().unwrap();
-                if arp.operation == ArpOperation::REQUEST && arp.target_ipv4_addr() == CLIENT {
+                let target = arp.target_ipv4_addr();
+                if arp.operation == ArpOperation::REQUEST && [CLIENT, GATEWAY].contains(&target) {
+                    self.asked_for.push((from, target));
                     let reply =
-                        arp_frame(ArpOperation::REPLY, source, CLIENT, arp.sender_ipv4_addr());
+                        arp_frame(ArpOperation::REPLY, source, target, arp.sender_ipv4_addr());
                     self.deliver(from, port, &reply);
                 }
             }
