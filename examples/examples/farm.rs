@@ -8,11 +8,10 @@
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use ipos_balance::PolicyKind;
 use ipos_examples::backend::Carrier;
 use ipos_examples::farm::netns::Netns;
-use ipos_examples::farm::{FarmError, Impairments, Interrupt, Outcome, Plan, sim, table};
+use ipos_examples::farm::{FarmError, Impairments, Interrupt, Outcome, Picture, Plan, sim, table};
 use ipos_examples::program;
 
 /// Reasons of errors that are printed.
@@ -174,12 +173,11 @@ fn run_netns(
     plan: &Plan,
     interrupt: &Interrupt,
 ) -> Result<usize, FarmError> {
-    let progress = progress(plan);
-    progress.set_message("building the farm");
+    let picture = Picture::new(plan.requests);
+    picture.say("building the farm");
     let farm = Netns::start(plan, interrupt)?;
-    progress.set_message("requests");
-    let exchanges = farm.drive(plan, interrupt, &progress)?;
-    progress.finish_and_clear();
+    let exchanges = farm.drive(plan, interrupt, &picture)?;
+    picture.clear();
     let outcome = farm.outcome(plan, &exchanges)?;
     print(arguments, &outcome)?;
     if arguments.hold && !interrupt.is_set() {
@@ -187,7 +185,8 @@ fn run_netns(
         for hint in farm.hints() {
             eprintln!("  {hint}");
         }
-        interrupt.wait();
+        farm.hold(interrupt, &picture);
+        picture.clear();
     }
     farm.stop()?;
     Ok(outcome.errors)
@@ -200,21 +199,11 @@ fn run_sim(arguments: &Arguments, plan: &Plan, interrupt: &Interrupt) -> Result<
             "--hold needs the fabric netns: a simulated farm cannot be reached".to_owned(),
         ));
     }
-    let progress = progress(plan);
-    progress.set_message("requests");
-    let outcome = sim::run(plan, interrupt, &progress)?;
-    progress.finish_and_clear();
+    let picture = Picture::new(plan.requests);
+    let outcome = sim::run(plan, interrupt, &picture)?;
+    picture.clear();
     print(arguments, &outcome)?;
     Ok(outcome.errors)
-}
-
-fn progress(plan: &Plan) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len}");
-    let progress = ProgressBar::new(plan.requests as u64);
-    match style {
-        Ok(style) => progress.with_style(style),
-        Err(_) => progress,
-    }
 }
 
 /// The outcome on standard output, the first reasons of errors on standard error.

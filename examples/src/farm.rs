@@ -6,18 +6,21 @@
 //! ```
 
 pub mod netns;
+mod picture;
 mod report;
 pub mod sim;
 mod statistics;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::backend::Carrier;
 use ipos_balance::PolicyKind;
 use ipos_core::{Counters, ServerState};
 use serde::Serialize;
 
+pub use picture::{Now, Picture, ServerNow};
 pub use report::table;
 pub use statistics::Percentiles;
 
@@ -210,6 +213,13 @@ impl Interrupt {
         while !*asked {
             asked = self.0.1.wait(asked).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Waits until it is, so long at most; whether it is.
+    pub fn wait_for(&self, time: Duration) -> bool {
+        let asked = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.0.1.wait_timeout_while(asked, time, |asked| !*asked);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 

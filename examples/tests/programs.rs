@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -189,6 +189,96 @@ fn a_held_farm_can_be_reached() {
         kill(Pid::from_raw(farm.id() as i32), Signal::SIGTERM).unwrap();
     }
     assert_eq!(farm.wait().unwrap().code(), Some(0));
+}
+
+/// `farm` on a terminal of its own: `script` has one for it.
+fn farm_on_a_terminal(arguments: &str) -> Command {
+    let farm = common::example("farm");
+    let mut command = Command::new("script");
+    command
+        .args(["-qefc", &format!("'{}' {arguments}", farm.display())])
+        .arg("/dev/null")
+        .env("TERM", "xterm");
+    command
+}
+
+/// Whether there is `script`; says so if not.
+fn has_terminals(test: &str) -> bool {
+    let found = Command::new("script").arg("-V").output().is_ok();
+    if !found {
+        common::skipped(test, "there is no script: apt-get install bsdutils");
+    }
+    found
+}
+
+#[test]
+fn a_farm_on_a_terminal_has_a_picture_that_moves() {
+    if !has_terminals("a_farm_on_a_terminal_has_a_picture_that_moves") {
+        return;
+    }
+    let output = farm_on_a_terminal("--fabric sim --seed 1 --requests 9000")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let progress = |part: &str| part.rsplit(' ').next().and_then(|done| done.parse().ok());
+    let pictures: Vec<u64> = text
+        .split(" of 9000 requests, 0 failed")
+        .filter_map(progress)
+        .collect();
+    assert!(pictures.len() > 1 && pictures.is_sorted(), "{pictures:?}");
+    // Each is drawn over the one before.
+    assert!(
+        text.contains("\u{1b}[4A") && text.contains("s3  █"),
+        "{text}"
+    );
+    assert!(text.contains("│ s3     ┆"), "{text}");
+
+    // Not a terminal: lines, and nothing drawn over.
+    let output = farm(&["--fabric", "sim", "--seed", "1", "--requests", "9000"]);
+    assert!(!output.stderr.contains(&0x1b) && !output.stdout.contains(&0x1b));
+}
+
+#[test]
+fn the_picture_of_a_held_farm_shows_who_serves_later_requests() {
+    let test = "the_picture_of_a_held_farm_shows_who_serves_later_requests";
+    if !has_terminals(test) || !common::available(test, &["nsenter", "curl"]) {
+        return;
+    }
+    let mut terminal = farm_on_a_terminal("--hold --requests 5")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Each picture ends where the next one begins to be drawn over it.
+    let mut lines = BufReader::new(terminal.stdout.take().unwrap()).split(b'\r');
+    let mut next = |wanted: &dyn Fn(&str) -> bool| {
+        lines
+            .by_ref()
+            .map(|line| String::from_utf8_lossy(&line.unwrap()).into_owned())
+            .find(|line| wanted(line))
+            .expect("the program goes on")
+    };
+    let hint = next(&|line| line.contains("curl"));
+    for _ in 0..20 {
+        let asked = Command::new("sh").args(["-c", &hint]).output().unwrap();
+        assert!(asked.stdout.starts_with(b"s"), "{asked:?}");
+    }
+    // Five requests of its own clients, twenty of curl's.
+    let served = |picture: &str| -> u64 {
+        let words: Vec<_> = picture.split_whitespace().collect();
+        let rows = words
+            .windows(3)
+            .filter(|row| row[1].starts_with(['█', '░']));
+        let served = rows.filter(|row| row[0].starts_with('s'));
+        served.filter_map(|row| row[2].parse::<u64>().ok()).sum()
+    };
+    next(&|picture| served(picture) == 25);
+    // As somebody at the keyboard ends it.
+    terminal.stdin.take().unwrap().write_all(b"\x03").unwrap();
+    while lines.next().is_some() {}
+    assert_eq!(terminal.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -6,13 +6,15 @@ mod device;
 mod web;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
 use ipos_lab::{Farm, FarmPlan, Lan};
 
-use super::{DeviceReport, Exchange, FarmError, Interrupt, Outcome, Plan};
-use device::Running;
+use super::{DeviceReport, Exchange, FarmError, Interrupt, Now, Outcome, Picture, Plan, ServerNow};
+use client::Tally;
+use device::{Running, View};
 use web::Web;
 
 /// The port that clients connect to.
@@ -26,8 +28,9 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Netns {
     // Dropped in this order: devices, applications, network.
     devices: Vec<Running>,
-    _webs: Vec<Web>,
+    webs: Vec<Web>,
     lab: Farm,
+    tally: Arc<Tally>,
 }
 
 impl Netns {
@@ -51,8 +54,9 @@ impl Netns {
             .collect::<Result<_, _>>()?;
         let farm = Netns {
             devices,
-            _webs: webs,
+            webs,
             lab,
+            tally: Arc::default(),
         };
         farm.wait_joined(interrupt)?;
         Ok(farm)
@@ -64,7 +68,7 @@ impl Netns {
             let missing = self
                 .devices
                 .iter()
-                .find(|device| device.known() < self.devices.len());
+                .find(|device| device.view().known < self.devices.len());
             let Some(device) = missing else { return Ok(()) };
             if interrupt.is_set() {
                 return Ok(());
@@ -72,7 +76,7 @@ impl Netns {
             if start.elapsed() > JOINING {
                 let what = format!(
                     "sees {} of {} servers after {} s",
-                    device.known(),
+                    device.view().known,
                     self.devices.len(),
                     JOINING.as_secs()
                 );
@@ -93,15 +97,45 @@ impl Netns {
         &self,
         plan: &Plan,
         interrupt: &Interrupt,
-        progress: &ProgressBar,
+        picture: &Picture,
     ) -> Result<Vec<Exchange>, FarmError> {
         client::run(
             self.lab.client(),
             plan,
             self.addresses(),
             interrupt,
-            progress,
+            &self.tally,
+            || picture.update(|| self.now()),
         )
+    }
+
+    /// Keeps the farm up, and the picture moving, until `interrupt` is set.
+    pub fn hold(&self, interrupt: &Interrupt, picture: &Picture) {
+        while !interrupt.wait_for(LOOK) {
+            picture.update(|| self.now());
+        }
+    }
+
+    /// What the picture shows.
+    fn now(&self) -> Now {
+        let servers = self.devices.iter().zip(&self.webs);
+        Now {
+            finished: self.tally.finished.load(Ordering::Relaxed),
+            errors: self.tally.errors.load(Ordering::Relaxed),
+            servers: servers
+                .map(|(device, web)| {
+                    let View { counters, open, .. } = device.view();
+                    ServerNow {
+                        name: device.name().to_owned(),
+                        served: web.served(),
+                        local: counters.local,
+                        migrated_out: counters.migrated_out,
+                        migrated_in: counters.migrated_in,
+                        open,
+                    }
+                })
+                .collect(),
+        }
     }
 
     /// What clients connect to.

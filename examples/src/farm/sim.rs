@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use indicatif::ProgressBar;
 use ipos_sim::addresses::MAX_CLIENTS;
 use ipos_sim::{Farm, Record};
 
-use super::{DeviceReport, Exchange, FarmError, Interrupt, Outcome, Plan};
+use super::{DeviceReport, Exchange, FarmError, Interrupt, Now, Outcome, Picture, Plan, ServerNow};
 
 /// Virtual time between two looks at the interrupt.
 const SLICE: Duration = Duration::from_millis(100);
@@ -15,11 +14,7 @@ const SLICE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// The plan asks for more than a simulated farm can be.
-pub fn run(
-    plan: &Plan,
-    interrupt: &Interrupt,
-    progress: &ProgressBar,
-) -> Result<Outcome, FarmError> {
+pub fn run(plan: &Plan, interrupt: &Interrupt, picture: &Picture) -> Result<Outcome, FarmError> {
     // One job at a time on each client host; several only where there are not enough hosts.
     let clients = plan.concurrency.clamp(1, MAX_CLIENTS);
     let impairments = ipos_sim::Impairments {
@@ -39,7 +34,7 @@ pub fn run(
         .build()
         .map_err(|error| FarmError::Input(error.to_string()))?;
     while !farm.run_until_done(farm.now() + SLICE) && !interrupt.is_set() {
-        progress.set_position(farm.finished() as u64);
+        picture.update(|| look(&farm));
     }
     let violations = farm.violations();
     if let Some(violation) = violations.first() {
@@ -53,6 +48,38 @@ pub fn run(
         .collect();
     let client = format!("smoltcp's TCP on {clients} simulated hosts");
     Ok(Outcome::new("sim", client, plan, &exchanges, &devices))
+}
+
+/// What the picture shows.
+fn look(farm: &Farm) -> Now {
+    let devices = (0..farm.servers()).filter_map(|index| farm.device(index));
+    let mut now = Now {
+        servers: devices
+            .map(|device| {
+                let counters = device.counters();
+                let servers = device.servers(farm.now());
+                let me = servers.iter().find(|server| server.is_self);
+                ServerNow {
+                    name: device.config().name.clone(),
+                    served: 0,
+                    local: counters.local,
+                    migrated_out: counters.migrated_out,
+                    migrated_in: counters.migrated_in,
+                    open: me.map_or(0, |me| me.connections),
+                }
+            })
+            .collect(),
+        ..Now::default()
+    };
+    for record in farm.records() {
+        now.finished += 1;
+        let by = record.exchange.result.as_ref().ok();
+        match by.and_then(|by| now.servers.iter_mut().find(|server| server.name == *by)) {
+            Some(server) => server.served += 1,
+            None => now.errors += 1,
+        }
+    }
+    now
 }
 
 fn exchange(record: &Record) -> Exchange {
@@ -105,7 +132,7 @@ mod tests {
     }
 
     fn run_json(plan: &Plan) -> serde_json::Value {
-        let outcome = run(plan, &Interrupt::default(), &ProgressBar::hidden()).unwrap();
+        let outcome = run(plan, &Interrupt::default(), &Picture::hidden()).unwrap();
         serde_json::to_value(&outcome).unwrap()
     }
 
@@ -153,7 +180,7 @@ mod tests {
     fn an_interrupt_ends_the_run() {
         let interrupt = Interrupt::default();
         interrupt.set();
-        let outcome = run(&plan(), &interrupt, &ProgressBar::hidden()).unwrap();
+        let outcome = run(&plan(), &interrupt, &Picture::hidden()).unwrap();
         assert_eq!(outcome.requests, 0);
     }
 
@@ -165,7 +192,7 @@ mod tests {
                 ..plan()
             },
             &Interrupt::default(),
-            &ProgressBar::hidden(),
+            &Picture::hidden(),
         )
         .err()
         .unwrap();

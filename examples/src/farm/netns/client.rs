@@ -1,7 +1,10 @@
 //! The clients: hyper over the kernel's TCP in the client's namespace.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Empty};
@@ -9,11 +12,11 @@ use hyper::body::Bytes;
 use hyper::header::HOST;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use indicatif::ProgressBar;
 use ipos_lab::Namespace;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::LOOK;
 use crate::farm::{Exchange, FarmError, Interrupt, Plan};
 
 /// What the report calls it.
@@ -22,13 +25,24 @@ pub(super) const NAME: &str =
 /// A request that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Makes the plan's requests, spread over `addresses`, and returns when all are done or `interrupt` is set.
+/// What clients have done so far.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Requests that are done.
+    pub(super) finished: AtomicUsize,
+    /// Those of them that have failed.
+    pub(super) errors: AtomicUsize,
+}
+
+/// Makes the plan's requests, spread over `addresses`, and returns when all are done or `interrupt` is set. `look` is called
+/// all the time.
 pub(super) fn run(
     namespace: &Namespace,
     plan: &Plan,
     addresses: Vec<SocketAddr>,
     interrupt: &Interrupt,
-    progress: &ProgressBar,
+    tally: &Arc<Tally>,
+    look: impl Fn() + Send,
 ) -> Result<Vec<Exchange>, FarmError> {
     let failed = || FarmError::of::<std::io::Error>("clients");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -39,8 +53,8 @@ pub(super) fn run(
     let all = async {
         let mut set = JoinSet::new();
         for worker in 0..workers {
-            let (addresses, interrupt, progress) =
-                (addresses.clone(), interrupt.clone(), progress.clone());
+            let (addresses, interrupt) = (addresses.clone(), interrupt.clone());
+            let tally = Arc::clone(tally);
             set.spawn(async move {
                 let mut exchanges = Vec::new();
                 for (server, &address) in addresses
@@ -54,15 +68,28 @@ pub(super) fn run(
                     if interrupt.is_set() {
                         break;
                     }
-                    exchanges.push(exchange(server, address).await);
-                    progress.inc(1);
+                    let made = exchange(server, address).await;
+                    let failed = usize::from(made.result.is_err());
+                    tally.errors.fetch_add(failed, Ordering::Relaxed);
+                    tally.finished.fetch_add(1, Ordering::Relaxed);
+                    exchanges.push(made);
                 }
                 exchanges
             });
         }
-        set.join_all().await.concat()
+        tokio::select! {
+            exchanges = set.join_all() => exchanges.concat(),
+            never = repeat(look) => match never {},
+        }
     };
     Ok(namespace.run(|| runtime.block_on(all))?)
+}
+
+async fn repeat(look: impl Fn()) -> Infallible {
+    loop {
+        look();
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// One request on a connection of its own.

@@ -3,14 +3,13 @@
 use std::cell::RefCell;
 use std::net::SocketAddrV4;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ipos_core::config::{Config, Listen, PortA, PortB, SynchPort};
-use ipos_core::{Device, Event};
+use ipos_core::{Counters, Device, Event};
 use ipos_engine::{Engine, Options, Ports, Stop, clock};
 use ipos_lab::{Lan, PREFIX, Server};
 use ipos_proto::{MacAddr, Protocol};
@@ -25,11 +24,21 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// How long a device may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// What a device shows of itself all the time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct View {
+    /// Servers that it sees alive, itself included.
+    pub(super) known: usize,
+    /// Its connections that are open.
+    pub(super) open: u32,
+    /// What it has counted.
+    pub(super) counters: Counters,
+}
+
 /// A device that runs.
 pub(super) struct Running {
     name: String,
-    /// Servers that it sees alive, itself included.
-    known: Arc<AtomicUsize>,
+    view: Arc<Mutex<View>>,
     questions: Sender<Sender<DeviceReport>>,
     stop: Stop,
     thread: Option<JoinHandle<Result<(), String>>>,
@@ -51,22 +60,22 @@ impl Running {
         config.balance.policy = plan.policy;
         config.seed = plan.seed.wrapping_add(number as u64);
         config.isn_key = isn_key;
-        let known = Arc::new(AtomicUsize::new(0));
+        let view = Arc::default();
         let (questions, asked) = channel();
         let (started, start) = channel();
         let thread = {
-            let (name, known) = (name.clone(), Arc::clone(&known));
+            let (name, view) = (name.clone(), Arc::clone(&view));
             let (requests, carrier) = (plan.requests, plan.carrier);
             server
                 .namespace()
                 .spawn(&format!("device {name}"), move || {
-                    run(config, carrier, requests, &known, &asked, &started)
+                    run(config, carrier, requests, &view, &asked, &started)
                 })?
         };
         match start.recv() {
             Ok(stop) => Ok(Running {
                 name,
-                known,
+                view,
                 questions,
                 stop,
                 thread: Some(thread),
@@ -80,9 +89,12 @@ impl Running {
         &self.name
     }
 
-    /// Servers that the device sees alive, itself included.
-    pub(super) fn known(&self) -> usize {
-        self.known.load(Ordering::Relaxed)
+    /// What the device shows of itself.
+    pub(super) fn view(&self) -> View {
+        self.view
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// What the device did so far.
@@ -146,7 +158,7 @@ fn run(
     config: Config,
     carrier: Carrier,
     measured: usize,
-    known: &AtomicUsize,
+    view: &Mutex<View>,
     asked: &Receiver<Sender<DeviceReport>>,
     started: &Sender<Stop>,
 ) -> Result<(), String> {
@@ -183,10 +195,12 @@ fn run(
         }
         look = now + LOOK;
         let servers = engine.device().servers(now);
-        known.store(
-            servers.iter().filter(|server| server.alive).count(),
-            Ordering::Relaxed,
-        );
+        let me = servers.iter().find(|server| server.is_self);
+        *view.lock().unwrap_or_else(PoisonError::into_inner) = View {
+            known: servers.iter().filter(|server| server.alive).count(),
+            open: me.map_or(0, |me| me.connections),
+            counters: engine.device().counters(),
+        };
         for answer in asked.try_iter() {
             let counters = engine.device().counters();
             let report = DeviceReport {

@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,6 +27,7 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
 
 /// A server on a thread of its own; it ends when this is dropped.
 pub(super) struct Web {
+    served: Arc<AtomicU64>,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -44,15 +47,23 @@ impl Web {
             .map_err(failed())?;
         let (end, ended) = oneshot::channel();
         let name = name.to_owned();
+        let served = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&served);
         let thread = namespace.spawn(&format!("web {name}"), move || {
-            if let Err(error) = runtime.block_on(serve(listener, name, ended)) {
+            if let Err(error) = runtime.block_on(serve(listener, name, &count, ended)) {
                 tracing::error!(%error, "web server ended");
             }
         })?;
         Ok(Web {
+            served,
             end: Some(end),
             thread: Some(thread),
         })
+    }
+
+    /// Requests answered so far.
+    pub(super) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
     }
 }
 
@@ -71,6 +82,7 @@ impl Drop for Web {
 async fn serve(
     listener: TcpListener,
     name: String,
+    served: &Arc<AtomicU64>,
     mut ended: oneshot::Receiver<()>,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -88,9 +100,10 @@ async fn serve(
                 continue;
             }
         };
-        let name = name.clone();
+        let (name, count) = (name.clone(), Arc::clone(served));
         tokio::spawn(async move {
             let service = service_fn(move |request| {
+                count.fetch_add(1, Ordering::Relaxed);
                 let answer = answer(&request, &name);
                 async move { Ok::<_, Infallible>(answer) }
             });
