@@ -468,7 +468,7 @@ pub(crate) struct Opening {
 }
 
 /// Bytes between what an owner has received and the client's last packet: a window, and packets that were lost.
-const NEAR: u32 = 1 << 22;
+pub(crate) const NEAR: u32 = 1 << 22;
 /// Where the destination stands in the ipOS header.
 const DESTINATION_AT: usize = 6;
 

@@ -227,3 +227,28 @@ fn a_small_outbox_lets_every_kept_packet_through() {
     let bound = farm.bound();
     assert_eq!((bound.0, farm.read(bound)), (1, REQUEST.to_vec()));
 }
+
+/// A connection that there is no place for is gone at once: when there is one, it does not come back half dead.
+#[test]
+fn a_connection_that_is_turned_away_is_gone() {
+    let mut farm = Farm::new(vec![{
+        let mut config = common::config(0);
+        config.limits.endpoints = 1;
+        config
+    }]);
+    let (first, bound) = asked(&mut farm);
+    let client = farm.connect(0, 4002);
+    let request = client.frame("PA", &[], REQUEST);
+    farm.inject(&client, &request);
+    assert_eq!(farm.connections(0), [0, 1, 0, 0, 0]);
+    reset(&farm.take(&client));
+    farm.send(&first, "R", &[]);
+    farm.events.clear();
+    farm.inject(&client, &request);
+    reset(&farm.take(&client));
+    assert_eq!(
+        (farm.events.len(), farm.connections(0)),
+        (0, [0; 5]),
+        "{bound:?}"
+    );
+}

@@ -2,8 +2,11 @@
 
 mod common;
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use common::talk::*;
-use common::{Client, Farm, isn, mac};
+use common::{Client, Farm, Pass, isn, mac};
 use ipos_core::{Event, Port};
 use ipos_proto::{FrameType, SeqNum};
 
@@ -196,5 +199,81 @@ fn a_new_connection_begins_behind_the_old_one() {
             "{begins:?} lies before {:?}",
             client.ack
         );
+    });
+}
+
+/// The first server has restarted, and answers the SYN with a cookie, of which it knows nothing either. Then the old connection
+/// comes home, or its server is told of: the segment that brings the cookie back is the new one's.
+#[test]
+fn a_cookie_stands_for_a_new_connection() {
+    each([true, false], |home| {
+        let mut farm = Farm::with(2, |_, config| config.limits.temporary = 1);
+        let (old, _) = moved(&mut farm, 4001);
+        restart(&mut farm, 0);
+        farm.run(ms(1_500));
+        // It fills the table.
+        let other = farm.connect(0, 5_000);
+        let mut new = Client::new(0, old.port, 3_900_000_000);
+        farm.send_with(&new, "S", &MSS, &[]);
+        let sent = farm.take(&new);
+        assert_eq!(farm.devices[0].counters().cookies_sent, 1);
+        new.opened_by(&sent[0]);
+        farm.send(&other, "R", &[]);
+        migrate(&mut farm, 1, &old, "s1", 200);
+        if !home {
+            let bound = farm.bound();
+            at_rest(&mut farm, bound);
+            migrate(&mut farm, 0, &old, "s2", 200);
+        }
+        assert_eq!(farm.table(0, "forward"), usize::from(!home));
+        farm.send(&new, "PA", REQUEST);
+        farm.run(ms(100));
+        no_reset(&farm.take(&new));
+        let bound = farm.bound();
+        assert_eq!(farm.read(bound), REQUEST);
+    });
+}
+
+/// The word of a former owner that the old connection has ended is about that one, whatever its epoch.
+#[test]
+fn a_former_owners_word_ends_no_later_connection() {
+    without_and_with(|late| {
+        let mut farm = Farm::round_robin(3);
+        let (old, _) = moved(&mut farm, 4001);
+        migrate(&mut farm, 1, &old, "s3", 300);
+        assert_eq!(farm.bound().0, 2);
+        // The former owner passes a packet on that comes too late, and learns that the connection has ended.
+        lose(&mut farm, FrameType::Release, usize::MAX);
+        let packet = frames(&farm, 1, FrameType::Packet).remove(0);
+        farm.send(&old, "R", &[]);
+        let ended = frames(&farm, 2, FrameType::Release).remove(0);
+        farm.deliver(0, Port::B, &ended);
+        farm.lan_b.clear();
+        let told = Rc::new(Cell::new(0));
+        let count = told.clone();
+        farm.tap = Box::new(move |frame| {
+            let release = frame.message.frame_type() == FrameType::Release;
+            count.set(count.get() + usize::from(release));
+            // The third server's word comes, the second one's is late.
+            match release && count.get() > 1 {
+                true => Pass::Lose,
+                false => Pass::Deliver,
+            }
+        });
+        farm.deliver(2, Port::B, &packet);
+        farm.pump();
+        let word = frames(&farm, 1, FrameType::Release);
+        assert_eq!((told.get(), word.len()), (2, 1));
+        heal(&mut farm);
+        let mut new = connect_at(&mut farm, &old, 77_000_000);
+        let bound = exchange(&mut farm, &mut new, 150);
+        if bound.0 != 2 {
+            migrate(&mut farm, bound.0, &new, "s3", 300);
+        }
+        if late {
+            farm.deliver(0, Port::B, &word[0]);
+        }
+        let bound = farm.bound();
+        works(&mut farm, &mut new, bound);
     });
 }

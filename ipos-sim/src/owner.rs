@@ -16,7 +16,7 @@ use smoltcp::wire::{IpProtocol, Ipv4Packet, TcpPacket};
 
 use self::datagrams::DatagramFlows;
 use self::hearing::{Hearing, Sign};
-use self::ownership::{Offer, Ownership};
+use self::ownership::{Offer, Ownership, USED};
 use crate::addresses::ServerAddresses;
 use crate::network::{LanId, NodeId};
 use crate::observe::{Observer, Sighting};
@@ -26,9 +26,6 @@ const IPV4: u16 = 0x0800;
 const FLOWS: usize = 65_536;
 /// Violations that are kept; further ones are counted.
 const VIOLATIONS: usize = 64;
-/// Sequence numbers that a client uses on one connection, at the most.
-const USED: i32 = 1 << 24;
-
 /// Checks, from the frames alone, that at most one server transmits on a connection at a time, and that
 /// another one does so only after a hand-over.
 ///
@@ -321,9 +318,12 @@ impl OneOwner {
             }
             _ if protocol == Protocol::Udp => {}
             Message::Packet(packet) => {
-                let Some(flow) = flow_of(packet) else { return };
+                let Some((flow, seq)) = flow_of(packet) else {
+                    return;
+                };
                 let first = self.first(&flow) == Some(server);
-                let Some(known) = self.flows.get_mut(&flow).filter(|known| known.begun) else {
+                let known = self.flows.get_mut(&flow);
+                let Some(known) = known.filter(|known| known.begun && known.uses(seq)) else {
                     return;
                 };
                 if first && (known.owner == Some(server) || known.granted.contains(&server)) {
@@ -407,8 +407,10 @@ impl OneOwner {
                 }
             }
             Message::Packet(packet) => {
-                let flow = flow_of(packet).filter(|_| is_intact(packet));
-                let Some(known) = flow.and_then(|flow| self.flows.get_mut(&flow)) else {
+                let of = flow_of(packet).filter(|_| is_intact(packet));
+                let Some((flow, seq)) = of else { return };
+                let known = self.flows.get_mut(&flow);
+                let Some(known) = known.filter(|known| known.uses(seq)) else {
                     return;
                 };
                 let answered = |offer: &&mut Offer| offer.answered && offer.giver == from;
@@ -500,10 +502,10 @@ fn by<K: Ord>(count: usize, key: impl Fn(ServerAddresses) -> K) -> BTreeMap<K, u
         .collect()
 }
 
-/// The flow of a client's packet.
-fn flow_of(packet: &[u8]) -> Option<Flow> {
-    let (_, client, endpoint) = segment(packet)?;
-    Some(Flow::tcp(client, endpoint))
+/// The flow of a client's packet, and its sequence number.
+fn flow_of(packet: &[u8]) -> Option<(Flow, i32)> {
+    let (segment, client, endpoint) = segment(packet)?;
+    Some((Flow::tcp(client, endpoint), segment.seq_number().0))
 }
 
 /// Whether the checksums of a TCP packet hold: a device drops others.

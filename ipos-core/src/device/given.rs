@@ -223,6 +223,9 @@ impl Device {
             return Err(DropReason::Stale);
         }
         let first = forwarding.first();
+        // Which connection has ended.
+        let at = trailer.as_ref().and_then(Trailer::acknowledged);
+        let at = at.unwrap_or(forwarding.seq);
         let opening = forwarding.take_opening();
         let recent = |opening: &Opening| now.saturating_since(opening.at) < SYN_VALID;
         let opening = opening.filter(recent);
@@ -246,7 +249,7 @@ impl Device {
         }
         if let Some(first) = first.filter(|first| first.hardware != hardware) {
             // Its record may still lead here.
-            let trailer = Some(self.trailer(epoch, None));
+            let trailer = Some(self.trailer(epoch, Some(at)));
             self.send(first, &flow, Message::Release { trailer });
         }
         match opening {

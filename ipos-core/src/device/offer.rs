@@ -158,13 +158,24 @@ impl Device {
     fn bind_local(&mut self, now: Instant, key: u32, endpoint: u32, listener: usize) {
         if self.established() >= self.config.limits.endpoints {
             self.counters.drop(DropReason::TableFull);
-            self.stack.unmute(endpoint);
-            self.with_endpoint(now, endpoint, |slot, _| slot.tcp.abort());
-            return;
+            return self.turn_away(now, key, endpoint);
         }
         self.flows.replace(key, Record::Local(endpoint));
         self.counters.local += 1;
         self.bind(endpoint, listener, Origin::Local);
+    }
+
+    /// There is no place for the connection: RST to its client. Where that one's hardware address is not known now, what it
+    /// sends next is answered as of no connection.
+    fn turn_away(&mut self, now: Instant, key: u32, endpoint: u32) {
+        let reset = self.stack.get_mut(endpoint).and_then(|slot| {
+            slot.tcp.abort();
+            Some((slot.flow, slot.tcp.poll(now, &self.config.tcp)?))
+        });
+        self.discard(key);
+        if let Some((flow, reset)) = reset {
+            self.reset_client(now, &flow, &reset);
+        }
     }
 
     /// Gives an endpoint to the application behind a listening socket.

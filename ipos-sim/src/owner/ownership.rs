@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Sequence numbers that a client uses on one connection, at the most.
+pub(super) const USED: i32 = 1 << 24;
+
 /// A connection.
 #[derive(Default)]
 pub(super) struct Ownership {
@@ -39,6 +42,11 @@ pub(super) struct Offer {
 }
 
 impl Ownership {
+    /// Whether a client's segment with this sequence number is of this connection, and not of another one between its ports.
+    pub(super) fn uses(&self, seq: i32) -> bool {
+        (0..=USED).contains(&seq.wrapping_sub(self.isn))
+    }
+
     /// Whether the connection cannot go on without this server.
     pub(super) fn needs(&self, server: usize) -> bool {
         let under_way = |offer: &Offer| offer.answered || offer.giver == server;
