@@ -48,7 +48,7 @@ mod seq;
 pub mod synch;
 mod trailer;
 
-pub use checksum::internet_checksum;
+pub use checksum::{Checksum, internet_checksum};
 pub use control_block::{ControlBlock, ControlFlags, TcpState, Timer};
 pub use error::{Layer, WireError, WireErrorKind};
 pub use ethernet::{Ethernet, MacAddr};
