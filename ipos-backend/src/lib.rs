@@ -7,6 +7,7 @@
 //!    interface --> receive(budget, sink)          one call a burst, frames lent, never blocks
 //!                  peek(budget, sink)             before it, the same frames shown, where they are in memory
 //!    interface <-- buffer() .. commit(len)        one call a frame, built in place
+//!    interface <-- burst_buffer() .. commit_burst(..)   one call for many segments, where the port cuts them
 //!    interface <-- forward(frame, ..)             one call a frame that another port has lent
 //!                  flush()                        end of a burst
 //!                  wait(timeout) | readiness()    until frames may have come
@@ -115,6 +116,24 @@ pub trait Backend {
     /// for it. A call without a buffer, or with more bytes than it has, queues nothing and counts a failed frame.
     fn commit(&mut self, len: usize);
 
+    /// Whether the port takes bursts ([`Backend::commit_burst`]).
+    fn cuts_bursts(&self) -> bool {
+        false
+    }
+
+    /// As [`Backend::buffer`], for a frame that may be a burst: of a port that cuts bursts it holds 65,535 bytes.
+    fn burst_buffer(&mut self) -> Option<&mut [u8]> {
+        self.buffer()
+    }
+
+    /// Queues the first `len` bytes of the last [`Backend::burst_buffer`] as one frame that leaves as segments, each with a right
+    /// checksum; each must fit the MTU. What [`Backend::commit`] says of wrong calls holds here too, and a port that cuts no bursts
+    /// takes none.
+    fn commit_burst(&mut self, _len: usize, _burst: Burst) {
+        // More than any buffer has: counted as failed.
+        self.commit(usize::MAX);
+    }
+
     /// Queues one frame: `headers`, then the part `payload` of a frame that another port has lent. It is copied unless the
     /// port shares its memory with the other one and finds room for the headers in front of the payload: then the buffer
     /// itself changes hands, and the lent frame is empty afterwards. A frame that is refused stays lent as it was.
@@ -168,8 +187,11 @@ pub trait Backend {
     fn statistics(&self) -> Statistics;
 }
 
+pub mod burst;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(feature = "interface")]
 pub mod interface;
 pub mod memory;
+
+pub use burst::Burst;

@@ -18,10 +18,13 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::{Backend, Capabilities, Frame, Statistics};
+use crate::burst::Cut;
+use crate::{Backend, Burst, Capabilities, Frame, Statistics};
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
+/// The longest burst.
+const LONGEST: usize = u16::MAX as usize;
 
 /// How to make a cable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +106,8 @@ pub struct MemoryPort {
     ring: usize,
     queued: VecDeque<Vec<u8>>,
     buffer: Box<[u8]>,
+    /// The largest frame that the interface takes.
+    largest: usize,
     lent: bool,
     /// That the end is down was told.
     told: bool,
@@ -154,7 +159,8 @@ impl Cable {
             mtu,
             ring: self.ring,
             queued: VecDeque::new(),
-            buffer: vec![0; largest].into_boxed_slice(),
+            buffer: vec![0; LONGEST.max(largest)].into_boxed_slice(),
+            largest,
             lent: false,
             told: false,
             statistics: Statistics::default(),
@@ -256,16 +262,43 @@ impl Backend for MemoryPort {
     }
 
     fn buffer(&mut self) -> Option<&mut [u8]> {
-        self.lent = self.queued.len() < self.ring;
-        self.lent.then_some(&mut self.buffer)
+        let largest = self.largest;
+        self.burst_buffer()?.get_mut(..largest)
     }
 
     fn commit(&mut self, len: usize) {
         match self.buffer.get(..len) {
-            Some(frame) if self.lent && len >= ETHERNET => self.queued.push_back(frame.to_vec()),
+            Some(frame) if self.lent && (ETHERNET..=self.largest).contains(&len) => {
+                self.queued.push_back(frame.to_vec());
+            }
             _ => self.statistics.transmit_failed += 1,
         }
         self.lent = false;
+    }
+
+    fn cuts_bursts(&self) -> bool {
+        true
+    }
+
+    fn burst_buffer(&mut self) -> Option<&mut [u8]> {
+        self.lent = self.queued.len() < self.ring;
+        self.lent.then_some(&mut self.buffer)
+    }
+
+    fn commit_burst(&mut self, len: usize, burst: Burst) {
+        let frame = self.buffer.get(..len).filter(|_| self.lent);
+        let cut = frame.and_then(|frame| Some((frame, Cut::new(frame, burst)?)));
+        self.lent = false;
+        let Some((frame, mut cut)) = cut else {
+            self.statistics.transmit_failed += 1;
+            return;
+        };
+        let mut segment = vec![0; self.largest];
+        while let Some(len) = cut.next(frame, &mut segment) {
+            self.queued.push_back(segment[..len].to_vec());
+        }
+        // A segment that fits no frame.
+        self.statistics.transmit_failed += u64::from(!cut.is_done());
     }
 
     fn flush(&mut self) -> io::Result<()> {
