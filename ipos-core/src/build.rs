@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use etherparse::{ArpEthIpv4Packet, ArpOperation, IpNumber, Ipv4Header, TcpHeader, UdpHeader};
-use ipos_proto::{ETHERNET_LEN, Ethernet, MacAddr};
+use ipos_proto::{Checksum, ETHERNET_LEN, Ethernet, MacAddr};
 
+use crate::event::Burst;
 use crate::flow::Flow;
 use crate::packet::{ARP, IPV4};
 use crate::tcp::{Flags, Outgoing};
@@ -67,12 +68,22 @@ fn ipv4(
     Some(header)
 }
 
+/// What a TCP header's checksum field holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sum {
+    /// The checksum.
+    Whole,
+    /// The sum of the pseudo header alone: the port completes it.
+    PseudoHeader,
+}
+
 /// A segment of `flow` towards its client, its payload written by `payload`.
 pub(crate) fn tcp(
     out: &mut [u8],
     link: Link,
     flow: &Flow,
     segment: &Outgoing,
+    sum: Sum,
     payload: impl FnOnce(&mut [u8]) -> usize,
 ) -> Option<usize> {
     let Outgoing {
@@ -82,6 +93,7 @@ pub(crate) fn tcp(
         window,
         options,
         payload: (_, payload_len),
+        burst: _,
     } = segment;
     let Flags {
         syn,
@@ -112,9 +124,16 @@ pub(crate) fn tcp(
     if payload(body) != *payload_len {
         return None;
     }
-    header.checksum = header
-        .calc_checksum_ipv4_raw(ip.source, ip.destination, body)
-        .ok()?;
+    let length = u16::try_from(header.header_len() + payload_len).ok()?;
+    let pseudo = Checksum::default()
+        .with(&ip.source)
+        .with(&ip.destination)
+        .with(&[0, IpNumber::TCP.0])
+        .with(&length.to_be_bytes());
+    header.checksum = match sum {
+        Sum::Whole => pseudo.with(&header.to_bytes()).with(body).finish(),
+        Sum::PseudoHeader => pseudo.sum(),
+    };
     assemble(
         out,
         [&link.header(IPV4), &ip.to_bytes(), &header.to_bytes()],
@@ -122,10 +141,26 @@ pub(crate) fn tcp(
     Some(len)
 }
 
+/// How much data a TCP frame of `frame` bytes holds, whatever its options are.
+pub(crate) fn longest_tcp_payload(frame: usize) -> usize {
+    let packet = frame.saturating_sub(ETHERNET_LEN).min(u16::MAX.into());
+    packet.saturating_sub(Ipv4Header::MIN_LEN + TcpHeader::MAX_LEN)
+}
+
+/// What the port does with a segment that was built with [`Sum::PseudoHeader`]; `None`: it has more data than a packet holds.
+pub(crate) fn burst(segment: &Outgoing) -> Option<Burst> {
+    let (_, len) = segment.payload;
+    let alone = u16::try_from(len).ok()?.max(1);
+    Some(Burst {
+        transport: (ETHERNET_LEN + Ipv4Header::MIN_LEN) as u16,
+        segment: segment.burst.unwrap_or(alone),
+    })
+}
+
 /// A segment without payload as a frame of its own.
 pub(crate) fn bare_tcp(link: Link, flow: &Flow, segment: &Outgoing) -> Option<Vec<u8>> {
     let mut frame = alloc::vec![0; ETHERNET_LEN + Ipv4Header::MIN_LEN + TcpHeader::MAX_LEN];
-    let len = tcp(&mut frame, link, flow, segment, |_| 0)?;
+    let len = tcp(&mut frame, link, flow, segment, Sum::Whole, |_| 0)?;
     frame.truncate(len);
     Some(frame)
 }
@@ -134,10 +169,11 @@ pub(crate) fn bare_tcp(link: Link, flow: &Flow, segment: &Outgoing) -> Option<Ve
 pub(crate) fn tcp_packet(flow: &Flow, segment: &Outgoing, payload: &[u8]) -> Option<Vec<u8>> {
     let headers = ETHERNET_LEN + Ipv4Header::MIN_LEN + TcpHeader::MAX_LEN;
     let mut frame = alloc::vec![0; headers + payload.len()];
-    let len = tcp(&mut frame, Link::NONE, flow, segment, |out| {
+    let copy = |out: &mut [u8]| {
         out.copy_from_slice(payload);
         out.len()
-    })?;
+    };
+    let len = tcp(&mut frame, Link::NONE, flow, segment, Sum::Whole, copy)?;
     frame.truncate(len);
     frame.drain(..ETHERNET_LEN);
     Some(frame)

@@ -52,6 +52,25 @@ pub struct Forward {
     pub payload: Range<usize>,
 }
 
+/// A frame that the device has built ([`Device::poll_burst`](crate::Device::poll_burst)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Its length.
+    pub len: usize,
+    /// It is a TCP frame that the port finishes; `None`: it is ready.
+    pub burst: Option<Burst>,
+}
+
+/// What the port does with a TCP frame: its data leaves in segments, each with a right checksum. The frame's checksum field
+/// holds the sum of its pseudo header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Burst {
+    /// Where the TCP header begins, in bytes from the frame's start.
+    pub transport: u16,
+    /// Bytes of data that each segment carries, but the last, which may carry less; not 0.
+    pub segment: u16,
+}
+
 /// Refers to an endpoint of one device. Never reused for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId {

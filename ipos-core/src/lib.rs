@@ -73,7 +73,9 @@ mod timer_queue;
 pub use config::{Config, ConfigError};
 pub use counters::{Counters, DropReason};
 pub use device::{DatagramError, Device, Endpoint, MigrateError, ReconfigureError};
-pub use event::{EndpointId, Event, Failure, Forward, ListenerId, Origin, Port, Verdict};
+pub use event::{
+    Burst, EndpointId, Event, Failure, Forward, ListenerId, Origin, Port, Transmit, Verdict,
+};
 pub use flow::{Flow, FlowError};
 pub use flow_table::TABLES as FLOW_TABLES;
 pub use histogram::Histogram;

@@ -4,7 +4,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::ops::Range;
 
 use etherparse::{IpNumber, Ipv4HeaderSlice, TcpSlice, UdpSlice};
-use ipos_proto::{Protocol, internet_checksum};
+use ipos_proto::{Checksum, Protocol, internet_checksum};
 
 use crate::counters::DropReason;
 use crate::flow::Flow;
@@ -65,10 +65,25 @@ impl<'a> Ipv4Packet<'a> {
     /// The TCP segment, its checksum verified.
     pub(crate) fn tcp(&self) -> Result<TcpSlice<'a>, DropReason> {
         let slice = TcpSlice::from_slice(self.payload()).map_err(|_| DropReason::Malformed)?;
-        match slice.calc_checksum_ipv4(self.header.source(), self.header.destination()) {
-            Ok(sum) if sum == slice.checksum() => Ok(slice),
-            _ => Err(DropReason::TransportChecksum),
+        if self.has_right_checksum(IpNumber::TCP) {
+            Ok(slice)
+        } else {
+            Err(DropReason::TransportChecksum)
         }
+    }
+
+    /// A transport checksum verifies over the pseudo header and what follows the IPv4 header.
+    fn has_right_checksum(&self, protocol: IpNumber) -> bool {
+        let payload = self.payload();
+        // A packet's length has 16 bits.
+        let length = payload.len() as u16;
+        let sum = Checksum::default()
+            .with(&self.header.source())
+            .with(&self.header.destination())
+            .with(&[0, protocol.0])
+            .with(&length.to_be_bytes())
+            .with(payload);
+        sum.finish() == 0
     }
 
     /// The flow that a client's segment belongs to.

@@ -39,13 +39,13 @@ use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng, SeedableRng};
 use siphasher::sip::SipHasher13;
 
-use crate::build::{self, Link};
+use crate::build::{self, Link, Sum};
 use crate::config::{Config, ConfigError};
 use crate::content::Rules;
 use crate::cookie::Cookies;
 use crate::counters::{Counters, DropReason};
 use crate::early::Early;
-use crate::event::{Event, ListenerId, Port, Verdict};
+use crate::event::{Event, ListenerId, Port, Transmit, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::{AHEAD, FlowTable, Record};
 use crate::handover::{Bound, Installed, Target, Tombstone};
@@ -282,11 +282,28 @@ impl Device {
 
     /// Builds the next frame for `port` in `buf`, which holds at least the MTU and 14 bytes; its length.
     pub fn poll_transmit(&mut self, now: Instant, port: Port, buf: &mut [u8]) -> Option<usize> {
+        let whole = self.poll_frame(now, port, buf, Sum::Whole)?;
+        Some(whole.len)
+    }
+
+    /// As [`Device::poll_transmit`], for a port that finishes TCP frames: segments that may go at once come as one, as long as
+    /// `buf` allows, and without a checksum.
+    pub fn poll_burst(&mut self, now: Instant, port: Port, buf: &mut [u8]) -> Option<Transmit> {
+        self.poll_frame(now, port, buf, Sum::PseudoHeader)
+    }
+
+    fn poll_frame(
+        &mut self,
+        now: Instant,
+        port: Port,
+        buf: &mut [u8],
+        sum: Sum,
+    ) -> Option<Transmit> {
         if let Some(len) = self.outbox.pop(port, buf) {
-            return Some(len);
+            return Some(Transmit { len, burst: None });
         }
         match port {
-            Port::A | Port::C => self.poll_endpoints(now, port, buf),
+            Port::A | Port::C => self.poll_endpoints(now, port, buf, sum),
             Port::B | Port::Synch => None,
         }
     }
@@ -569,7 +586,17 @@ impl Device {
     }
 
     /// The next segment of an endpoint that has something to send, as a frame.
-    fn poll_endpoints(&mut self, now: Instant, port: Port, buf: &mut [u8]) -> Option<usize> {
+    fn poll_endpoints(
+        &mut self,
+        now: Instant,
+        port: Port,
+        buf: &mut [u8],
+        sum: Sum,
+    ) -> Option<Transmit> {
+        let most = match sum {
+            Sum::Whole => 0,
+            Sum::PseudoHeader => build::longest_tcp_payload(buf.len()),
+        };
         while let Some(index) = self.stack.next_ready(port) {
             let Some(slot) = self.stack.get(index).filter(|slot| !slot.muted) else {
                 continue;
@@ -581,14 +608,20 @@ impl Device {
             }
             let built = match (known.hardware, self.stack.get_mut(index)) {
                 (Some(hardware), Some(slot)) => {
-                    slot.tcp.poll(now, &self.config.tcp).map(|segment| {
+                    let segment = slot.tcp.poll_burst(now, &self.config.tcp, most);
+                    segment.map(|segment| {
                         let link = Link {
                             source: self.config.to_clients(port).hardware,
                             destination: hardware,
                         };
-                        build::tcp(buf, link, &slot.flow, &segment, |out| {
+                        let len = build::tcp(buf, link, &slot.flow, &segment, sum, |out| {
                             slot.tcp.payload(segment.payload, out)
-                        })
+                        })?;
+                        let burst = match sum {
+                            Sum::Whole => None,
+                            Sum::PseudoHeader => Some(build::burst(&segment)?),
+                        };
+                        Some(Transmit { len, burst })
                     })
                 }
                 _ => None,
@@ -606,7 +639,7 @@ impl Device {
                     self.stack.reschedule(index);
                     self.sweep(now, index);
                     if let Some(len) = self.outbox.pop(port, buf) {
-                        return Some(len);
+                        return Some(Transmit { len, burst: None });
                     }
                 }
             }

@@ -165,6 +165,7 @@ impl Device {
             window: Window::default(),
             options: Default::default(),
             payload: (0, 0),
+            burst: None,
         };
         self.reset_client(now, &flow, &reset);
     }

@@ -56,6 +56,7 @@ pub(crate) fn reset_for(segment: &Segment<'_>) -> Option<Outgoing> {
         window: Window::default(),
         options: Options::default(),
         payload: (0, 0),
+        burst: None,
     })
 }
 

@@ -21,6 +21,11 @@ const fn sack_len(n: usize) -> u32 {
 impl Endpoint {
     /// The next segment to send, if any. Call until `None`.
     pub(crate) fn poll(&mut self, now: Instant, tcp: &Tcp) -> Option<Outgoing> {
+        self.poll_burst(now, tcp, 0)
+    }
+
+    /// As [`Endpoint::poll`]; new segments that may go at once come as one burst, of `most` bytes of data unless one segment has more.
+    pub(crate) fn poll_burst(&mut self, now: Instant, tcp: &Tcp, most: usize) -> Option<Outgoing> {
         if self.reset {
             self.reset = false;
             self.state = State::Closed;
@@ -39,7 +44,9 @@ impl Endpoint {
             | State::FinWait1
             | State::CloseWait
             | State::Closing
-            | State::LastAck => self.poll_data(now, tcp).or_else(|| self.poll_ack(now)),
+            | State::LastAck => self
+                .poll_data(now, tcp, most)
+                .or_else(|| self.poll_ack(now)),
         }
     }
 
@@ -61,6 +68,7 @@ impl Endpoint {
                 ..Options::default()
             },
             payload: (0, 0),
+            burst: None,
         }
     }
 
@@ -90,10 +98,11 @@ impl Endpoint {
             window,
             options,
             payload: (0, 0),
+            burst: None,
         })
     }
 
-    fn poll_data(&mut self, now: Instant, tcp: &Tcp) -> Option<Outgoing> {
+    fn poll_data(&mut self, now: Instant, tcp: &Tcp, most: usize) -> Option<Outgoing> {
         if self.ask {
             self.ask = false;
             if self.tx.wnd == 0 && self.tx.waiting() {
@@ -119,7 +128,7 @@ impl Endpoint {
         }
         let new = self.tx.next(mss);
         if let Some(piece) = new.filter(|piece| self.may_send(piece.len)) {
-            return Some(self.send_new(now, tcp, piece));
+            return Some(self.send_new(now, tcp, piece, mss, most));
         }
         if self.tx.waiting() && !self.tx.outstanding() && self.timers.get(Timer::Persist).is_none()
         {
@@ -141,7 +150,7 @@ impl Endpoint {
         let new = self.tx.next(mss).filter(|piece| self.may_send(piece.len));
         let (segment, probe) = match new {
             Some(piece) => (
-                self.send_new(now, tcp, piece),
+                self.send_new(now, tcp, piece, mss, 0),
                 Probe {
                     end: self.tx.nxt,
                     again: false,
@@ -168,13 +177,41 @@ impl Endpoint {
         Some(segment)
     }
 
-    fn send_new(&mut self, now: Instant, tcp: &Tcp, piece: Piece) -> Outgoing {
-        let segment = self.data(now, piece);
+    fn send_new(
+        &mut self,
+        now: Instant,
+        tcp: &Tcp,
+        piece: Piece,
+        mss: u32,
+        most: usize,
+    ) -> Outgoing {
+        let mut segment = self.data(now, piece);
+        self.prolong(now, &mut segment, mss, most);
         if self.timers.get(Timer::Retransmission).is_none() {
             self.arm_retransmission(now, tcp);
         }
         self.arm_probe(now, tcp);
         segment
+    }
+
+    /// Adds to a new segment those that would follow it, up to `most` bytes of data together. Each is in flight by itself: it is acknowledged,
+    /// lost, and sent again, alone.
+    fn prolong(&mut self, now: Instant, segment: &mut Outgoing, mss: u32, most: usize) {
+        let (_, len) = &mut segment.payload;
+        // All but the last are full.
+        while len.is_multiple_of(mss as usize) && *len > 0 && !segment.flags.fin {
+            let next = self.tx.next(mss).filter(|next| {
+                next.len > 0 && *len + next.len as usize <= most && self.may_send(next.len)
+            });
+            let (Some(next), Ok(size)) = (next, u16::try_from(mss)) else {
+                return;
+            };
+            self.tx.sent(now, next.seq, next.end());
+            *len += next.len as usize;
+            segment.flags.fin = next.fin;
+            segment.flags.psh = next.last;
+            segment.burst = Some(size);
+        }
     }
 
     fn send_again(&mut self, now: Instant, tcp: &Tcp, piece: Piece) -> Outgoing {
@@ -244,6 +281,7 @@ impl Endpoint {
             window,
             options: Options::default(),
             payload: (0, 0),
+            burst: None,
         }
     }
 

@@ -220,6 +220,8 @@ pub struct Outgoing {
     pub options: Options,
     /// Where the payload begins in the send buffer, and how many bytes it has.
     pub payload: (usize, usize),
+    /// It is a burst of segments that carry so many bytes each, but the last, which has the rest and, where they are set, FIN and PSH.
+    pub burst: Option<u16>,
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The endpoint as the sender of a download: against scripts, and over a path that loses and reorders.
 
+mod burst;
 mod path;
 mod sender;
 
