@@ -23,6 +23,13 @@
 //! # }
 //! ```
 //!
+//! # Bursts
+//!
+//! The socket has `PACKET_VNET_HDR`: with each frame goes what is left to do for it. So a burst of TCP segments is one
+//! call, which the kernel, or the interface, cuts and gives checksums; and a sender on the same machine, or the kernel's GRO, may
+//! leave as much to the port: what it receives is cut and completed here, for a device takes packets as a wire carries them.
+//! That costs one copy, where `ethtool -K <interface> gro off`, and `tx off` at the sender, cost none.
+//!
 //! # What is received
 //!
 //! The socket is bound to `ETH_P_ALL`: EtherType 0x0007 lies below 0x0600, so the kernel files such
@@ -42,6 +49,7 @@
 mod direct;
 mod port;
 mod socket;
+mod virtio;
 
 pub use ipos_backend::interface::OpenError;
 pub use port::PnetBackend;

@@ -4,8 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
 use std::time::Duration;
 
+use ipos_backend::burst::{Cut, complete};
 use ipos_backend::interface::{Interface, is_lost, name_error};
-use ipos_backend::{Backend, Capabilities, Frame, Statistics};
+use ipos_backend::{Backend, Burst, Capabilities, Frame, Statistics};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
@@ -14,12 +15,15 @@ use pnet_datalink::{
 };
 use socket2::Socket;
 
+use crate::virtio::{self, Left};
 use crate::{Frames, NEEDS, OpenError, PnetOptions, direct, socket};
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 /// Largest frame of [`Frames::Passing`]: the largest IP packet in a frame.
 const LARGEST: usize = 65_535 + ETHERNET;
+/// The longest burst, as a port lends its buffer.
+const BURST_LEN: usize = u16::MAX as usize;
 /// Frames a call: the raw socket gains nothing from more, and the caller's other ports wait meanwhile.
 const BURST: usize = 64;
 
@@ -37,7 +41,12 @@ pub struct PnetBackend {
     receiver: Box<dyn DataLinkReceiver>,
     /// Frames above this many bytes are dropped.
     largest: usize,
+    /// Bytes of the header that goes with each frame; 0: there is none.
+    head: usize,
+    /// That header, and the frame to be sent.
     frame: Box<[u8]>,
+    /// A received frame that is being finished.
+    finished: Box<[u8]>,
     slot: Slot,
     /// Why frames could not be sent, until `flush` reports it.
     fault: Option<io::Error>,
@@ -51,7 +60,7 @@ enum Slot {
     Free,
     /// What the caller builds.
     Lent,
-    /// A frame of so many bytes that the socket has not taken yet.
+    /// A frame of so many bytes, its header counted, that the socket has not taken yet.
     Kept(usize),
 }
 
@@ -70,6 +79,10 @@ impl PnetBackend {
         let largest = match options.frames {
             Frames::Passing => LARGEST,
             Frames::Addressed | Frames::Arriving => usize::from(link.mtu) + ETHERNET,
+        };
+        let (head, longest) = match options.frames {
+            Frames::Passing => (0, largest),
+            Frames::Addressed | Frames::Arriving => (virtio::LEN, largest.max(LARGEST)),
         };
         let config = Config {
             write_buffer_size: 0,
@@ -95,7 +108,7 @@ impl PnetBackend {
         let receiver = direct::Receiver {
             socket: half()?,
             // One byte more than the largest frame: a longer one, cut to this, is recognised by it.
-            buffer: vec![0; largest + 1].into_boxed_slice(),
+            buffer: vec![0; head + longest + 1].into_boxed_slice(),
         };
         Ok(Self {
             interface: interface.to_owned(),
@@ -108,11 +121,40 @@ impl PnetBackend {
             sender: Box::new(sender),
             receiver: Box::new(receiver),
             largest,
-            frame: vec![0; usize::from(link.mtu) + ETHERNET].into_boxed_slice(),
+            head,
+            frame: vec![0; head + largest.max(BURST_LEN)].into_boxed_slice(),
+            finished: vec![0; largest].into_boxed_slice(),
             slot: Slot::Free,
             fault: None,
             statistics: Statistics::default(),
         })
+    }
+
+    /// Sends a frame of `len` bytes, of `most` at most, behind this header.
+    fn commit_with(&mut self, len: usize, most: usize, header: Option<[u8; virtio::LEN]>) {
+        match header {
+            Some(header) if self.slot == Slot::Lent && len <= most => {
+                let (head, _) = self.frame.split_at_mut(self.head);
+                head.copy_from_slice(&header[..self.head]);
+                self.send(self.head + len);
+            }
+            _ => self.statistics.transmit_failed += 1,
+        }
+    }
+
+    /// Bytes of the largest frame that the interface takes.
+    fn mtu_frame(&self) -> usize {
+        usize::from(self.capabilities.mtu) + ETHERNET
+    }
+
+    /// The room for a frame behind its header.
+    fn lend(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.send_kept();
+        if matches!(self.slot, Slot::Kept(_)) {
+            return None;
+        }
+        self.slot = Slot::Lent;
+        self.frame.get_mut(self.head..self.head + len)
     }
 
     /// Gives the first `len` bytes of the buffer to the socket.
@@ -166,39 +208,47 @@ impl Backend for PnetBackend {
     ) -> io::Result<usize> {
         let mut taken = 0;
         while taken < budget {
-            match self.receiver.next() {
-                Ok(mut frame) if frame.len() <= self.largest => {
-                    sink(&mut frame);
-                    self.statistics.received += 1;
-                    taken += 1;
-                }
-                Ok(_) => {
-                    self.statistics.receive_dropped += 1;
-                    taken += 1;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            let bytes = match self.receiver.next() {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if is_not_yet(&error) => break,
                 Err(error) => return Err(self.receive_error(error)),
-            }
+            };
+            taken += 1;
+            let lent = match self.head {
+                0 => finish(Left::Nothing, bytes, self.largest, &mut self.finished, sink),
+                _ => virtio::split(bytes).map_or(0, |(left, frame)| {
+                    finish(left, frame, self.largest, &mut self.finished, sink)
+                }),
+            };
+            self.statistics.received += lent;
+            self.statistics.receive_dropped += u64::from(lent == 0);
         }
         Ok(taken)
     }
 
     fn buffer(&mut self) -> Option<&mut [u8]> {
-        self.send_kept();
-        if matches!(self.slot, Slot::Kept(_)) {
-            return None;
-        }
-        self.slot = Slot::Lent;
-        Some(&mut self.frame)
+        self.lend(self.mtu_frame())
     }
 
     fn commit(&mut self, len: usize) {
-        if self.slot == Slot::Lent && len <= self.frame.len() {
-            self.send(len);
-        } else {
-            self.statistics.transmit_failed += 1;
-        }
+        self.commit_with(len, self.mtu_frame(), Some([0; virtio::LEN]));
+    }
+
+    fn cuts_bursts(&self) -> bool {
+        self.head > 0
+    }
+
+    fn burst_buffer(&mut self) -> Option<&mut [u8]> {
+        self.lend(self.frame.len() - self.head)
+    }
+
+    fn commit_burst(&mut self, len: usize, burst: Burst) {
+        let frame = self.frame.get(self.head..).and_then(|room| room.get(..len));
+        let header = frame
+            .filter(|_| self.head > 0)
+            .and_then(|frame| virtio::of_burst(frame, burst));
+        self.commit_with(len, BURST_LEN, header);
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -233,6 +283,50 @@ impl Backend for PnetBackend {
         let mut statistics = self.statistics;
         statistics.receive_dropped += socket::dropped(&self.socket);
         statistics
+    }
+}
+
+/// Lends a received frame to `sink` as a wire would carry it, of `largest` bytes at most, with `room` for what is made of it; how many frames that
+/// were.
+fn finish(
+    left: Left,
+    frame: &[u8],
+    largest: usize,
+    room: &mut [u8],
+    sink: &mut dyn FnMut(&mut dyn Frame),
+) -> u64 {
+    match left {
+        Left::Nothing if frame.len() <= largest => {
+            sink(&mut &*frame);
+            1
+        }
+        Left::Checksum { start, offset } => {
+            let Some(whole) = room.get_mut(..frame.len()) else {
+                return 0;
+            };
+            whole.copy_from_slice(frame);
+            if !complete(whole, start, offset) {
+                return 0;
+            }
+            sink(&mut &*whole);
+            1
+        }
+        Left::Cut { segment } => {
+            let words = frame
+                .get(ETHERNET)
+                .map_or(0, |first| u16::from(first & 0x0f));
+            let transport = ETHERNET as u16 + words * 4;
+            let Some(mut cut) = Cut::new(frame, Burst { transport, segment }) else {
+                return 0;
+            };
+            let mut lent = 0;
+            while let Some(len) = cut.next(frame, room) {
+                sink(&mut &room[..len]);
+                lent += 1;
+            }
+            lent
+        }
+        Left::Nothing | Left::Unknown => 0,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use nix::sys::socket::sockopt::{GetStruct, RcvBufForce};
+use nix::sys::socket::sockopt::{GetStruct, RcvBufForce, SetBool, SndBufForce};
 use nix::sys::socket::{GetSockOpt, setsockopt};
 use socket2::{Domain, SockFilter, Socket, Type};
 
@@ -14,6 +14,20 @@ const OTHER_HOST: u32 = libc::PACKET_OTHERHOST as u32;
 /// Frame type of a frame that this host sends (`PACKET_OUTGOING`).
 const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;
 
+/// Size of the kernel's buffer for frames that an interface has not sent yet, in bytes as the kernel counts them.
+const SEND_BUFFER: usize = 4 << 20;
+
+/// `PACKET_VNET_HDR`: frames pass with a [`virtio`](crate::virtio) header in front.
+#[derive(Clone, Copy, Debug)]
+struct VirtioHeader;
+nix::setsockopt_impl!(
+    VirtioHeader,
+    libc::SOL_PACKET,
+    libc::PACKET_VNET_HDR,
+    bool,
+    SetBool
+);
+
 /// A socket with filter and buffer, not bound: it receives nothing before it is, so no
 /// frame gets in ahead of the filter.
 pub(crate) fn open(options: &PnetOptions) -> io::Result<Socket> {
@@ -21,6 +35,13 @@ pub(crate) fn open(options: &PnetOptions) -> io::Result<Socket> {
     let filter = filter(options.frames);
     if !filter.is_empty() {
         socket.attach_filter(&filter)?;
+    }
+    if options.frames != Frames::Passing {
+        setsockopt(&socket, VirtioHeader, &true)?;
+    }
+    // Some bursts wait for the interface.
+    if setsockopt(&socket, SndBufForce, &SEND_BUFFER).is_err() {
+        socket.set_send_buffer_size(SEND_BUFFER)?;
     }
     // The option is a C int, which the kernel doubles.
     let size = options.receive_buffer.min(i32::MAX as usize / 2);

@@ -38,3 +38,19 @@ fn bed(test: &str) -> Option<Veth> {
 }
 
 ipos_backend::conformance!(bed);
+
+/// Between interfaces that take checksums and bursts, and pass them on as they are: the port finishes what it receives.
+mod offloads {
+    use super::*;
+
+    fn bed(test: &str) -> Option<Veth> {
+        let bed = super::bed(test)?;
+        for side in [Side::Near, Side::Far] {
+            let place = bed.0.at(side);
+            place.switch_offloads_on(Pair::INTERFACE).unwrap();
+        }
+        Some(bed)
+    }
+
+    ipos_backend::conformance!(bed);
+}

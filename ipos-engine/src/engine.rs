@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use ipos_backend::Backend;
-use ipos_core::{Device, DropReason, Event, Forward, Instant, ListenerId, Load, Port, Verdict};
+use ipos_core::{
+    Device, DropReason, Event, Forward, Instant, ListenerId, Load, Port, Transmit, Verdict,
+};
 use ipos_proto::Protocol;
 use mio::{Events, Poll, Token, Waker};
 
@@ -34,8 +36,9 @@ const WAKER: Token = Token(Port::ALL.len());
 const DATAGRAMS: usize = usize::MAX / 2;
 /// Readiness events taken at once; more come at the next turn.
 const EVENTS: usize = 256;
-/// Frames transmitted through one port before the others' turn.
-const TRANSMIT_TURN: usize = 512;
+/// Bytes transmitted through one port before the others' turn; a frame counts as so many at least.
+const TRANSMIT_TURN: usize = 1024 * 1024;
+const TRANSMIT_FRAME: usize = 2048;
 /// How long to wait before a full transmit queue, or a backend without a descriptor, is tried again.
 const RETRY: Duration = Duration::from_millis(1);
 /// How often half-closed bridges and drop counters are looked at.
@@ -497,12 +500,20 @@ impl Engine {
         for port in &mut self.ports {
             let name = port.name;
             let mut turn = TRANSMIT_TURN;
+            let bursts = port.bursts;
             while let Some(buffer) = port.room() {
-                let Some(len) = self.device.poll_transmit(now, name, buffer) else {
+                let frame = match bursts {
+                    true => self.device.poll_burst(now, name, buffer),
+                    false => {
+                        let len = self.device.poll_transmit(now, name, buffer);
+                        len.map(|len| Transmit { len, burst: None })
+                    }
+                };
+                let Some(frame) = frame else {
                     break;
                 };
-                port.commit(len);
-                turn -= 1;
+                port.commit(frame);
+                turn = turn.saturating_sub(frame.len.max(TRANSMIT_FRAME));
                 if turn == 0 {
                     self.more = true;
                     break;

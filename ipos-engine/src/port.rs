@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 
 use ipos_backend::{Backend, Frame, Refused};
-use ipos_core::{Device, Port};
+use ipos_core::{Device, Port, Transmit};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
@@ -35,6 +35,8 @@ pub(crate) struct PortState {
     pub(crate) blocked: bool,
     /// Bytes received and transmitted.
     pub(crate) bytes: [u64; 2],
+    /// The backend takes bursts.
+    pub(crate) bursts: bool,
     /// Frames were queued since the last flush.
     queued: bool,
     /// The interface is down, and that was said.
@@ -66,6 +68,7 @@ impl PortState {
         // What came before the registration gives no edge.
         Ok(PortState {
             name,
+            bursts: backend.cuts_bursts(),
             backend,
             ready: true,
             polled,
@@ -117,18 +120,25 @@ impl PortState {
 
     /// A buffer for the next frame; the queue is flushed where that makes room.
     pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
-        if self.backend.buffer().is_none() {
+        if self.backend.burst_buffer().is_none() {
             self.queued = true;
             self.flush_or_note();
         }
-        let room = self.backend.buffer();
+        let room = self.backend.burst_buffer();
         self.blocked = room.is_none();
         room
     }
 
-    /// Queues the first `len` bytes of the buffer.
-    pub(crate) fn commit(&mut self, len: usize) {
-        self.backend.commit(len);
+    /// Queues the frame that was built in the buffer.
+    pub(crate) fn commit(&mut self, frame: Transmit) {
+        let Transmit { len, burst } = frame;
+        match burst {
+            None => self.backend.commit(len),
+            Some(ipos_core::Burst { transport, segment }) => {
+                self.backend
+                    .commit_burst(len, ipos_backend::Burst { transport, segment });
+            }
+        }
         self.bytes[1] += len as u64;
         self.queued = true;
     }

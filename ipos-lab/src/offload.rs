@@ -1,4 +1,4 @@
-//! Offloads, switched off over generic netlink (`ETHTOOL_MSG_FEATURES_SET`).
+//! Offloads, switched over generic netlink (`ETHTOOL_MSG_FEATURES_SET`).
 //!
 //! A kernel that sends through a veth leaves the checksum and the segmentation to a "hardware" that does not exist:
 //! its peer sees frames of up to 64 kB with unfinished checksums. No wire carries such frames, so a
@@ -32,6 +32,7 @@ const ETHTOOL_FLAG_OMIT_REPLY: u32 = 2;
 const ETHTOOL_A_BITSET_BITS: u16 = 3;
 const ETHTOOL_A_BITSET_BITS_BIT: u16 = 1;
 const ETHTOOL_A_BITSET_BIT_NAME: u16 = 2;
+const ETHTOOL_A_BITSET_BIT_VALUE: u16 = 3;
 
 impl Namespace {
     /// Makes `interface` send frames of the MTU at most, with right checksums, and receive them one by one.
@@ -39,6 +40,19 @@ impl Namespace {
     /// # Errors
     /// [`LabError::System`]: no such interface, or a kernel without ethtool over netlink (before 5.6).
     pub fn switch_offloads_off(&self, interface: &str) -> Result<(), LabError> {
+        self.switch_offloads(interface, false)
+    }
+
+    /// Makes `interface` send what its senders leave to it, as an interface of hardware would take it, and receive
+    /// several frames as one.
+    ///
+    /// # Errors
+    /// As [`Namespace::switch_offloads_off`].
+    pub fn switch_offloads_on(&self, interface: &str) -> Result<(), LabError> {
+        self.switch_offloads(interface, true)
+    }
+
+    fn switch_offloads(&self, interface: &str, on: bool) -> Result<(), LabError> {
         self.run(|| {
             let family = GenlCtrl {
                 cmd: GenlCtrlCmd::GetFamily,
@@ -54,13 +68,13 @@ impl Namespace {
                     _ => None,
                 })
                 .ok_or(std::io::ErrorKind::Unsupported)?;
-            let mut message = GenlMessage::from_payload(Features::off(interface));
+            let mut message = GenlMessage::from_payload(Features::switched(interface, on));
             message.set_resolved_family_id(id);
             netlink::request(NETLINK_GENERIC, message, 0)
         })?
         .map(drop)
         .map_err(LabError::system(format!(
-            "switch off the offloads of interface {interface}"
+            "switch the offloads of interface {interface}"
         )))
     }
 }
@@ -70,8 +84,8 @@ impl Namespace {
 struct Features(Vec<DefaultNla>);
 
 impl Features {
-    /// The request to switch the [`OFFLOADS`] of `interface` off: named bits without a value.
-    fn off(interface: &str) -> Self {
+    /// The request to switch the [`OFFLOADS`] of `interface`: named bits, without a value where they shall be off.
+    fn switched(interface: &str, on: bool) -> Self {
         let header = [
             text(ETHTOOL_A_HEADER_DEV_NAME, interface),
             DefaultNla::new(
@@ -81,7 +95,9 @@ impl Features {
         ];
         let bits = OFFLOADS.map(|name| {
             let name = text(ETHTOOL_A_BITSET_BIT_NAME, name);
-            nest(ETHTOOL_A_BITSET_BITS_BIT, &[name])
+            let value = on.then(|| DefaultNla::new(ETHTOOL_A_BITSET_BIT_VALUE, Vec::new()));
+            let bit: Vec<_> = [name].into_iter().chain(value).collect();
+            nest(ETHTOOL_A_BITSET_BITS_BIT, &bit)
         });
         let bits = nest(ETHTOOL_A_BITSET_BITS, &bits);
         Self(vec![
