@@ -32,6 +32,6 @@ fn an_idle_engine_needs_hardly_any_processor_time() {
     let share = (spent() - before).as_secs_f64() / start.elapsed().as_secs_f64();
     println!("{:.2} % of a processor, {adverts} adverts", share * 100.0);
     assert!(adverts > 10, "{adverts}");
-    // Below 1 %; a debug build on a busy machine may need more.
+    // About 1 %; a busy machine may need more.
     assert!(share < 0.05, "{share}");
 }

@@ -115,9 +115,8 @@ pub fn forwarding(flows: u32, change: impl Fn(u8, &mut Config)) -> (Device, Inst
     for flow in 0..flows {
         let offer = giver.offer(flow);
         // It is installed; what was kept for it has come.
-        for number in [2 * flow, 2 * flow + 1] {
-            giver.answered(&acknowledgement(&offer, number));
-        }
+        giver.answered(&acknowledgement(&offer, 2 * flow, false));
+        giver.answered(&acknowledgement(&offer, 2 * flow + 1, true));
     }
     let Giver { device, now } = giver;
     let tables = device.tables().into_iter();
@@ -127,14 +126,17 @@ pub fn forwarding(flows: u32, change: impl Fn(u8, &mut Config)) -> (Device, Inst
     (device, now)
 }
 
-/// The 0x03 that answers a 0x01, and covers the request.
-fn acknowledgement(offer: &[u8], number: u32) -> Vec<u8> {
+/// The 0x03 that answers a 0x01, or that covers the request.
+fn acknowledgement(offer: &[u8], number: u32, covers: bool) -> Vec<u8> {
     let (ethernet, rest) = Ethernet::parse(offer).expect("a frame");
     let Frame { header, message } = Frame::parse(rest).expect("a frame of ours");
     let trailer = Trailer {
-        flags: TrailerFlags::RCV_NXT,
+        flags: match covers {
+            true => TrailerFlags::RCV_NXT,
+            false => TrailerFlags::empty(),
+        },
         epoch: message.trailer().expect("a trailer").epoch,
-        rcv_nxt: SeqNum::new(SEQ + 2),
+        rcv_nxt: SeqNum::new(if covers { SEQ + 2 } else { 0 }),
         incarnation: 1,
         // Later than what it has said so far.
         number: 1_000 + number,
