@@ -342,17 +342,18 @@ impl FlowTable {
         ((from..end).filter_map(row), (end < all).then_some(end))
     }
 
-    /// The next place, from `cursor` on, whose flow is forwarded, among at most `steps` places; `Err` is where to go on,
+    /// The next place, from `cursor` on, whose flow has migrated, among at most `steps` places; `Err` is where to go on,
     /// `None` there the end.
-    pub(crate) fn next_forward(
+    pub(crate) fn next_migrated(
         &self,
         cursor: usize,
         steps: usize,
-    ) -> Result<(u32, &Forwarding), Option<usize>> {
+    ) -> Result<(u32, &Flow, &Record), Option<usize>> {
         let end = self.entries.capacity().min(cursor.saturating_add(steps));
-        let found = (cursor..end).find_map(|key| match &self.entries.get(key)?.record {
-            Record::Forward(forwarding) => Some((key as u32, forwarding)),
-            _ => None,
+        let found = (cursor..end).find_map(|key| {
+            let Entry { flow, record, .. } = self.entries.get(key)?;
+            let migrated = matches!(record, Record::Forward(_) | Record::ForwardConnect(_));
+            migrated.then_some((key as u32, flow, record))
         });
         found.ok_or((end < self.entries.capacity()).then_some(end))
     }

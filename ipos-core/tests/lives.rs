@@ -4,7 +4,7 @@ mod common;
 
 use common::talk::*;
 use common::{Farm, mac};
-use ipos_core::Duration;
+use ipos_core::{Duration, Event};
 use ipos_proto::FrameType;
 
 /// The owner dies, or restarts: its clients are reset once that is certain, with a RST that they believe.
@@ -39,6 +39,49 @@ fn clients_of_a_dead_owner_are_told() {
         let mut new = farm.connect(0, 4500);
         exchange_somewhere(&mut farm, &mut new);
     });
+}
+
+/// The first server begins a new life, which knows nothing of what it has given away: no packet of the clients comes any more, so
+/// their connections are over, also where the owner has something to say still. Those of its new life go on.
+#[test]
+fn the_first_server_begins_a_new_life() {
+    each([2, 3], |owner| {
+        let mut farm = Farm::round_robin(3);
+        let (client, mut bound) = moved(&mut farm, 4001);
+        if owner == 3 {
+            migrate(&mut farm, 1, &client, "s3", 500);
+            bound = farm.bound();
+        }
+        assert_eq!(bound.0, owner - 1);
+        farm.write(bound, b"an answer");
+        farm.take(&client);
+        restart(&mut farm, 0);
+        farm.run(ms(150));
+        let sent = farm.take(&client);
+        assert!(sent.iter().any(|sent| sent.header.rst), "{sent:?}");
+        assert_eq!(farm.table(owner - 1, "forward-connect"), 0);
+        let failed = |(at, event): &(usize, Event)| matches!(event, Event::Failed(id, _) if (*at, *id) == bound);
+        assert!(farm.events.iter().any(failed), "its application is told");
+        let (mut client, bound) = moved(&mut farm, 4500);
+        farm.run(ms(3000));
+        works(&mut farm, &mut client, bound);
+    });
+}
+
+/// The new life of the first server gives a connection away before the others have heard of it on the Synch LAN: it is not taken for one
+/// of the former life.
+#[test]
+fn a_connection_of_a_new_life_that_nobody_knows_of() {
+    let mut farm = Farm::pair();
+    restart(&mut farm, 0);
+    farm.synch_lost = Some((0, 1));
+    // The second server's services are told every second.
+    farm.run(ms(1500));
+    let (mut client, bound) = moved(&mut farm, 4001);
+    assert_eq!(bound.0, 1);
+    farm.synch_lost = None;
+    farm.run(ms(300));
+    works(&mut farm, &mut client, bound);
 }
 
 /// The first server leaves the farm, and goes on with its connections: it tells the clients of a dead owner all the same.

@@ -384,7 +384,7 @@ impl Device {
     }
 
     /// The connection is over: the endpoint goes, and the first server is told.
-    fn release(&mut self, now: Instant, key: u32) {
+    pub(super) fn release(&mut self, now: Instant, key: u32) {
         let Some((_, Record::ForwardConnect(installed))) = self.flows.get(key) else {
             return;
         };

@@ -99,9 +99,11 @@ impl Device {
         if let Some(slot) = self.stack.get_mut(endpoint) {
             slot.epoch = control.epoch;
         }
+        let told = trailer.filter(|_| at_first.hardware == giver.hardware);
         let installed = Box::new(Installed {
             endpoint,
             first: at_first,
+            incarnation: told.map_or(0, |trailer| trailer.incarnation),
             giver,
             epoch: control.epoch,
             owner: None,

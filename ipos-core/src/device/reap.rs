@@ -1,4 +1,5 @@
-//! Connections whose owner has died: their clients are told (RST), as its host would have.
+//! Connections whose owner has died: their clients are told (RST), as its host would have. And those whose first server has begun
+//! a new life: no packet of their clients comes here any more.
 
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -10,7 +11,7 @@ use crate::build;
 use crate::event::Port;
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::Target;
+use crate::handover::{Forwarding, Installed, Target};
 use crate::tcp::{Flags, Outgoing, Window};
 use crate::time::Instant;
 
@@ -20,15 +21,36 @@ const STEPS: usize = 4_096;
 const NOBODY: Flow = Flow::tcp(NOWHERE, NOWHERE);
 const NOWHERE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
 
-/// A search for the connections of a dead owner.
+/// A search for the connections of a dead server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reaping {
     /// Its Port B.
     owner: Ipv4Addr,
     /// Its lives before this one are over.
     incarnation: u32,
+    /// It has begun this life, and the one before was heard of last then. `None`: it is silent, and may still forward packets.
+    reborn: Option<Instant>,
     /// Where in the flow table the search is.
     cursor: usize,
+}
+
+impl Reaping {
+    /// Whether the dead server has the connection of this record.
+    fn has(&self, forwarding: &Forwarding) -> bool {
+        forwarding.to().address == self.owner && forwarding.incarnation < self.incarnation
+    }
+
+    /// Whether a connection that came through the server was opened in a life of it that is over: it says so itself, or this
+    /// server has had the connection before it last heard of that life.
+    fn gave(&self, installed: &Installed) -> bool {
+        let (Some(heard), Some(since)) = (self.reborn, installed.owner) else {
+            return false;
+        };
+        match installed.incarnation {
+            0 => since <= heard,
+            told => told < self.incarnation,
+        }
+    }
 }
 
 impl Device {
@@ -65,7 +87,7 @@ impl Device {
             }
         }
         for owner in dead {
-            self.reap(owner, u32::MAX);
+            self.reap(owner, u32::MAX, None);
         }
         for to in silent {
             let target = SocketAddrV4::new(to.address, 0);
@@ -74,8 +96,9 @@ impl Device {
         }
     }
 
-    /// The connections that `owner` has in lives before `incarnation` are over. Bounded by the servers that there are.
-    pub(super) fn reap(&mut self, owner: Ipv4Addr, incarnation: u32) {
+    /// The connections that `owner` has in lives before `incarnation` are over; and those that it has given away in them, where
+    /// it has begun this life (`reborn`: when the one before was heard of last). Bounded by the servers that there are.
+    pub(super) fn reap(&mut self, owner: Ipv4Addr, incarnation: u32, reborn: Option<Instant>) {
         if self.config.limits.owner_lost.is_none() {
             return;
         }
@@ -83,6 +106,7 @@ impl Device {
         self.reapings.push(Reaping {
             owner,
             incarnation,
+            reborn,
             cursor: 0,
         });
     }
@@ -94,26 +118,28 @@ impl Device {
 
     /// Resets some of them; the rest when there is room for more frames.
     pub(super) fn go_on_reaping(&mut self, now: Instant) {
-        let Some(Reaping {
-            owner,
-            incarnation,
-            cursor,
-        }) = self.reapings.last().copied()
-        else {
+        let Some(reaping) = self.reapings.last().copied() else {
             return;
         };
-        let (mut cursor, end) = (cursor, cursor + STEPS);
+        let (mut cursor, end) = (reaping.cursor, reaping.cursor + STEPS);
         let next = loop {
             if cursor >= end || self.is_busy_with_clients() {
                 break Some(cursor);
             }
-            match self.flows.next_forward(cursor, end - cursor) {
-                Ok((key, forwarding)) => {
+            match self.flows.next_migrated(cursor, end - cursor) {
+                Ok((key, flow, record)) => {
                     cursor = key as usize + 1;
-                    let told = forwarding.incarnation;
-                    if forwarding.to().address == owner && told < incarnation {
-                        self.counters.owners_lost += 1;
-                        self.reset_forwarded(now, key);
+                    match record {
+                        Record::Forward(forwarding) if reaping.has(forwarding) => {
+                            self.counters.owners_lost += 1;
+                            self.reset_forwarded(now, key);
+                        }
+                        Record::ForwardConnect(installed)
+                            if self.is_first(reaping.owner, flow) && reaping.gave(installed) =>
+                        {
+                            self.release(now, key);
+                        }
+                        _ => {}
                     }
                 }
                 Err(next) => break next,
@@ -125,6 +151,12 @@ impl Device {
                 self.reapings.pop();
             }
         }
+    }
+
+    /// Whether clients reach the flow's connection through the server with this Port B.
+    fn is_first(&self, port_b: Ipv4Addr, flow: &Flow) -> bool {
+        let first = self.members.by_port_a(*flow.endpoint.ip());
+        first.is_some_and(|first| first.port_b == port_b)
     }
 
     /// Whether a forward record leads to a server that is forgotten, and is not reset for it.

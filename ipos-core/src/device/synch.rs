@@ -145,10 +145,10 @@ impl Device {
                 // Nothing was heard of that life: it may be another server's word under this one's address.
                 return Err(DropReason::SynchOld);
             }
-            let former = member.port_b;
+            let (former, heard) = (member.port_b, member.heard);
             member.restarted(header.incarnation);
             self.me.due[1] = now;
-            self.reap(former, header.incarnation);
+            self.reap(former, header.incarnation, Some(heard));
         }
         let member = self.members.get_mut(from).ok_or(DropReason::TableFull)?;
         if !member.take_sequence(&header) {
