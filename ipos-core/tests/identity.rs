@@ -67,6 +67,8 @@ fn a_release_with_a_later_epoch_ends_no_other_connection() {
             let (at, id) = farm.bound();
             assert_eq!(at, 2);
             farm.run(ms(61_000));
+            // The owner does not hear of its new life.
+            farm.synch_lost = Some((0, 2));
             restart(&mut farm, 0);
             farm.run(ms(1500));
             farm.take(&client);
