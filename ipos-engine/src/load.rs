@@ -141,6 +141,8 @@ impl Reader {
         let start = Instant::now();
         let mut processes_due = start;
         let mut discovery_due = start;
+        // The kernel walks all of its sockets for a look: where nobody listens, looks become rarer.
+        let mut patience = intervals.processes;
         loop {
             let figures = self.host.read();
             if let Some(figures) = self.judge("the host's CPU and memory", figures).flatten() {
@@ -149,12 +151,18 @@ impl Reader {
             let now = Instant::now();
             if now >= processes_due {
                 processes_due = now + intervals.processes;
-                if now >= discovery_due || self.processes.known.is_empty() {
-                    discovery_due = now + intervals.discovery;
+                if now >= discovery_due {
                     let held = self.applications.lock();
                     let applications = held.unwrap_or_else(PoisonError::into_inner).clone();
                     let found = self.processes.discover(&applications);
                     self.judge("the processes behind the applications' addresses", found);
+                    if self.processes.known.is_empty() {
+                        discovery_due = now + patience;
+                        patience = patience.saturating_mul(2).min(intervals.discovery);
+                    } else {
+                        discovery_due = now + intervals.discovery;
+                        patience = intervals.processes;
+                    }
                 }
                 outlet.give(Figures::Processes(self.processes.read(now)));
             }
