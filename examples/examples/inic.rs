@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -27,30 +27,22 @@ use ipos_examples::reload::Reloader;
 #[derive(Debug, Parser)]
 #[command(name = "inic", version)]
 struct Arguments {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Only validate the file.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    configured: program::Configured,
+}
+
+impl From<Arguments> for program::Configured {
+    fn from(arguments: Arguments) -> program::Configured {
+        arguments.configured
+    }
 }
 
 fn main() -> ExitCode {
-    let arguments: Arguments = match program::arguments() {
-        Ok(arguments) => arguments,
+    let (path, file) = match program::configured::<Arguments, _, _>(FileConfig::read) {
+        Ok(configured) => configured,
         Err(status) => return status,
     };
-    program::init_logging("info");
-    let file = match FileConfig::read(&arguments.config) {
-        Ok(file) => file,
-        Err(error) => return program::fail(error, program::BAD_INPUT),
-    };
-    if arguments.check {
-        println!("{}: ok", arguments.config.display());
-        return ExitCode::SUCCESS;
-    }
-    program::raise_descriptor_limit();
-    let (mut engine, reloader, admin) = match start(&arguments.config, file) {
+    let (mut engine, reloader, admin) = match start(&path, file) {
         Ok(started) => started,
         Err(StartError::Input(error)) => return program::fail(error, program::BAD_INPUT),
         Err(StartError::System(error)) => return program::fail(error, 1),

@@ -4,7 +4,6 @@
 //! cargo run --release --example redirector -- --config redirector.toml [--check]
 //! ```
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,30 +16,22 @@ use tokio::sync::oneshot;
 #[derive(Debug, Parser)]
 #[command(name = "redirector", version)]
 struct Arguments {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Only validate the file.
-    #[arg(long)]
-    check: bool,
+    #[command(flatten)]
+    configured: program::Configured,
+}
+
+impl From<Arguments> for program::Configured {
+    fn from(arguments: Arguments) -> program::Configured {
+        arguments.configured
+    }
 }
 
 fn main() -> ExitCode {
-    let arguments: Arguments = match program::arguments() {
-        Ok(arguments) => arguments,
+    let (path, settings) = match program::configured::<Arguments, _, _>(config::read) {
+        Ok(configured) => configured,
         Err(status) => return status,
     };
-    program::init_logging("info");
-    let settings = match config::read(&arguments.config) {
-        Ok(settings) => settings,
-        Err(error) => return program::fail(error, program::BAD_INPUT),
-    };
-    if arguments.check {
-        println!("{}: ok", arguments.config.display());
-        return ExitCode::SUCCESS;
-    }
-    program::raise_descriptor_limit();
-    let opened = match open(&arguments.config, settings) {
+    let opened = match open(&path, settings) {
         Ok(opened) => opened,
         Err(error) => return program::fail(error, program::BAD_INPUT),
     };
@@ -50,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs until SIGINT or SIGTERM.
+/// Runs until SIGINT or SIGTERM; at each SIGHUP it reads its farm key again.
 fn serve(opened: Open) -> Result<(), Box<dyn std::error::Error>> {
     let seed = getrandom::u64()
         .map_err(|error| format!("no random numbers from the operating system: {error}"))?;
@@ -58,8 +49,11 @@ fn serve(opened: Open) -> Result<(), Box<dyn std::error::Error>> {
     // Nobody waits for it once the listeners have ended.
     program::on_interrupt(move || end.send(()).unwrap_or_default())
         .map_err(|error| format!("cannot catch signals: {error}"))?;
-    tracing::info!("redirector up");
-    run(opened, seed, ended)?;
+    run(opened, seed, ended, |reloader| {
+        program::on_hangup(move || reloader.reload())?;
+        tracing::info!("redirector up");
+        Ok(())
+    })?;
     tracing::info!("redirector down");
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,6 +43,39 @@ pub fn arguments<T: clap::Parser>() -> Result<T, ExitCode> {
             BAD_INPUT,
         )
     })
+}
+
+/// The command line of a program that has a configuration file.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Configured {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Only validate the file.
+    #[arg(long)]
+    check: bool,
+}
+
+/// How such a program starts: its command line, its log, its file, which `read` reads and judges.
+///
+/// # Errors
+/// The exit status: that of success where only a good file was to be checked.
+pub fn configured<A, T, E>(
+    read: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<(PathBuf, T), ExitCode>
+where
+    A: clap::Parser + Into<Configured>,
+    E: Display,
+{
+    let Configured { config, check } = arguments::<A>()?.into();
+    init_logging("info");
+    let settings = read(&config).map_err(|error| fail(error, BAD_INPUT))?;
+    if check {
+        println!("{}: ok", config.display());
+        return Err(ExitCode::SUCCESS);
+    }
+    raise_descriptor_limit();
+    Ok((config, settings))
 }
 
 /// One line on standard error, and the exit status for it.

@@ -15,6 +15,7 @@ pub mod config;
 mod dns;
 mod http;
 mod redirect;
+mod reload;
 pub(crate) mod serve;
 mod servers;
 
@@ -30,6 +31,7 @@ use config::Settings;
 use redirect::Groups;
 use servers::Servers;
 
+pub use reload::Reloader;
 pub use serve::{Open, open, run};
 
 /// All that a choice needs.
@@ -58,9 +60,12 @@ impl State {
 }
 
 impl Redirector {
-    fn new(settings: Settings, seed: u64) -> Redirector {
+    fn new(mut settings: Settings, seed: u64) -> Redirector {
+        let state = State::new(clock::now(), &settings, seed);
+        // The table has it, and may get another one.
+        settings.farm_key = None;
         Redirector {
-            state: Mutex::new(State::new(clock::now(), &settings, seed)),
+            state: Mutex::new(state),
             settings,
         }
     }

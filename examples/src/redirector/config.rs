@@ -105,7 +105,7 @@ pub struct Settings {
     pub(super) silent: Duration,
     /// A connection takes new requests for so long.
     pub(super) lifetime: Duration,
-    /// What reports are authenticated with.
+    /// What reports are authenticated with at first.
     pub(super) farm_key: Option<FarmKey>,
 }
 
@@ -117,7 +117,7 @@ impl Settings {
 }
 
 /// A listening socket for HTTP.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Http {
     #[serde(deserialize_with = "address")]
@@ -127,14 +127,14 @@ pub(super) struct Http {
 }
 
 /// Whom clients are sent to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) service: String,
     pub(super) policy: PolicyKind,
 }
 
 /// An application group (FIG. 2D).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Group {
     /// In lower case, without final dot; `None`: all other hosts.
     pub(super) host: Option<String>,
@@ -142,7 +142,7 @@ pub(super) struct Group {
 }
 
 /// The name server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Dns {
     pub(super) listen: SocketAddr,
     /// Seconds.
@@ -154,7 +154,7 @@ pub(super) struct Dns {
 }
 
 /// A name that the name server answers for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Zone {
     pub(super) name: Name,
     pub(super) target: Target,

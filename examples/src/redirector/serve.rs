@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, UdpSocket as StdSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::config::{FileError, Settings};
+use super::reload::Reloader;
 use super::servers::Change;
 use super::{Redirector, dns, http};
 
@@ -27,13 +28,14 @@ pub(crate) type Places = Arc<Semaphore>;
 /// The sockets that a configuration names.
 #[derive(Debug)]
 pub struct Open {
+    path: PathBuf,
     settings: Settings,
     synch: StdSocket,
     http: Vec<StdListener>,
     dns: Option<(StdSocket, StdListener)>,
 }
 
-/// Opens the sockets. `path` is for errors.
+/// Opens the sockets. The settings are those of the file at `path`.
 ///
 /// # Errors
 /// An address or an interface is not this host's, is taken, or needs a right that the process does not have.
@@ -58,6 +60,7 @@ pub fn open(path: &Path, settings: Settings) -> Result<Open, FileError> {
     });
     let dns = dns.transpose()?;
     Ok(Open {
+        path: path.to_owned(),
         settings,
         synch,
         http,
@@ -80,22 +83,30 @@ fn synch_socket(settings: &Settings) -> io::Result<StdSocket> {
     Ok(socket.into())
 }
 
-/// Runs until `end` says so, or is dropped. `seed` is the generator's, unless the configuration has one.
+/// Runs until `end` says so, or is dropped. `seed` is the generator's, unless the configuration has one. `started` is given what
+/// reads the files again.
 ///
 /// # Errors
-/// There is no runtime, or a socket cannot be waited for.
-pub fn run(open: Open, seed: u64, end: oneshot::Receiver<()>) -> io::Result<()> {
+/// There is no runtime, a socket cannot be waited for, or `started` fails.
+pub fn run(
+    open: Open,
+    seed: u64,
+    end: oneshot::Receiver<()>,
+    started: impl FnOnce(Reloader) -> io::Result<()>,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let Open {
+            path,
             settings,
             synch,
             http: listeners,
             dns,
         } = open;
         let redirector = Arc::new(Redirector::new(settings, seed));
+        started(Reloader::new(&path, Arc::clone(&redirector)))?;
         let places = || Arc::new(Semaphore::new(redirector.settings.connections));
         let mut tasks = JoinSet::new();
         let synch = UdpSocket::from_std(synch)?;

@@ -101,6 +101,13 @@ impl Servers {
         }
     }
 
+    /// From now on reports are authenticated with this key; whether that is another one.
+    pub(super) fn set_farm_key(&mut self, farm_key: Option<FarmKey>) -> bool {
+        let changed = self.farm_key != farm_key;
+        self.farm_key = farm_key;
+        changed
+    }
+
     /// A datagram from the Synch LAN.
     pub(super) fn hear(
         &mut self,

@@ -11,6 +11,7 @@ mod site;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -269,6 +270,53 @@ impl Asking<'_> {
         });
         assert_eq!(taken.count(), 1);
     }
+}
+
+/// Without a farm: it is asked by name whether it has read its key, and goes on.
+#[test]
+fn sighup_reads_the_key_again() {
+    let root = site::directory();
+    let file = root.path().join("redirector.toml");
+    let key = root.path().join("farm.key");
+    let write_key = |key_text: &str| {
+        fs::write(&key, key_text.repeat(32)).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let text = format!(
+        "synch = {{ interface = \"lo\", port = {port} }}\nhttp = [{{ listen = \"127.0.0.1:{port}\" }}]\n\
+         group = [{{ service = \"web\" }}]\nsecurity = {{ farm_key_file = \"farm.key\" }}\n"
+    );
+    fs::write(&file, text).unwrap();
+    write_key("01");
+    let log = log_file(&file);
+    let mut child = Command::new(common::example("redirector"))
+        .arg("--config")
+        .arg(&file)
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    let reload = |expected: &str| {
+        nix::sys::signal::kill(pid, Signal::SIGHUP).unwrap();
+        wait_for_line(&log, expected);
+    };
+    wait_for_line(&log, "redirector up");
+    reload("reloaded: nothing has changed");
+    write_key("02");
+    reload("reloaded: security.farm_key_file");
+    write_key("no key");
+    reload("not reloaded, everything stays as it was");
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+fn wait_for_line(log: &Path, expected: &str) {
+    wait_until(expected, || {
+        fs::read_to_string(log).is_ok_and(|log| log.contains(expected))
+    });
 }
 
 /// What is wrong with the file or the host is one line, and exit status 2; `--check` opens nothing.

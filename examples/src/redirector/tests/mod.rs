@@ -3,6 +3,7 @@
 mod answer;
 mod config;
 mod redirect;
+mod reload;
 mod servers;
 mod sockets;
 

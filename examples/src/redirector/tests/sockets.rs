@@ -66,7 +66,7 @@ impl Site {
         });
         let (http, dns, synch, opened): (_, _, _, Open) = opened.expect("one of ten opens");
         let (end, ended) = oneshot::channel();
-        let thread = std::thread::spawn(move || run(opened, 1, ended));
+        let thread = std::thread::spawn(move || run(opened, 1, ended, |_| Ok(())));
         let mut voice = Voice::new(11);
         let speaker = UdpSocket::bind("127.0.0.1:0").unwrap();
         for message in [voice.high(0), voice.medium().remove(0)] {
