@@ -26,8 +26,9 @@ const NO_SCALE: u32 = 15;
 /// The timestamp before the one that answers a cookie may have been so much earlier, in ms.
 const EARLIER: u32 = 10_000;
 
-/// For so long after the last cookie a segment of no connection may be one of a client whose cookie got lost.
-const AWAITED: Duration = Duration::from_secs(3);
+/// For so long after the last cookie a segment of no connection may be one of a client whose cookie got lost, or found the table
+/// full: requests are gathered for seconds, and clients wait longer each time before they send again.
+const AWAITED: Duration = Duration::from_secs(10);
 
 /// The maker and checker of cookies.
 #[derive(Debug)]

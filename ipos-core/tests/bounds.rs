@@ -92,6 +92,8 @@ fn a_cookie_opens_a_connection_once_there_is_room() {
     };
     farm.run(ms(3_100)); // the first client's application is bound without a request
     assert_eq!(farm.table(0, "temporary"), 0);
+    farm.send_with(&second, "PA", &echo, b"pong");
+    assert_eq!(farm.take(&client).len(), 0, "it comes before the first one");
     assert_eq!(
         farm.send_with(&wrong, "PA", &echo, b"ping"),
         Verdict::Drop(DropReason::Unmatched)

@@ -485,8 +485,13 @@ impl OneOwner {
         };
         let ours = |flow: &Flow| self.addresses.get(flow.endpoint.ip()) == Some(&server);
         self.datagrams.given_up(from, ours);
+        // Or passes packets on to.
+        let leads = |flow: &Flow, known: &Ownership| {
+            ours(flow) && known.forwarded_to == Some(from)
+                || known.passed_to.get(&server) == Some(&from)
+        };
         let lost = self.flows.iter();
-        let lost = lost.filter(|(flow, known)| ours(flow) && known.forwarded_to == Some(from));
+        let lost = lost.filter(|(flow, known)| leads(flow, known));
         let lost: Vec<Flow> = lost.map(|(flow, _)| *flow).collect();
         for flow in lost {
             self.bereave(since, flow);

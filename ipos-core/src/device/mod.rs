@@ -3,6 +3,7 @@
 mod ahead;
 mod balance;
 mod datagrams;
+mod end;
 mod forward;
 mod given;
 mod host;
@@ -16,6 +17,8 @@ mod select;
 mod session;
 mod show;
 mod synch;
+mod to_clients;
+mod to_servers;
 
 pub use datagrams::DatagramError;
 pub use host::Endpoint;
@@ -28,18 +31,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hash::{Hash, Hasher};
-use core::net::Ipv4Addr;
 
 use crate::packet::Ipv4Packet;
 use arrayvec::ArrayVec;
 use ipos_balance::{Candidate, Policy};
-use ipos_proto::{ETHERNET_LEN, Ethernet, Frame, TAG_LEN};
-use ipos_proto::{Epoch, FrameType, Header, MacAddr, Message, SeqNum, Trailer, TrailerFlags};
+use ipos_proto::{Epoch, Ethernet, MacAddr, SeqNum};
 use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng, SeedableRng};
 use siphasher::sip::SipHasher13;
 
-use crate::build::{self, Link, Sum};
+use crate::build::Sum;
 use crate::config::{Config, ConfigError};
 use crate::content::Rules;
 use crate::cookie::Cookies;
@@ -47,15 +48,15 @@ use crate::counters::{Counters, DropReason};
 use crate::early::Early;
 use crate::event::{Event, ListenerId, Port, Transmit, Verdict};
 use crate::flow::Flow;
-use crate::flow_table::{AHEAD, FlowTable, Record};
-use crate::handover::{Bound, Installed, Target, Tombstone};
+use crate::flow_table::{AHEAD, FlowTable};
+use crate::handover::Target;
 use crate::inspect::{Load, Process};
 use crate::members::Members;
-use crate::neighbour::{Hop, Lookup, Neighbours};
+use crate::neighbour::Neighbours;
 use crate::outbox::Outbox;
 use crate::sessions::Sessions;
 use crate::stack::Stack;
-use crate::tcp::{self, Outcome};
+use crate::tcp;
 use crate::time::Instant;
 
 /// Events that only tell (a migration, a server up or down) are dropped while so many wait.
@@ -343,319 +344,9 @@ impl Device {
         Ok((ethernet, rest))
     }
 
-    /// What an endpoint's segment or deadline led to.
-    fn settle(&mut self, now: Instant, index: u32, outcome: Outcome) {
-        if let Some(failure) = outcome.failed {
-            self.stack.fail(index, failure);
-        }
-        self.sweep(now, index);
-        self.try_leave(now, index);
-    }
-
-    /// Removes an endpoint that has ended and that no application holds.
-    fn sweep(&mut self, now: Instant, index: u32) {
-        let Some(slot) = self.stack.get(index) else {
-            return;
-        };
-        if !self.stack.is_closed(index) || slot.attached {
-            return;
-        }
-        let key = slot.key;
-        let (irs, iss, received) = (slot.tcp.irs(), slot.tcp.iss(), slot.tcp.rcv_nxt());
-        let acknowledged = slot.tcp.snd_una();
-        self.stack.remove(index);
-        let installed = match self.flows.get(key) {
-            Some((&flow, Record::ForwardConnect(installed))) => Some((flow, installed)),
-            Some((&flow, Record::Pending(pending))) => match &pending.bound {
-                Some(Bound::Installed(installed)) => Some((flow, installed)),
-                Some(Bound::Local) | None => None,
-            },
-            _ => None,
-        };
-        let Some((flow, installed)) = installed else {
-            self.flows.remove(key);
-            return;
-        };
-        let Installed {
-            owner,
-            first,
-            epoch,
-            home,
-            ..
-        } = **installed;
-        let tombstone = Tombstone {
-            owned: true,
-            irs,
-            iss: Some(iss),
-            epoch,
-            acknowledged,
-        };
-        self.bury(now, key, tombstone);
-        if owner.is_some() && !home {
-            let trailer = Some(self.trailer(epoch, Some(received)));
-            self.send(first, &flow, Message::Release { trailer });
-        }
-    }
-
-    /// A connection is over that other servers have had: late frames of theirs must not bring it back.
-    pub(super) fn bury(&mut self, now: Instant, key: u32, tombstone: Tombstone) {
-        let limits = &self.config.limits;
-        self.flows.replace(key, Record::Tombstone(tombstone));
-        self.flows.schedule(key, Some(now + limits.tombstone));
-        if self.flows.tombstones() > limits.tombstones
-            && let Some(oldest) = self.flows.oldest_tombstone()
-        {
-            self.flows.remove(oldest);
-        }
-    }
-
-    /// Connections in TIME-WAIT that must make room for newer ones.
-    fn evict(&mut self, now: Instant) {
-        while let Some(index) = self.stack.evicted(self.config.limits.time_wait) {
-            self.sweep(now, index);
-        }
-    }
-
-    /// Tells a server that the connection whose packet it has sent is no more here (RELEASE), or is not known (of no epoch).
-    /// The packet's sequence number tells which of several connections between the same ports is meant.
-    fn disown(&mut self, flow: &Flow, from: MacAddr, epoch: Epoch, at: Option<SeqNum>) {
-        let Some(address) = self.members.by_hardware(from).map(|member| member.port_b) else {
-            return;
-        };
-        let port = flow.endpoint.port();
-        let to = Target {
-            address,
-            hardware: from,
-            port,
-        };
-        let trailer = Some(self.trailer(epoch, at));
-        self.send(to, flow, Message::Release { trailer });
-    }
-
-    /// The next trailer of this device.
-    fn trailer(&mut self, epoch: Epoch, rcv_nxt: Option<ipos_proto::SeqNum>) -> Trailer {
-        self.number = self.number.wrapping_add(1);
-        Trailer {
-            flags: if rcv_nxt.is_some() {
-                TrailerFlags::RCV_NXT
-            } else {
-                TrailerFlags::empty()
-            },
-            epoch,
-            rcv_nxt: rcv_nxt.unwrap_or_default(),
-            incarnation: self.config.incarnation,
-            number: self.number,
-            // Filled in when the frame is whole.
-            tag: self.config.farm_key.as_ref().map(|_| [0; TAG_LEN]),
-        }
-    }
-
-    /// Queues a frame for another server's Port B.
-    fn send(&mut self, to: Target, flow: &Flow, message: Message<'_>) {
-        let port = match message {
-            // The port of its application; all other frames name the one that the client connected to.
-            Message::Endpoint { .. } => to.port,
-            _ => flow.endpoint.port(),
-        };
-        let header = Header {
-            client: flow.client,
-            destination: to.address,
-            port,
-            frame_type: message.frame_type(),
-            protocol: flow.protocol,
-        };
-        let ethernet = self.port_b_link(to.hardware);
-        let emitted = Frame { header, message };
-        let mut bytes = alloc::vec![0; ETHERNET_LEN + emitted.frame_len()];
-        bytes[..ETHERNET_LEN].copy_from_slice(&ethernet.to_bytes());
-        let frame = &mut bytes[ETHERNET_LEN..];
-        if emitted.emit(frame).is_ok() {
-            if let Some(key) = &self.config.farm_key {
-                key.sign(frame);
-            }
-            self.outbox.push(Port::B, bytes);
-        }
-    }
-
-    fn port_b_link(&self, destination: MacAddr) -> Ethernet {
-        let port_b = &self.config.port_b;
-        Ethernet {
-            destination,
-            source: port_b.hardware,
-            ethertype: port_b.ethertype,
-        }
-    }
-
-    /// The headers of every 0x02 frame of a flow.
-    fn packet_headers(&self, flow: &Flow, to: Target) -> [u8; ipos_proto::ENCAPSULATION_LEN] {
-        let header = Header {
-            client: flow.client,
-            destination: to.address,
-            port: to.port,
-            frame_type: FrameType::Packet,
-            protocol: flow.protocol,
-        };
-        let mut bytes = [0; ipos_proto::ENCAPSULATION_LEN];
-        bytes[..ETHERNET_LEN].copy_from_slice(&self.port_b_link(to.hardware).to_bytes());
-        bytes[ETHERNET_LEN..].copy_from_slice(&header.to_bytes());
-        bytes
-    }
-
-    /// Where packets go next that leave from `source` for `client`.
-    fn next_hop(&self, source: Ipv4Addr, client: Ipv4Addr) -> Hop {
-        let port = self.config.leaves_by(source);
-        let lan = self.config.to_clients(port);
-        let address = match lan.gateway {
-            Some(gateway) if !lan.is_on_link(client) => gateway,
-            _ => client,
-        };
-        Hop { port, address }
-    }
-
-    /// An ARP request.
-    fn ask_for(&mut self, hop: Hop) {
-        let port = self.config.to_clients(hop.port);
-        let link = Link {
-            source: port.hardware,
-            destination: MacAddr::BROADCAST,
-        };
-        let Some(&sender) = port.addresses.first() else {
-            return;
-        };
-        let target = (MacAddr([0; 6]), hop.address);
-        self.outbox.push(
-            hop.port,
-            build::arp(link, etherparse::ArpOperation::REQUEST, sender, target),
-        );
-    }
-
-    /// Sends a packet that is no endpoint's. It waits a while where the hardware address is not known. `make` builds the frame;
-    /// `None` where that is not possible, or the frame is longer than the port carries.
-    fn send_to(
-        &mut self,
-        now: Instant,
-        hop: Hop,
-        make: impl FnOnce(Link) -> Option<Vec<u8>>,
-    ) -> Option<()> {
-        let Lookup { hardware, ask } = self.neighbours.refresh(now, hop);
-        if ask {
-            self.ask_for(hop);
-        }
-        let frame = self.make_frame(hop.port, hardware.unwrap_or(MacAddr::BROADCAST), make)?;
-        match hardware {
-            Some(_) => self.outbox.push(hop.port, frame),
-            None => self.neighbours.hold(now, hop, frame),
-        }
-        Some(())
-    }
-
-    /// Answers a packet that is no endpoint's: to whom its frame came from, unless answers leave by another port.
-    fn answer(
-        &mut self,
-        now: Instant,
-        via: Via,
-        (own, client): (Ipv4Addr, Ipv4Addr),
-        make: impl FnOnce(Link) -> Option<Vec<u8>>,
-    ) -> Option<()> {
-        let hop = self.next_hop(own, client);
-        if hop.port != via.port {
-            return self.send_to(now, hop, make);
-        }
-        let frame = self.make_frame(via.port, via.hardware, make)?;
-        self.outbox.push(via.port, frame);
-        Some(())
-    }
-
-    fn make_frame(
-        &self,
-        port: Port,
-        destination: MacAddr,
-        make: impl FnOnce(Link) -> Option<Vec<u8>>,
-    ) -> Option<Vec<u8>> {
-        let port = self.config.to_clients(port);
-        let link = Link {
-            source: port.hardware,
-            destination,
-        };
-        make(link).filter(|frame| frame.len() <= usize::from(port.mtu) + ETHERNET_LEN)
-    }
-
     fn insert_endpoint(&mut self, tcp: tcp::Endpoint, flow: Flow, muted: bool) -> u32 {
         let port = self.config.leaves_by(*flow.endpoint.ip());
         self.stack.insert(tcp, flow, port, muted)
-    }
-
-    /// The next segment of an endpoint that has something to send, as a frame.
-    fn poll_endpoints(
-        &mut self,
-        now: Instant,
-        port: Port,
-        buf: &mut [u8],
-        sum: Sum,
-    ) -> Option<Transmit> {
-        let most = match sum {
-            Sum::Whole => 0,
-            Sum::PseudoHeader => build::longest_tcp_payload(buf.len()),
-        };
-        while let Some(index) = self.stack.next_ready(port) {
-            let Some(slot) = self.stack.get(index).filter(|slot| !slot.muted) else {
-                continue;
-            };
-            let hop = self.next_hop(*slot.flow.endpoint.ip(), *slot.flow.client.ip());
-            let known = self.neighbours.lookup(now, hop, index);
-            if known.ask {
-                self.ask_for(hop);
-            }
-            let built = match (known.hardware, self.stack.get_mut(index)) {
-                (Some(hardware), Some(slot)) => {
-                    let segment = slot.tcp.poll_burst(now, &self.config.tcp, most);
-                    segment.map(|segment| {
-                        let link = Link {
-                            source: self.config.to_clients(port).hardware,
-                            destination: hardware,
-                        };
-                        let len = build::tcp(buf, link, &slot.flow, &segment, sum, |out| {
-                            slot.tcp.payload(segment.payload, out)
-                        })?;
-                        let burst = match sum {
-                            Sum::Whole => None,
-                            Sum::PseudoHeader => Some(build::burst(&segment)?),
-                        };
-                        Some(Transmit { len, burst })
-                    })
-                }
-                _ => None,
-            };
-            match built {
-                Some(built) => {
-                    self.stack.touch(index);
-                    self.sweep(now, index);
-                    // A segment that could not be built is lost as on any network.
-                    if built.is_some() {
-                        return built;
-                    }
-                }
-                None => {
-                    self.stack.reschedule(index);
-                    self.sweep(now, index);
-                    if let Some(len) = self.outbox.pop(port, buf) {
-                        return Some(Transmit { len, burst: None });
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// What the endpoint has to say is lost: nobody knows where its client is. Its retransmission timer asks again.
-    fn lose_output(&mut self, now: Instant, index: u32) {
-        if let Some(slot) = self.stack.get_mut(index)
-            && !slot.muted
-        {
-            while slot.tcp.poll(now, &self.config.tcp).is_some() {}
-        }
-        self.stack.reschedule(index);
-        self.sweep(now, index);
     }
 
     /// An event that tells the host something it can do without.

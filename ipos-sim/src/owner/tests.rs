@@ -41,9 +41,15 @@ fn at(lan: LanId, node: usize, frame: &[u8]) -> Sighting<'_> {
     }
 }
 
-/// A client's packet.
-fn data() -> Vec<u8> {
-    packet(client(), server(0).http(), TcpControl::Psh, 8, Some(1))
+/// A packet of a client's that has begun with this number.
+fn data(isn: i32) -> Vec<u8> {
+    packet(
+        client(),
+        server(0).http(),
+        TcpControl::Psh,
+        isn + 6,
+        Some(1),
+    )
 }
 
 struct Bench {
@@ -173,7 +179,7 @@ impl Bench {
 
     /// A 0x02 that does not arrive.
     fn leaves(&mut self, from: usize, to: usize) {
-        let bytes = data();
+        let bytes = data(self.isn);
         self.goes(from, to, FrameType::Packet, Message::Packet(&bytes));
     }
 
@@ -253,7 +259,7 @@ impl Bench {
     }
 
     fn replay(&mut self, from: usize, to: usize) {
-        let bytes = data();
+        let bytes = data(self.isn);
         self.passes(from, to, FrameType::Packet, Message::Packet(&bytes));
     }
 
@@ -575,7 +581,7 @@ fn a_packet_that_came_corrupt_gives_nothing() {
     let mut bench = Bench::new();
     bench.syn(1);
     bench.agree(0, 1);
-    let mut bytes = data();
+    let mut bytes = data(2);
     // The window, which the client's checksum covers.
     bytes[34] ^= 1;
     bench.passes(0, 1, FrameType::Packet, Message::Packet(&bytes));

@@ -1,0 +1,84 @@
+//! How endpoints end, and what is left of them.
+
+use ipos_proto::Message;
+
+use super::Device;
+use crate::flow_table::Record;
+use crate::handover::{Bound, Installed, Tombstone};
+use crate::tcp::Outcome;
+use crate::time::Instant;
+
+impl Device {
+    /// What an endpoint's segment or deadline led to.
+    pub(super) fn settle(&mut self, now: Instant, index: u32, outcome: Outcome) {
+        if let Some(failure) = outcome.failed {
+            self.stack.fail(index, failure);
+        }
+        self.sweep(now, index);
+        self.try_leave(now, index);
+    }
+
+    /// Removes an endpoint that has ended and that no application holds.
+    pub(super) fn sweep(&mut self, now: Instant, index: u32) {
+        let Some(slot) = self.stack.get(index) else {
+            return;
+        };
+        if !self.stack.is_closed(index) || slot.attached {
+            return;
+        }
+        let key = slot.key;
+        let (irs, iss, received) = (slot.tcp.irs(), slot.tcp.iss(), slot.tcp.rcv_nxt());
+        let acknowledged = slot.tcp.snd_una();
+        self.stack.remove(index);
+        let installed = match self.flows.get(key) {
+            Some((&flow, Record::ForwardConnect(installed))) => Some((flow, installed)),
+            Some((&flow, Record::Pending(pending))) => match &pending.bound {
+                Some(Bound::Installed(installed)) => Some((flow, installed)),
+                Some(Bound::Local) | None => None,
+            },
+            _ => None,
+        };
+        let Some((flow, installed)) = installed else {
+            self.flows.remove(key);
+            return;
+        };
+        let Installed {
+            owner,
+            first,
+            epoch,
+            home,
+            ..
+        } = **installed;
+        let tombstone = Tombstone {
+            owned: true,
+            irs,
+            iss: Some(iss),
+            epoch,
+            acknowledged,
+        };
+        self.bury(now, key, tombstone);
+        if owner.is_some() && !home {
+            let trailer = Some(self.trailer(epoch, Some(received)));
+            self.send(first, &flow, Message::Release { trailer });
+        }
+    }
+
+    /// A connection is over that other servers have had: late frames of theirs must not bring it back.
+    pub(super) fn bury(&mut self, now: Instant, key: u32, tombstone: Tombstone) {
+        let limits = &self.config.limits;
+        self.flows.replace(key, Record::Tombstone(tombstone));
+        self.flows.schedule(key, Some(now + limits.tombstone));
+        if self.flows.tombstones() > limits.tombstones
+            && let Some(oldest) = self.flows.oldest_tombstone()
+        {
+            self.flows.remove(oldest);
+        }
+    }
+
+    /// Connections in TIME-WAIT that must make room for newer ones.
+    pub(super) fn evict(&mut self, now: Instant) {
+        while let Some(index) = self.stack.evicted(self.config.limits.time_wait) {
+            self.sweep(now, index);
+        }
+    }
+}
