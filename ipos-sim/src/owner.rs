@@ -424,13 +424,23 @@ impl OneOwner {
                     known.passed_to.remove(&server);
                 }
             }
-            Message::Release { .. } => {
-                // Whoever it takes for the owner says that it has no such connection: it is over here.
+            Message::Release { trailer } => {
+                // Whoever it takes for the owner says that it has no such connection: it is over here. Not an earlier one, which
+                // what it has received tells, or the SYN's number that it was sent.
+                let at = trailer.and_then(|trailer| trailer.acknowledged());
+                let meant = |known: &Ownership| {
+                    at.is_none_or(|at| {
+                        let at = at.raw() as i32;
+                        at != known.isn && known.uses(at)
+                    })
+                };
                 let flow = Flow::tcp(
                     client,
                     SocketAddrV4::new(ServerAddresses::of(server).a.1, port),
                 );
-                let believed = |known: &Ownership| known.forwarded_to == Some(from) && !known.ended;
+                let believed = |known: &Ownership| {
+                    known.forwarded_to == Some(from) && !known.ended && meant(known)
+                };
                 if self.flows.get(&flow).is_some_and(believed) {
                     self.free(flow);
                 }

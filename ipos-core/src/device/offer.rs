@@ -165,8 +165,7 @@ impl Device {
         self.bind(endpoint, listener, Origin::Local);
     }
 
-    /// There is no place for the connection: RST to its client. Where that one's hardware address is not known now, what it
-    /// sends next is answered as of no connection.
+    /// There is no place for the connection: RST to its client. A cookie would bring it back again and again.
     fn turn_away(&mut self, now: Instant, key: u32, endpoint: u32) {
         let reset = self.stack.get_mut(endpoint).and_then(|slot| {
             slot.tcp.abort();
@@ -174,7 +173,9 @@ impl Device {
         });
         self.discard(key);
         if let Some((flow, reset)) = reset {
-            self.reset_client(now, &flow, &reset);
+            let hop = self.next_hop(*flow.endpoint.ip(), *flow.client.ip());
+            self.counters.resets += 1;
+            self.send_to(now, hop, |link| build::bare_tcp(link, &flow, &reset));
         }
     }
 

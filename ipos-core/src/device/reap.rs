@@ -199,16 +199,11 @@ impl Device {
             payload: (0, 0),
             burst: None,
         };
-        self.reset_client(now, &flow, &reset);
-    }
-
-    /// A RST, where the client's hardware address is known.
-    pub(super) fn reset_client(&mut self, now: Instant, flow: &Flow, reset: &Outgoing) {
         let hop = self.next_hop(*flow.endpoint.ip(), *flow.client.ip());
         let Some(hardware) = self.neighbours.known(now, hop) else {
             return;
         };
-        let make = |link| build::bare_tcp(link, flow, reset);
+        let make = |link| build::bare_tcp(link, &flow, &reset);
         if let Some(frame) = self.make_frame(hop.port, hardware, make) {
             self.counters.resets += 1;
             self.outbox.push(hop.port, frame);
