@@ -388,6 +388,14 @@ impl Forwarding {
         }
     }
 
+    /// The client has acknowledged up to here. Packets overtake one another: an older one says nothing new.
+    pub(crate) fn acknowledges(&mut self, up_to: SeqNum) {
+        let further = up_to.since(self.acknowledged);
+        if (1..=LARGEST_WINDOW).contains(&further) {
+            self.acknowledged = up_to;
+        }
+    }
+
     /// The new connection that waits for this one's end, if any.
     pub(crate) fn take_opening(&mut self) -> Option<Opening> {
         match self.aside.take().map(|aside| *aside) {
@@ -471,6 +479,8 @@ pub(crate) struct Opening {
 
 /// Bytes between what an owner has received and the client's last packet: a window, and packets that were lost.
 pub(crate) const NEAR: u32 = 1 << 22;
+/// RFC 7323 §2.3.
+const LARGEST_WINDOW: i32 = 1 << 30;
 /// Where the destination stands in the ipOS header.
 const DESTINATION_AT: usize = 6;
 

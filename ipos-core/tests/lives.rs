@@ -13,6 +13,10 @@ fn clients_of_a_dead_owner_are_told() {
     each([false, true], |restarts| {
         let mut farm = Farm::pair();
         let (client, _) = moved(&mut farm, 4001);
+        // Later ones have overtaken this acknowledgment.
+        let mut late = client.clone();
+        late.ack = late.ack - 20;
+        farm.send(&late, "A", &[]);
         farm.dead[1] = true;
         if restarts {
             restart(&mut farm, 1);

@@ -107,7 +107,7 @@ impl Device {
                 let seq = SeqNum::new(slice.sequence_number());
                 if slice.ack() {
                     forwarding.seq = seq + slice.payload().len() as u32;
-                    forwarding.acknowledged = SeqNum::new(slice.acknowledgment_number());
+                    forwarding.acknowledges(SeqNum::new(slice.acknowledgment_number()));
                 } else if slice.syn() && slice.payload().is_empty() && seq != forwarding.irs {
                     let frame = frame.get(..packet.range().end).unwrap_or_default().into();
                     let opening = Aside::Opening(Opening {
