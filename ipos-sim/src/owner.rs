@@ -431,7 +431,7 @@ impl OneOwner {
                 let meant = |known: &Ownership| {
                     at.is_none_or(|at| {
                         let at = at.raw() as i32;
-                        at != known.isn && known.uses(at)
+                        known.next == Some(at) || at != known.isn && known.uses(at)
                     })
                 };
                 let flow = Flow::tcp(
