@@ -452,6 +452,7 @@ impl Forwarding {
     pub(crate) fn idle(&self, limits: &Limits) -> Duration {
         match self.first() {
             None => limits.forward_idle,
+            Some(_) if self.replay.is_some() => limits.replay(),
             Some(_) => limits.tombstone,
         }
     }

@@ -492,3 +492,18 @@ fn a_former_owner_resets_nobody() {
     let first = mac(0xa, 0);
     assert!(sent.iter().all(|s| s.hardware == first), "{sent:?}");
 }
+
+/// The packets that make the next server the owner are lost for longer than a tombstone stands: they are sent for as long as
+/// they are waited for.
+#[test]
+fn kept_packets_outlive_a_short_tombstone() {
+    let mut farm = Farm::with(3, |_, config| config.limits.tombstone = ms(100));
+    let (mut client, _) = moved(&mut farm, 4001);
+    lose(&mut farm, FrameType::Packet, usize::MAX);
+    migrate(&mut farm, 1, &client, "s3", 1_000);
+    heal(&mut farm);
+    farm.run(ms(500));
+    let bound = farm.bound();
+    assert_eq!(bound.0, 2);
+    works(&mut farm, &mut client, bound);
+}

@@ -56,6 +56,11 @@ pub struct Limits {
 impl Limits {
     /// Bytes that an endpoint's buffer may hold when all buffers together are full: every connection still moves.
     pub const LEAST_BUFFER: usize = 4_096;
+
+    /// How long kept packets are replayed: at least as long as the endpoint that they are for waits for them.
+    pub(crate) fn replay(&self) -> Duration {
+        self.tombstone.max(self.install_deadline)
+    }
 }
 
 impl Default for Limits {

@@ -369,7 +369,7 @@ impl Device {
         // What was acknowledged here is in nobody's hands but ours.
         let replay = Replaying {
             offer: exported,
-            offer_until: now + self.config.limits.tombstone,
+            offer_until: now + self.config.limits.replay(),
             refusable: now + self.config.limits.install_deadline.saturating_mul(3),
             kept,
             until: slot.tcp.rcv_nxt(),
