@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use ipos_backend_pnet::{PnetBackend, PnetOptions};
 use nix::errno::Errno;
@@ -10,6 +12,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid};
 
 use crate::{End, LabError, Namespace, connect};
+
+/// Milliseconds that a thread may take to leave after it was joined, on a busy machine.
+const LEAVING: u32 = 100;
 
 /// Whether [`enter_user_namespace`] has been called: the one fact about a process that its parts cannot
 /// see otherwise, and that command lines for other processes depend on.
@@ -108,7 +113,16 @@ fn try_direct() -> Result<(), LabError> {
 /// [`LabError::Threads`]; [`LabError::System`]: the kernel permits no user namespaces.
 pub fn enter_user_namespace() -> Result<(), LabError> {
     let (user, group) = (Uid::effective(), Gid::effective());
-    unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| match error {
+    let mut made = unshare(CloneFlags::CLONE_NEWUSER);
+    // A thread that was joined may be on its way out still.
+    for _ in 0..LEAVING {
+        if made != Err(Errno::EINVAL) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1));
+        made = unshare(CloneFlags::CLONE_NEWUSER);
+    }
+    made.map_err(|error| match error {
         Errno::EINVAL => LabError::Threads,
         error => LabError::system("make a user namespace")(error.into()),
     })?;
