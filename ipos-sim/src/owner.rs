@@ -367,7 +367,7 @@ impl OneOwner {
     }
 
     /// A frame on Port B arrives at a server.
-    fn reaches_b(&mut self, server: usize, from: usize, frame: &Frame<'_>) {
+    fn reaches_b(&mut self, now: Instant, server: usize, from: usize, frame: &Frame<'_>) {
         let Header {
             client,
             port,
@@ -441,8 +441,14 @@ impl OneOwner {
                 let believed = |known: &Ownership| {
                     known.forwarded_to == Some(from) && !known.ended && meant(known)
                 };
-                if self.flows.get(&flow).is_some_and(believed) {
-                    self.free(flow);
+                if let Some(known) = self.flows.get(&flow).filter(|known| believed(known)) {
+                    // It may have given up the server that it passed packets on to.
+                    let next = known.passed_to.get(&from);
+                    let lost = next.and_then(|&next| self.hearing.lost_since(now, from, next));
+                    match lost {
+                        Some(since) => self.bereave(since, flow),
+                        None => self.free(flow),
+                    }
                 }
             }
             Message::Moved { target, .. } => {
@@ -595,7 +601,7 @@ impl Observer for OneOwner {
         {
             let sign = Sign::of(&frame.message);
             self.hears(sighting.now, server, from, sign);
-            self.reaches_b(server, from, &frame);
+            self.reaches_b(sighting.now, server, from, &frame);
         } else if self.synch == Some(sighting.lan)
             && let Some(&from) = self.port_synch.get(&ethernet.source)
             && let Some(sign) = Sign::report(rest)
