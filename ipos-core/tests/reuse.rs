@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use common::talk::*;
 use common::{Client, Farm, Pass, isn, mac};
-use ipos_core::{Event, Port};
+use ipos_core::Port;
 use ipos_proto::{FrameType, SeqNum};
 
 /// The options of a SYN: MSS 1460.
@@ -51,8 +51,7 @@ fn what_was_installed_once_does_not_come_back() {
             farm.deliver(2, Port::B, &repeated);
         }
         farm.run(ms(3_000));
-        let bound = |(_, event): &(usize, Event)| matches!(event, Event::Bound { .. });
-        assert!(!farm.events.iter().any(bound), "{:?}", farm.events);
+        assert_eq!(times_bound(&farm, 2), 0, "{:?}", farm.events);
         assert_eq!(farm.table(2, "forward-connect"), 0);
     });
 }

@@ -1,8 +1,10 @@
 //! The rule that a connection has one owner.
 
+mod bereaved;
 mod datagrams;
 mod hearing;
 mod ownership;
+mod packets;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -12,11 +14,12 @@ use ipos_core::{Flow, Instant};
 use ipos_proto::{
     ConnectionInfo, ETHERTYPE, Epoch, Ethernet, Frame, Header, MacAddr, Message, Protocol,
 };
-use smoltcp::wire::{IpProtocol, Ipv4Packet, TcpPacket};
+use smoltcp::wire::TcpPacket;
 
 use self::datagrams::DatagramFlows;
 use self::hearing::{Hearing, Sign};
 use self::ownership::{Offer, Ownership, USED};
+use self::packets::{flow_of, is_intact, segment};
 use crate::addresses::ServerAddresses;
 use crate::network::{LanId, NodeId};
 use crate::observe::{Observer, Sighting};
@@ -465,54 +468,6 @@ impl OneOwner {
             _ => {}
         }
     }
-
-    /// The connection cannot go on: nothing of it is checked any more.
-    fn bereave(&mut self, now: Instant, flow: Flow) {
-        self.free(flow);
-        if self.bereaved.len() < FLOWS || self.bereaved.contains_key(&flow) {
-            self.bereaved.entry(flow).or_default().push(now);
-        }
-    }
-
-    /// Nothing of the connection is checked any more. One whose SYN has come may begin.
-    fn free(&mut self, flow: Flow) {
-        let Some(known) = self.flows.remove(&flow) else {
-            return;
-        };
-        if self.freed.len() < FLOWS || self.freed.contains_key(&flow) {
-            self.freed.entry(flow).or_default().push(known.isn);
-        }
-        if let Some(isn) = known.next {
-            let owner = self.first(&flow);
-            let next = Ownership {
-                isn,
-                owner,
-                ..Ownership::default()
-            };
-            self.flows.insert(flow, next);
-        }
-    }
-
-    /// A sign of life comes to a server. Its connections that another server has are lost, perhaps, if that one was silent for
-    /// too long before.
-    fn hears(&mut self, now: Instant, server: usize, from: usize, sign: Sign) {
-        let Some(since) = self.hearing.hears(now, (server, from), sign) else {
-            return;
-        };
-        let ours = |flow: &Flow| self.addresses.get(flow.endpoint.ip()) == Some(&server);
-        self.datagrams.given_up(from, ours);
-        // Or passes packets on to.
-        let leads = |flow: &Flow, known: &Ownership| {
-            ours(flow) && known.forwarded_to == Some(from)
-                || known.passed_to.get(&server) == Some(&from)
-        };
-        let lost = self.flows.iter();
-        let lost = lost.filter(|(flow, known)| leads(flow, known));
-        let lost: Vec<Flow> = lost.map(|(flow, _)| *flow).collect();
-        for flow in lost {
-            self.bereave(since, flow);
-        }
-    }
 }
 
 /// The numbers of so many servers, by one of their addresses.
@@ -521,35 +476,6 @@ fn by<K: Ord>(count: usize, key: impl Fn(ServerAddresses) -> K) -> BTreeMap<K, u
     servers
         .map(|server| (key(ServerAddresses::of(server)), server))
         .collect()
-}
-
-/// The flow of a client's packet, and its sequence number.
-fn flow_of(packet: &[u8]) -> Option<(Flow, i32)> {
-    let (segment, client, endpoint) = segment(packet)?;
-    Some((Flow::tcp(client, endpoint), segment.seq_number().0))
-}
-
-/// Whether the checksums of a TCP packet hold: a device drops others.
-fn is_intact(packet: &[u8]) -> bool {
-    let Ok(packet) = Ipv4Packet::new_checked(packet) else {
-        return false;
-    };
-    let (source, destination) = (packet.src_addr().into(), packet.dst_addr().into());
-    packet.verify_checksum()
-        && TcpPacket::new_checked(packet.payload())
-            .is_ok_and(|segment| segment.verify_checksum(&source, &destination))
-}
-
-/// The TCP segment in an IP packet, with source and destination.
-fn segment(packet: &[u8]) -> Option<(TcpPacket<&[u8]>, SocketAddrV4, SocketAddrV4)> {
-    let packet = Ipv4Packet::new_checked(packet).ok()?;
-    if packet.next_header() != IpProtocol::Tcp {
-        return None;
-    }
-    let segment = TcpPacket::new_checked(packet.payload()).ok()?;
-    let source = SocketAddrV4::new(packet.src_addr(), segment.src_port());
-    let destination = SocketAddrV4::new(packet.dst_addr(), segment.dst_port());
-    Some((segment, source, destination))
 }
 
 /// The flows of a client's address and port to a port of any server.

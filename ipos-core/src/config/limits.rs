@@ -12,7 +12,8 @@ pub struct Limits {
     pub endpoints: usize,
     /// Connections in TIME-WAIT. Full: the oldest ends.
     pub time_wait: usize,
-    /// Ended connections of other servers that late frames must not bring back. Full: the oldest makes room.
+    /// Ended connections of other servers that late frames must not bring back, and endpoints whose packets never came, which may
+    /// be brought back. Full: the oldest makes room.
     pub tombstones: usize,
     /// How long they are remembered.
     pub tombstone: Duration,

@@ -217,9 +217,7 @@ impl Device {
                 self.repeat(now, key, true);
                 return Ok(Verdict::Consumed);
             }
-        } else if trailer
-            .is_some_and(|trailer| trailer.epoch < forwarding.epoch || !forwarding.is_of(&trailer))
-        {
+        } else if trailer.is_some_and(|trailer| trailer.epoch < forwarding.epoch) {
             return Err(DropReason::Stale);
         }
         let first = forwarding.first();

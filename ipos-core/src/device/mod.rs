@@ -119,7 +119,7 @@ struct Me {
     up: Option<Instant>,
     /// Listening sockets whose application does not answer.
     unavailable: BTreeSet<usize>,
-    /// Until then others may take this life for an earlier one, and repeat what that has acknowledged.
+    /// Until then others may take this life for an earlier one.
     young_until: Instant,
     /// When the last ICMP error was sent.
     error_at: Instant,

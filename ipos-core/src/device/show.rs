@@ -172,7 +172,13 @@ impl Device {
                 };
                 (state, Some(forwarding.to().address), forwarding.epoch)
             }
-            Record::Tombstone(tombstone) => ("ended", None, tombstone.epoch),
+            Record::Tombstone(tombstone) => {
+                let state = match tombstone.owned {
+                    true => "ended",
+                    false => "never owned",
+                };
+                (state, None, tombstone.epoch)
+            }
         };
         let member = server.and_then(|address| self.members.by_port_b(address));
         let listener = match record {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use ipos_proto::{ControlBlock, Epoch, FrameType, Protocol, SeqNum, Trailer};
 use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{IpAddress, Ipv4Repr, TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
+use smoltcp::wire::{
+    IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpRepr, TcpSeqNumber,
+    TcpTimestampRepr,
+};
 
 use super::*;
 
