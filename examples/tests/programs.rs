@@ -196,7 +196,7 @@ fn farm_on_a_terminal(arguments: &str) -> Command {
     let farm = common::example("farm");
     let mut command = Command::new("script");
     command
-        .args(["-qefc", &format!("'{}' {arguments}", farm.display())])
+        .args(["-qefc", &format!("exec '{}' {arguments}", farm.display())])
         .arg("/dev/null")
         .env("TERM", "xterm");
     command
