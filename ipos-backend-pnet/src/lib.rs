@@ -65,6 +65,8 @@ pub enum Frames {
     /// All that pass, this host's own included, in both directions and up to 64 kB long: for captures, not
     /// for devices. This alone departs from what [`ipos_backend::Backend::receive`] promises.
     Passing,
+    /// None: a port that only transmits, beside another one that receives.
+    None,
 }
 
 /// How to open a port.

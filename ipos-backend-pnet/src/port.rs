@@ -78,17 +78,18 @@ impl PnetBackend {
             .map_err(fails("duplicate the raw socket"))?;
         let largest = match options.frames {
             Frames::Passing => LARGEST,
-            Frames::Addressed | Frames::Arriving => usize::from(link.mtu) + ETHERNET,
+            _ => usize::from(link.mtu) + ETHERNET,
         };
         let (head, longest) = match options.frames {
             Frames::Passing => (0, largest),
+            Frames::None => (virtio::LEN, 0),
             Frames::Addressed | Frames::Arriving => (virtio::LEN, largest.max(LARGEST)),
         };
         let config = Config {
             write_buffer_size: 0,
             read_buffer_size: 0,
             channel_type: ChannelType::Layer2,
-            promiscuous: options.frames != Frames::Addressed,
+            promiscuous: matches!(options.frames, Frames::Arriving | Frames::Passing),
             // From here on the descriptor is the channel's, which closes it: the duplicates keep the socket open.
             socket_fd: Some(socket.into_raw_fd()),
             ..Config::default()
@@ -123,7 +124,7 @@ impl PnetBackend {
             largest,
             head,
             frame: vec![0; head + largest.max(BURST_LEN)].into_boxed_slice(),
-            finished: vec![0; largest].into_boxed_slice(),
+            finished: vec![0; largest.min(longest)].into_boxed_slice(),
             slot: Slot::Free,
             fault: None,
             statistics: Statistics::default(),

@@ -65,6 +65,7 @@ fn filter(frames: Frames) -> Vec<SockFilter> {
             (libc::SKF_AD_VLAN_TAG_PRESENT, 1),
         ],
         Frames::Passing => return Vec::new(),
+        Frames::None => return vec![SockFilter::new(RETURN, 0, 0, 0)],
     };
     let mut program = Vec::with_capacity(rejected.len() * 3 + 1);
     for &(field, value) in rejected {

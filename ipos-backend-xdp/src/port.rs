@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use ipos_backend::interface::{Interface, OpenError as InterfaceError, is_lost, name_error};
-use ipos_backend::{Backend, Capabilities, Frame, Refused, Statistics};
+use ipos_backend::{Backend, Burst, Capabilities, Frame, Refused, Statistics};
+use ipos_backend_pnet::{Frames, PnetBackend, PnetOptions};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -74,6 +75,15 @@ impl Drop for Queues {
     }
 }
 
+/// Where frames leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// The first queue.
+    Queue,
+    /// The raw socket of bursts.
+    Bursts,
+}
+
 /// One port on AF_XDP sockets, one for each queue of the interface.
 ///
 /// `commit` and `forward` queue, `flush` sends: one system call for a burst. Frames are sent through the first queue, in order.
@@ -83,6 +93,12 @@ pub struct XdpBackend {
     capabilities: Capabilities,
     native: bool,
     queues: Queues,
+    /// What bursts leave by: no ring's buffer holds one, and the kernel cuts none that comes from a ring.
+    bursts: PnetBackend,
+    /// The last buffer that was lent is the one of `bursts`.
+    in_burst: bool,
+    /// Why frames could not be sent before a burst, until `flush` reports it.
+    fault: Option<io::Error>,
     /// The queue whose turn is first.
     turn: usize,
     /// News of links, and where they are read to.
@@ -90,8 +106,8 @@ pub struct XdpBackend {
     news: Vec<u8>,
     /// All sockets and the monitor, once somebody has asked for it: until then no frame costs a look at it.
     readiness: OnceLock<Option<OwnedFd>>,
-    /// `buffer` or `forward` found no room.
-    full: bool,
+    /// What had no room for a frame.
+    full: Option<Exit>,
     /// The interface is down, and that was told.
     down: bool,
 }
@@ -152,6 +168,11 @@ impl XdpBackend {
             set.map_err(fails("give a queue its socket"))?;
         }
         let monitor = monitor().map_err(fails("watch the links"))?;
+        let only_transmits = PnetOptions {
+            frames: Frames::None,
+            receive_buffer: 0,
+        };
+        let bursts = PnetBackend::open(interface, only_transmits)?;
         Ok(Self {
             interface: interface.to_owned(),
             capabilities: Capabilities {
@@ -161,11 +182,14 @@ impl XdpBackend {
             },
             native,
             queues,
+            bursts,
+            in_burst: false,
+            fault: None,
             turn: 0,
             monitor,
             news: Vec::with_capacity(4096),
             readiness: OnceLock::new(),
-            full: false,
+            full: None,
             down: false,
         })
     }
@@ -215,6 +239,41 @@ impl XdpBackend {
                     };
                 }
                 Err(error) => return Err(name_error(&self.interface, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the first queue's frames to the interface, as many as it takes now.
+    fn flush_queue(&mut self) -> io::Result<()> {
+        let Some(Queue { socket, lane }) = self.queues.list.first_mut() else {
+            return Ok(());
+        };
+        // The kernel may have sent in the meantime.
+        lane.progress();
+        let mut fresh = lane.publish();
+        while lane.queued() > 0 {
+            let kicked = if lane.tx_needs_wakeup() {
+                socket.kick_tx()
+            } else {
+                Ok(())
+            };
+            let error = kicked.err().map(io::Error::from);
+            if let Some(error) = error.filter(is_lost) {
+                // A driver may be looking at the ring even now.
+                lane.fail(fresh && !socket.zero_copy);
+                return Err(name_error(&self.interface, &error));
+            }
+            fresh = false;
+            let taken = lane.progress();
+            match kicked {
+                // Copying, the kernel says so of each frame that the interface drops.
+                Err(Errno::BUSY) if taken > 0 && !socket.zero_copy => lane.refuse(),
+                Ok(()) | Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::INTR) => {}
+                Err(error) => return Err(name_error(&self.interface, &error.into())),
+            }
+            if taken == 0 {
+                break;
             }
         }
         Ok(())
@@ -306,14 +365,47 @@ impl Backend for XdpBackend {
 
     fn buffer(&mut self) -> Option<&mut [u8]> {
         let buffer = self.queues.list.first_mut()?.lane.buffer();
-        self.full = buffer.is_none();
+        self.in_burst = false;
+        self.full = buffer.is_none().then_some(Exit::Queue);
         buffer
     }
 
     fn commit(&mut self, len: usize) {
-        if let Some(queue) = self.queues.list.first_mut() {
-            queue.lane.commit(len);
+        let Some(Queue { lane, .. }) = self.queues.list.first_mut() else {
+            return;
+        };
+        // The frame was no burst after all: it leaves in order with the others.
+        if std::mem::take(&mut self.in_burst)
+            && let Some(built) = self.bursts.burst_buffer().and_then(|room| room.get(..len))
+            && let Some(room) = lane.buffer().and_then(|room| room.get_mut(..len))
+        {
+            room.copy_from_slice(built);
         }
+        lane.commit(len);
+    }
+
+    fn cuts_bursts(&self) -> bool {
+        true
+    }
+
+    fn burst_buffer(&mut self) -> Option<&mut [u8]> {
+        // Either may be what is built.
+        self.buffer()?;
+        let room = self.bursts.burst_buffer();
+        self.in_burst = room.is_some();
+        self.full = room.is_none().then_some(Exit::Bursts);
+        room
+    }
+
+    fn commit_burst(&mut self, len: usize, burst: Burst) {
+        if !std::mem::take(&mut self.in_burst) {
+            return self.commit(usize::MAX);
+        }
+        // What was queued before leaves before.
+        if let Err(error) = self.flush_queue() {
+            self.fault = Some(error);
+        }
+        self.bursts.commit_burst(len, burst);
     }
 
     fn forward(
@@ -325,7 +417,7 @@ impl Backend for XdpBackend {
         let queue = self.queues.list.first_mut().ok_or(Refused::Full)?;
         match queue.lane.forward(frame, headers, &payload) {
             Some(queued) => {
-                self.full = queued == Err(Refused::Full);
+                self.full = (queued == Err(Refused::Full)).then_some(Exit::Queue);
                 queued
             }
             None => {
@@ -336,37 +428,9 @@ impl Backend for XdpBackend {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let Some(Queue { socket, lane }) = self.queues.list.first_mut() else {
-            return Ok(());
-        };
-        // The kernel may have sent in the meantime.
-        lane.progress();
-        let mut fresh = lane.publish();
-        while lane.queued() > 0 {
-            let kicked = if lane.tx_needs_wakeup() {
-                socket.kick_tx()
-            } else {
-                Ok(())
-            };
-            let error = kicked.err().map(io::Error::from);
-            if let Some(error) = error.filter(is_lost) {
-                // A driver may be looking at the ring even now.
-                lane.fail(fresh && !socket.zero_copy);
-                return Err(name_error(&self.interface, &error));
-            }
-            fresh = false;
-            let taken = lane.progress();
-            match kicked {
-                // Copying, the kernel says so of each frame that the interface drops.
-                Err(Errno::BUSY) if taken > 0 && !socket.zero_copy => lane.refuse(),
-                Ok(()) | Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::INTR) => {}
-                Err(error) => return Err(name_error(&self.interface, &error.into())),
-            }
-            if taken == 0 {
-                break;
-            }
-        }
-        Ok(())
+        let queue = self.flush_queue();
+        let bursts = self.bursts.flush();
+        self.fault.take().map_or(queue.and(bursts), Err)
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
@@ -376,8 +440,12 @@ impl Backend for XdpBackend {
         let mut waited = vec![PollFd::from_borrowed_fd(monitor, PollFlags::IN)];
         let sockets = self.queues.list.iter();
         waited.extend(sockets.map(|queue| PollFd::new(&queue.socket, PollFlags::IN)));
-        let first = self.queues.list.first().filter(|_| self.full);
-        waited.extend(first.map(|queue| PollFd::new(&queue.socket, PollFlags::OUT)));
+        let full = match self.full {
+            Some(Exit::Queue) => self.queues.list.first().map(|queue| queue.socket.as_fd()),
+            Some(Exit::Bursts) => self.bursts.readiness(),
+            None => None,
+        };
+        waited.extend(full.map(|exit| PollFd::from_borrowed_fd(exit, PollFlags::OUT)));
         match poll(&mut waited, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(name_error(&self.interface, &error.into())),
@@ -390,7 +458,12 @@ impl Backend for XdpBackend {
     }
 
     fn statistics(&self) -> Statistics {
-        let mut all = Statistics::default();
+        let bursts = self.bursts.statistics();
+        let mut all = Statistics {
+            transmitted: bursts.transmitted,
+            transmit_failed: bursts.transmit_failed,
+            ..Statistics::default()
+        };
         for queue in &self.queues.list {
             let counts = queue.lane.counts();
             all.received += counts.received;
