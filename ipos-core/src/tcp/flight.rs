@@ -36,9 +36,6 @@ impl Sent {
     }
 }
 
-/// Segments whose places an empty queue keeps until [`Flight::release`].
-const KEPT_PLACES: usize = 64;
-
 /// The segments in flight, in sequence order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flight {
@@ -120,9 +117,6 @@ impl Flight {
             if !sent.sacked {
                 delivered(&sent);
             }
-        }
-        if self.queue.capacity() > KEPT_PLACES {
-            self.release();
         }
     }
 

@@ -253,10 +253,10 @@ impl Receive {
         self.ring.consume(n, !self.blocks.is_empty());
     }
 
-    /// Gives the buffer's memory back where it holds nothing.
-    pub(crate) fn release_memory(&mut self) {
+    /// Gives back what memory is not in use; `idle`: nothing is.
+    pub(crate) fn release_memory(&mut self, idle: bool) {
         if self.blocks.is_empty() {
-            self.ring.release();
+            self.ring.look(idle);
         }
     }
 

@@ -1,11 +1,11 @@
-//! A byte queue that grows with use, and gives its memory back when it is empty and asked to.
+//! A byte queue that grows with use, and gives its memory back when it is empty and quiet.
 
 use alloc::boxed::Box;
 use alloc::vec;
 
 /// Smallest allocation, in bytes.
 const MIN_CAPACITY: usize = 2048;
-/// Bytes that an empty queue keeps until [`Ring::release`]: a busy connection would ask for them again at once.
+/// Bytes that a queue in use keeps, needed or not.
 const KEPT_CAPACITY: usize = 64 * 1024;
 
 /// A bounded ring of bytes.
@@ -17,6 +17,8 @@ pub(crate) struct Ring {
     storage: Box<[u8]>,
     start: usize,
     len: usize,
+    /// Most bytes in the queue since the last [`Ring::look`].
+    most: usize,
 }
 
 impl Ring {
@@ -44,6 +46,7 @@ impl Ring {
     pub(crate) fn push(&mut self, data: &[u8]) {
         self.write_at(self.len, data);
         self.len += data.len();
+        self.most = self.most.max(self.len);
     }
 
     /// Writes `data` so that it begins `offset` bytes behind the queue's front; the queue's
@@ -63,6 +66,7 @@ impl Ring {
     /// Counts `n` bytes in that were written behind the end.
     pub(crate) fn extend(&mut self, n: usize) {
         self.len = (self.len + n).min(self.storage.len());
+        self.most = self.most.max(self.len);
     }
 
     /// Copies what stands `offset` bytes behind the front to `out`; how many bytes there were.
@@ -86,19 +90,19 @@ impl Ring {
         self.len -= n;
         if self.len == 0 && !keep {
             self.start = 0;
-            if self.storage.len() > KEPT_CAPACITY {
-                self.release();
-            }
         } else if !self.storage.is_empty() {
             self.start = (self.start + n) % self.storage.len();
         }
     }
 
-    /// An empty queue, behind which nothing was written, gives its memory back.
-    pub(crate) fn release(&mut self) {
-        if self.len == 0 {
+    /// From time to time: an empty queue, behind which nothing was written, gives back its memory when it is not in use (`idle`), or has
+    /// more than it needed since the last look.
+    pub(crate) fn look(&mut self, idle: bool) {
+        let needed = self.most.next_power_of_two().max(KEPT_CAPACITY);
+        if self.len == 0 && (idle || self.storage.len() > needed) {
             *self = Ring::default();
         }
+        self.most = self.len;
     }
 
     fn reserve(&mut self, need: usize) {
@@ -127,6 +131,7 @@ mod tests {
         Push(Vec<u8>),
         Consume(usize),
         Read(usize, usize),
+        Look(bool),
     }
 
     fn op() -> impl Strategy<Value = Op> {
@@ -134,6 +139,7 @@ mod tests {
             proptest::collection::vec(any::<u8>(), 0..3000).prop_map(Op::Push),
             (0usize..4000).prop_map(Op::Consume),
             (0usize..4000, 0usize..4000).prop_map(|(at, n)| Op::Read(at, n)),
+            any::<bool>().prop_map(Op::Look),
         ]
     }
 
@@ -158,12 +164,31 @@ mod tests {
                         let want: Vec<u8> = model.iter().skip(at).take(n).copied().collect();
                         prop_assert_eq!(&out[..got], &want[..]);
                     }
+                    Op::Look(idle) => {
+                        ring.look(idle);
+                        prop_assert!(!(idle && model.is_empty() && ring.capacity() > 0));
+                    }
                 }
                 prop_assert_eq!(ring.len(), model.len());
                 let front = ring.front();
                 prop_assert!(front.iter().eq(model.iter().take(front.len())));
                 prop_assert_eq!(front.is_empty(), model.is_empty());
             }
+        }
+
+        #[test]
+        fn memory_that_is_not_needed_goes_at_the_second_look(large in KEPT_CAPACITY + 1..1_000_000, small in 1usize..KEPT_CAPACITY) {
+            let mut ring = Ring::default();
+            let use_of = |ring: &mut Ring, n| {
+                ring.push(&vec![0; n]);
+                ring.consume(n, false);
+            };
+            use_of(&mut ring, large);
+            ring.look(false);
+            prop_assert!(ring.capacity() >= large);
+            use_of(&mut ring, small);
+            ring.look(false);
+            prop_assert_eq!(ring.capacity(), 0);
         }
 
         #[test]

@@ -70,10 +70,9 @@ impl Endpoint {
     }
 
     fn quiet_timeout(&mut self, now: Instant) {
-        if now.saturating_since(self.heard) >= QUIET {
-            self.rx.release_memory();
-            self.tx.release_memory();
-        }
+        let idle = now.saturating_since(self.heard) >= QUIET;
+        self.rx.release_memory(idle);
+        self.tx.release_memory(idle);
         self.arm_quiet(now);
     }
 

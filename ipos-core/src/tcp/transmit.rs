@@ -222,10 +222,12 @@ impl Transmit {
         self.ring.read_at(offset, out)
     }
 
-    /// Gives the buffers' memory back where they hold nothing.
-    pub(crate) fn release_memory(&mut self) {
-        self.ring.release();
-        self.flight.release();
+    /// Gives back what memory is not in use; `idle`: nothing is.
+    pub(crate) fn release_memory(&mut self, idle: bool) {
+        self.ring.look(idle);
+        if idle {
+            self.flight.release();
+        }
     }
 
     /// Bytes of memory held by the buffer.
