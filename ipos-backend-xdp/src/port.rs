@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use ipos_backend::burst::Cut;
 use ipos_backend::interface::{Interface, OpenError as InterfaceError, is_lost, name_error};
 use ipos_backend::{Backend, Burst, Capabilities, Frame, Refused, Statistics};
 use ipos_backend_pnet::{Frames, PnetBackend, PnetOptions};
@@ -244,6 +245,23 @@ impl XdpBackend {
         Ok(())
     }
 
+    /// Queues a burst that is one segment with the other frames: it needs nobody to cut it. Whether it was one.
+    fn queue_alone(&mut self, len: usize, burst: Burst) -> bool {
+        let built = self.bursts.burst_buffer().and_then(|room| room.get(..len));
+        let cut = built.and_then(|built| Cut::new(built, burst));
+        let (Some(built), Some(mut cut)) = (built, cut.filter(|cut| cut.segments() == 1)) else {
+            return false;
+        };
+        let Some(Queue { lane, .. }) = self.queues.list.first_mut() else {
+            return false;
+        };
+        let Some(len) = lane.buffer().and_then(|room| cut.next(built, room)) else {
+            return false;
+        };
+        lane.commit(len);
+        true
+    }
+
     /// Hands the first queue's frames to the interface, as many as it takes now.
     fn flush_queue(&mut self) -> io::Result<()> {
         let Some(Queue { socket, lane }) = self.queues.list.first_mut() else {
@@ -400,6 +418,9 @@ impl Backend for XdpBackend {
     fn commit_burst(&mut self, len: usize, burst: Burst) {
         if !std::mem::take(&mut self.in_burst) {
             return self.commit(usize::MAX);
+        }
+        if self.queue_alone(len, burst) {
+            return;
         }
         // What was queued before leaves before.
         if let Err(error) = self.flush_queue() {

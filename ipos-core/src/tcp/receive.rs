@@ -10,6 +10,8 @@ use super::window::{Window, WindowScale};
 /// Blocks that may wait behind a gap. Full: a segment that would begin another one is dropped, and
 /// comes again.
 const BLOCKS: usize = 16;
+/// Segments that a client has room for while nothing hurries to tell it of more.
+const ROOM: u32 = 8;
 
 /// What became of a segment's data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,12 +107,13 @@ impl Receive {
         Window::new(field as u16)
     }
 
-    /// The application has read so much that the client should know (RFC 9293 §3.8.6.2.2).
+    /// The application has read so much that the client should know (RFC 9293 §3.8.6.2.2), who may soon have to wait: while it has
+    /// room for some segments, the next acknowledgment, or the answer, tells it.
     pub(crate) fn window_update_due(&self, mss: u32) -> bool {
         let gain = self.window() - self.announced();
         let step = mss.min(self.limit / 2);
         let worth = step.max((self.limit / 4).min(self.announced().max(2 * mss)));
-        self.fin.is_none() && gain >= worth
+        self.fin.is_none() && gain >= worth && self.announced() < ROOM * mss
     }
 
     /// Takes a segment's data, `seq` being that of its first byte.
@@ -321,6 +324,20 @@ mod tests {
         rx.accept(SeqNum::new(1), &[7; 150], true);
         assert_eq!((rx.unread(), rx.finished()), (100, false));
         assert_eq!(rx.announce(WindowScale::NONE, 50).raw(), 0);
+    }
+
+    #[test]
+    fn a_client_hears_of_the_window_before_it_has_to_wait() {
+        let mut rx = Receive::new(SeqNum::new(0), 10_000);
+        rx.announce(WindowScale::NONE, 100);
+        rx.limit = 100_000;
+        let mut due = vec![];
+        while rx.announced() > 0 && due.last() != Some(&true) {
+            rx.accept(rx.nxt, &[1; 100], false);
+            rx.consume(100);
+            due.push(rx.window_update_due(100));
+        }
+        assert_eq!(rx.announced(), 700, "while there is room for some segments");
     }
 
     #[test]

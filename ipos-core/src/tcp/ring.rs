@@ -15,10 +15,11 @@ const KEPT_CAPACITY: usize = 64 * 1024;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ring {
     storage: Box<[u8]>,
-    start: usize,
     len: usize,
+    /// Where the front lies: a buffer has 2^30 bytes at most.
+    start: u32,
     /// Most bytes in the queue since the last [`Ring::look`].
-    most: usize,
+    most: u32,
 }
 
 impl Ring {
@@ -38,15 +39,15 @@ impl Ring {
 
     /// The queue's front part that lies in one piece.
     pub(crate) fn front(&self) -> &[u8] {
-        let end = self.storage.len().min(self.start + self.len);
-        &self.storage[self.start..end]
+        let end = self.storage.len().min(self.start() + self.len);
+        &self.storage[self.start()..end]
     }
 
     /// Appends `data`.
     pub(crate) fn push(&mut self, data: &[u8]) {
         self.write_at(self.len, data);
         self.len += data.len();
-        self.most = self.most.max(self.len);
+        self.most = self.most.max(self.len as u32);
     }
 
     /// Writes `data` so that it begins `offset` bytes behind the queue's front; the queue's
@@ -57,7 +58,7 @@ impl Ring {
         }
         self.reserve(offset + data.len());
         let capacity = self.storage.len();
-        let at = (self.start + offset) % capacity;
+        let at = (self.start() + offset) % capacity;
         let first = data.len().min(capacity - at);
         self.storage[at..at + first].copy_from_slice(&data[..first]);
         self.storage[..data.len() - first].copy_from_slice(&data[first..]);
@@ -66,7 +67,7 @@ impl Ring {
     /// Counts `n` bytes in that were written behind the end.
     pub(crate) fn extend(&mut self, n: usize) {
         self.len = (self.len + n).min(self.storage.len());
-        self.most = self.most.max(self.len);
+        self.most = self.most.max(self.len as u32);
     }
 
     /// Copies what stands `offset` bytes behind the front to `out`; how many bytes there were.
@@ -76,7 +77,7 @@ impl Ring {
             return 0;
         }
         let capacity = self.storage.len();
-        let at = (self.start + offset) % capacity;
+        let at = (self.start() + offset) % capacity;
         let first = n.min(capacity - at);
         out[..first].copy_from_slice(&self.storage[at..at + first]);
         out[first..n].copy_from_slice(&self.storage[..n - first]);
@@ -91,18 +92,22 @@ impl Ring {
         if self.len == 0 && !keep {
             self.start = 0;
         } else if !self.storage.is_empty() {
-            self.start = (self.start + n) % self.storage.len();
+            self.start = ((self.start() + n) % self.storage.len()) as u32;
         }
     }
 
     /// From time to time: an empty queue, behind which nothing was written, gives back its memory when it is not in use (`idle`), or has
     /// more than it needed since the last look.
     pub(crate) fn look(&mut self, idle: bool) {
-        let needed = self.most.next_power_of_two().max(KEPT_CAPACITY);
+        let needed = (self.most as usize).next_power_of_two().max(KEPT_CAPACITY);
         if self.len == 0 && (idle || self.storage.len() > needed) {
             *self = Ring::default();
         }
-        self.most = self.len;
+        self.most = self.len as u32;
+    }
+
+    fn start(&self) -> usize {
+        self.start as usize
     }
 
     fn reserve(&mut self, need: usize) {
@@ -111,9 +116,9 @@ impl Ring {
         }
         let mut grown = vec![0; need.next_power_of_two().max(MIN_CAPACITY)].into_boxed_slice();
         let capacity = self.storage.len();
-        let first = capacity - self.start;
-        grown[..first].copy_from_slice(&self.storage[self.start..]);
-        grown[first..capacity].copy_from_slice(&self.storage[..self.start]);
+        let first = capacity - self.start();
+        grown[..first].copy_from_slice(&self.storage[self.start()..]);
+        grown[first..capacity].copy_from_slice(&self.storage[..self.start()]);
         self.storage = grown;
         self.start = 0;
     }

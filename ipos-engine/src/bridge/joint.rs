@@ -224,8 +224,10 @@ impl Bridge {
             let bytes = endpoint.readable();
             if bytes.is_empty() {
                 if endpoint.is_finished() {
-                    // Fails where the application has gone already; reading then tells.
-                    let _gone = self.socket.shutdown(Shutdown::Write);
+                    if !self.application_done {
+                        // Fails where the application has gone already; reading then tells.
+                        let _gone = self.socket.shutdown(Shutdown::Write);
+                    }
                     self.client_done = true;
                 }
                 break;
