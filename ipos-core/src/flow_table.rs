@@ -9,7 +9,7 @@ use core::hash::BuildHasher;
 use arrayvec::ArrayVec;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use ipos_proto::MacAddr;
+use ipos_proto::{Epoch, FrameType, MacAddr, Trailer};
 use slab::Slab;
 
 use crate::flow::Flow;
@@ -98,6 +98,37 @@ impl Record {
                 .installed
                 .is_some_and(|installed| installed.first.hardware == hardware),
             Record::Local(_) | Record::Tombstone(_) => false,
+        }
+    }
+
+    /// Whether an answer or a note of this type from the Port B with this hardware address can be for the flow.
+    pub(crate) fn expects(
+        &self,
+        frame_type: FrameType,
+        hardware: MacAddr,
+        trailer: Option<&Trailer>,
+    ) -> bool {
+        let of = |epoch: Epoch| trailer.is_none_or(|trailer| trailer.epoch == epoch);
+        let received = trailer.and_then(Trailer::acknowledged).is_some();
+        match (frame_type, self) {
+            (FrameType::Acknowledgement, Record::Pending(pending)) => {
+                let answered = |m: &Migration| m.is_answered_by(hardware, trailer);
+                pending.migration.as_ref().is_some_and(answered)
+            }
+            (FrameType::Acknowledgement, Record::Forward(forwarding)) => {
+                let awaits = match received {
+                    true => forwarding.replay.is_some(),
+                    false => forwarding.asked().is_some(),
+                };
+                awaits && of(forwarding.epoch)
+            }
+            (FrameType::Acknowledgement, Record::ForwardConnect(installed)) => {
+                installed.moved.is_some() && !received && of(installed.epoch)
+            }
+            (FrameType::Refuse, Record::Pending(pending)) => pending.migration.is_some(),
+            (FrameType::Refuse | FrameType::Release, Record::Forward(_)) => true,
+            (FrameType::Move, _) => self.endpoint().is_some(),
+            _ => false,
         }
     }
 

@@ -280,3 +280,31 @@ fn a_former_owners_word_ends_no_later_connection() {
         works(&mut farm, &mut new, bound);
     });
 }
+
+/// A client has connections from one port with two servers, each of which has handed its own to the other: answers and notes, which
+/// name the port alone, find theirs.
+#[test]
+fn one_port_serves_two_connections_that_cross() {
+    let mut farm = Farm::pair();
+    let (first, bound) = moved(&mut farm, 4001);
+    let mut second = farm.connect(1, 4001);
+    let at = exchange(&mut farm, &mut second, 150).0;
+    if at == 1 {
+        migrate(&mut farm, 1, &second, "s1", 150);
+    }
+    assert_eq!(
+        frames(&farm, 1, FrameType::Endpoint).len(),
+        1,
+        "the offer is answered"
+    );
+    let crossed = farm.bound();
+    assert_eq!((bound.0, crossed.0), (1, 0));
+
+    farm.send(&first, "R", &[]);
+    farm.run(ms(10));
+    assert_eq!(farm.table(0, "forward"), 0, "RELEASE is believed");
+    works(&mut farm, &mut second, crossed);
+    farm.send(&second, "R", &[]);
+    farm.run(ms(10));
+    assert_eq!(farm.table(1, "forward"), 0);
+}

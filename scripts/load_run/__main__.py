@@ -121,7 +121,7 @@ class Run:
             if rest := full[server.name]:
                 self.broken(f"{server.name}: not empty {IDLE} s after the last client: {rest}")
                 for table in ("temporary", "local", "forward-connect", "forward"):
-                    for row in self.disturber.rows(server, table)[:4]:
+                    for row in server.rows(table)[:4]:
                         self.tell(f"  {server.name}, {table}: {json.dumps(row)}")
             descriptors = server.process()[1]
             if descriptors > self.before[server.name] + 2:

@@ -72,12 +72,8 @@ class Disturber:
                 self.tell(f"{server.name} is drained after {time.monotonic() - begin:.1f} s: {status['moved']} moved, {status['forwarded']} forwarded")
                 return
             time.sleep(0.1)
-        rows = [row for table in ("local", "forward-connect") for row in self.rows(server, table)]
+        rows = [row for table in ("local", "forward-connect") for row in server.rows(table)]
         self.broken(f"{server.name}: still serves {status['left']} connections {DRAIN} s after it began to drain: {rows[:8]}")
-
-    def rows(self, server, name):
-        tables = server.get(f"/tables?table={name}&rows=1000")["tables"]
-        return next(table["rows"] for table in tables if table["name"] == name)
 
     def drain(self):
         server = self.any()
@@ -92,7 +88,7 @@ class Disturber:
         """Some live connections move to another server."""
         server = self.any()
         other = self.random.choice([to for to in self.servers if to is not server])
-        rows = [row for table in ("local", "forward-connect") for row in self.rows(server, table) if row["state"] == "ESTABLISHED"]
+        rows = [row for table in ("local", "forward-connect") for row in server.rows(table) if row["state"] == "ESTABLISHED"]
         chosen = self.random.sample(rows, min(10, len(rows)))
         self.tell(f"move of {len(chosen)} connections from {server.name} to {other.name}")
         move = self.history.moving()

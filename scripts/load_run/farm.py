@@ -46,6 +46,10 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect((self.host, self.port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def client_port(self):
+        """The port of this side; 0: there is none yet."""
+        return self.sock.getsockname()[1] if self.sock else 0
+
 
 def start(space, *command, log):
     """A program in a namespace, the head of a process group of its own."""
@@ -148,8 +152,10 @@ http {{ access_log off; sendfile on; keepalive_requests 1000000; keepalive_timeo
         self.app = start(name, "nginx", "-c", f"{DIR}/{name}.conf", log=f"{name}.nginx.log")
 
     def kill_app(self):
-        os.killpg(self.app.pid, signal.SIGKILL)
+        # Its worker last, alone: else one dies after the other, and a connection that is made again between them is reset twice.
+        self.app.kill()
         self.app.wait()
+        os.killpg(self.app.pid, signal.SIGKILL)
 
     def wait_app(self, patience=10):
         limit = time.monotonic() + patience
@@ -176,6 +182,11 @@ http {{ access_log off; sendfile on; keepalive_requests 1000000; keepalive_timeo
 
     def get(self, path):
         return json.loads(self.ask("GET", path)[1])
+
+    def rows(self, name):
+        """Of a table, a thousand rows at most."""
+        tables = self.get(f"/tables?table={name}&rows=1000")["tables"]
+        return next(table["rows"] for table in tables if table["name"] == name)
 
     def post(self, path, body=None):
         status, text = self.ask("POST", path, json.dumps(body) if body else "")

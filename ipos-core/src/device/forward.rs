@@ -157,6 +157,8 @@ impl Device {
             Record::Forward(f) => f.first().is_none() && epoch > f.epoch,
             _ => false,
         };
+        // Records that wait for something else may be of other connections of the client's port.
+        let expected = |record: &Record| record.expects(header.frame_type, hardware, trailer);
         // A record that is not the first server's is told of by the owner that it leads to alone.
         let told = |record: &Record| match record {
             Record::Forward(forwarding) if trailer.is_some() => {
@@ -164,10 +166,11 @@ impl Device {
             }
             record => record.concerns(hardware),
         };
-        let concerned = records().filter(|(_, record)| told(record) && meant(record));
+        let records = || records().filter(|(_, record)| expected(record) && meant(record));
+        let concerned = records().filter(|(_, record)| told(record));
         let moves = known && alone && header.protocol == Protocol::Tcp;
         let later = records().filter(|(_, record)| {
-            moves && trailer.is_some_and(|trailer| follows(record, trailer.epoch)) && meant(record)
+            moves && trailer.is_some_and(|trailer| follows(record, trailer.epoch))
         });
         let found = match one(concerned.map(|(key, _)| key))? {
             Some(key) => Some(key),
