@@ -417,6 +417,11 @@ impl Forwarding {
     /// Whether what a trailer says to be received can be of this connection, and is not of another one between the same
     /// ports: the client's packets pass the first server.
     pub(crate) fn is_of(&self, trailer: &Trailer) -> bool {
+        self.first().is_some() || trailer.acknowledged().is_none() || self.is_surely_of(trailer)
+    }
+
+    /// Whether it is what the first server knows to be received of this connection.
+    pub(crate) fn is_surely_of(&self, trailer: &Trailer) -> bool {
         let near = |received: SeqNum| {
             // Or it answers the SYN that waits for this connection's end.
             let opens =
@@ -424,7 +429,7 @@ impl Forwarding {
             // Its owner has received more than the SYN: that is said of what has ended before, where the SYN was passed on to.
             opens || received.gt(self.irs) && received.since(self.seq).unsigned_abs() <= NEAR
         };
-        self.first().is_some() || trailer.acknowledged().is_none_or(near)
+        self.first().is_none() && trailer.acknowledged().is_some_and(near)
     }
 
     /// The owner's Port B.

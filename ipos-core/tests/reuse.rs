@@ -308,3 +308,27 @@ fn one_port_serves_two_connections_that_cross() {
     farm.run(ms(10));
     assert_eq!(farm.table(1, "forward"), 0);
 }
+
+/// A server has given away a connection whose client's port is used with this server too: the new owner's word about the latter is believed.
+#[test]
+fn a_former_owner_hears_that_its_own_clients_connection_is_over() {
+    let mut farm = Farm::round_robin(3);
+    let (mut other, _) = moved(&mut farm, 4001);
+    migrate(&mut farm, 1, &other, "s3", 300);
+    let passed_on = farm.bound();
+    at_rest(&mut farm, passed_on);
+    let mut own = farm.connect(1, 4001);
+    let at = exchange(&mut farm, &mut own, 150).0;
+    if at != 2 {
+        migrate(&mut farm, at, &own, "s3", 150);
+    }
+    assert_eq!((passed_on.0, farm.bound().0), (2, 2));
+    assert_eq!(farm.table(1, "forward"), 2);
+
+    farm.send(&own, "R", &[]);
+    farm.run(ms(10));
+    assert_eq!(farm.table(1, "forward"), 1, "RELEASE is believed");
+    let mut new = farm.connect(1, 4001);
+    exchange(&mut farm, &mut new, 150);
+    works(&mut farm, &mut other, passed_on);
+}

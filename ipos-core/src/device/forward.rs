@@ -167,14 +167,23 @@ impl Device {
             record => record.concerns(hardware),
         };
         let records = || records().filter(|(_, record)| expected(record) && meant(record));
-        let concerned = records().filter(|(_, record)| told(record));
+        let concerned = || records().filter(|(_, record)| told(record));
         let moves = known && alone && header.protocol == Protocol::Tcp;
         let later = records().filter(|(_, record)| {
             moves && trailer.is_some_and(|trailer| follows(record, trailer.epoch))
         });
-        let found = match one(concerned.map(|(key, _)| key))? {
-            Some(key) => Some(key),
-            None => one(later.map(|(key, _)| key))?,
+        // A former owner's records show nothing of where a connection is.
+        let surely = |record: &Record| match (record, trailer) {
+            (Record::Forward(forwarding), Some(trailer)) => forwarding.is_surely_of(trailer),
+            _ => false,
+        };
+        let found = match one(concerned().map(|(key, _)| key)) {
+            Ok(Some(key)) => Some(key),
+            Ok(None) => one(later.map(|(key, _)| key))?,
+            Err(several) => {
+                let sure = concerned().filter(|(_, record)| surely(record));
+                Some(one(sure.map(|(key, _)| key))?.ok_or(several)?)
+            }
         };
         found.ok_or(if known {
             DropReason::Stale
