@@ -1,17 +1,19 @@
 //! The server state table (FIG. 12): who is in the farm, and how loaded.
 
+mod willingness;
+
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::net::Ipv4Addr;
 
-use ipos_balance::Health;
 use ipos_proto::{MacAddr, Trailer};
 
 use crate::config::Listen;
 use crate::inspect::Load;
 use crate::time::{Duration, Instant};
+use willingness::Willingness;
 
 /// What another server has told of itself.
 #[derive(Clone, Debug)]
@@ -42,7 +44,7 @@ pub(crate) struct Member {
     /// When it came (back) into the farm; `None`: it was there before this server.
     pub(crate) since: Option<Instant>,
     /// How it takes what is offered to it.
-    pub(crate) health: Health,
+    pub(crate) willingness: Willingness,
     /// Of its trailers.
     pub(crate) counter: Counter,
     /// It has been silent for so long that its connections were given up.
@@ -327,7 +329,7 @@ impl Members {
             heard_on_b: now,
             asked: None,
             since: None,
-            health: Health::default(),
+            willingness: Willingness::default(),
             counter,
             lost: false,
             left,

@@ -16,8 +16,8 @@ from farm import Server
 from history import RULES, History
 from watch import Watch, left
 
-# TIME-WAIT, then tombstones and sessions: 60 s each, and a margin.
-IDLE = 150
+# TIME-WAIT, then tombstones and sessions: 60 s each, and a margin; without them.
+IDLE = {False: 150, True: 30}
 STYLES = ["keep"] * 6 + ["close"] * 2 + ["session"] * 2
 
 
@@ -30,6 +30,7 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1, help="of the order of disturbances and of what is asked for (1)")
     parser.add_argument("--interval", type=float, default=20, help="seconds between two disturbances (20)")
     parser.add_argument("--only", help="these kinds of disturbances, with commas between them")
+    parser.add_argument("--short", action="store_true", help="do not wait for the end of what keeps for 60 s: TIME-WAIT, tombstones, sessions")
     parser.add_argument("--json", action="store_true", help="one object on standard output instead of tables")
     given = parser.parse_args()
     given.minutes, given.backend = 3.0, "pnet"
@@ -111,15 +112,16 @@ class Run:
         self.watch.join()
         self.seconds = time.monotonic() - self.began
         self.tell("all clients have ended")
-        begin = time.monotonic()
-        full = {server.name: left(server) for server in self.servers}
-        while any(full.values()) and time.monotonic() < begin + IDLE:
+        begin, idle = time.monotonic(), IDLE[self.given.short]
+        look = lambda: {server.name: left(server, not self.given.short) for server in self.servers}
+        full = look()
+        while any(full.values()) and time.monotonic() < begin + idle:
             time.sleep(2)
-            full = {server.name: left(server) for server in self.servers}
+            full = look()
         self.emptied = time.monotonic() - begin
         for server in self.servers:
             if rest := full[server.name]:
-                self.broken(f"{server.name}: not empty {IDLE} s after the last client: {rest}")
+                self.broken(f"{server.name}: not empty {idle} s after the last client: {rest}")
                 for table in ("temporary", "local", "forward-connect", "forward"):
                     for row in server.rows(table)[:4]:
                         self.tell(f"  {server.name}, {table}: {json.dumps(row)}")

@@ -97,7 +97,7 @@ class Checker(threading.Thread):
         self.random = random.Random(seed)
         self.stopping = threading.Event()
         self.requests, self.errors, self.strayed = 0, [], []
-        self.cookie = self.home = None
+        self.cookie = self.home = self.astray = None
 
     def run(self):
         while not self.stopping.is_set():
@@ -153,11 +153,12 @@ class Checker(threading.Thread):
         """Whether the session's server has answered."""
         if self.home and self.cookie:
             home, before = self.home
-            if owner != home and self.history.lived(home, before):
-                # The session stays where it is.
+            if owner not in (home, self.astray) and self.history.lived(home, before):
+                # Where the next request goes tells whether the session has moved there.
                 self.strayed.append(f"a session of s{home} was served by s{owner}")
+                self.astray = owner
                 return
-        self.home = (owner, since)
+        self.home, self.astray = (owner, since), None
 
     def fail(self, since, first, owner, kind, text):
         self.errors.append(Error(time.monotonic(), since, first, owner, kind, f"{text} ({type(text).__name__})"))

@@ -17,14 +17,15 @@ exchange that went well and the error; a first server's end from then until one 
 For wrk, whose errors have no time, in one interval: none without an end; any if its first server's device ended; at most one
 read error for each of its connections otherwise, none at all for `stop`.
 A body that is whole and not right, and a status other than 200, are never allowed. A request of a session goes to the server that has
-the session, as long as that one lives and takes requests; but for hand-overs that were refused or not answered in time.
+the session, as long as that one lives and takes requests; but for as many as hand-overs were refused or not answered in time, where
+a session that has moved counts once.
 
 Memory is flat, in a run of six minutes at least (before, tables that keep for 60 s may be filling still): in the last third of the run no
 device's resident memory is more than 10 % and 8 MB (buffers of some connections) above its peak in the middle third; s1's device is
 never ended. Once all clients have ended, within two and a half minutes (TIME-WAIT, tombstones, sessions: 60 s each) these
 are empty on every server: temporary, local, forward-connect, forward, tombstones, early-packets, outbox, cookie-map, kept packets,
-endpoints' buffers, bridges. Those that stay by design: listening-sockets, server-state, application-information, neighbours, url-map, ssl-map.
-Open descriptors are then as many as before the load.
+endpoints' buffers, bridges; with --short those of them that keep nothing for 60 s, within half a minute. Those that stay by design:
+listening-sockets, server-state, application-information, neighbours, url-map, ssl-map. Open descriptors are then as many as before the load.
 No device ends by itself, writes an ERROR or panics; SIGTERM gives exit status 0; every reload is taken; every drain ends."""
 
 

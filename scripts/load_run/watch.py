@@ -5,8 +5,9 @@ import re
 import threading
 import time
 
-# Empty on every server once all clients have ended.
-EMPTY = ["temporary", "local", "forward-connect", "forward", "tombstones", "early-packets", "outbox", "cookie-map"]
+# Empty on every server once all clients have ended: at once, and once TIME-WAIT, tombstones and sessions are over.
+AT_ONCE = ["temporary", "early-packets", "outbox"]
+LATER = ["local", "forward-connect", "forward", "tombstones", "cookie-map"]
 # Figures that are 0 then.
 ZERO = ["ipos_kept_bytes", "ipos_buffered_bytes", "ipos_bridges", "ipos_connections"]
 
@@ -72,9 +73,9 @@ class Watch(threading.Thread):
         return thirds
 
 
-def left(server):
-    """What is not empty."""
+def left(server, later):
+    """What is not empty, of what is empty `later` too, or of what is at once."""
     metrics = server.metrics()
-    full = {table: records(metrics, table) for table in EMPTY}
+    full = {table: records(metrics, table) for table in AT_ONCE + (LATER if later else [])}
     full |= {name: int(metrics[name]) for name in ZERO}
     return {name: size for name, size in full.items() if size}

@@ -9,8 +9,7 @@ use ipos_backend::memory::Side;
 use ipos_backend_xdp::{Memory, MemoryOptions, OpenError, XdpBackend, XdpOptions};
 
 /// Where the tests' programs come from.
-const PACKAGES: &str =
-    "nginx-light curl util-linux dnsmasq-base bind9-dnsutils openssl nghttp2-client wrk tshark";
+const PACKAGES: &str = "nginx-light curl util-linux dnsmasq-base bind9-dnsutils openssl nghttp2-client wrk tshark iproute2 ethtool python3";
 
 /// The example beside this test: `<target>/<profile>/examples/<name>`. A plain `cargo test` builds both; with `--test`,
 /// `cargo build --examples` comes first.

@@ -3,7 +3,9 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use ipos_proto::{ConnectionInfo, ETHERNET_LEN, Epoch, MacAddr, Message, SeqNum, Trailer};
+use ipos_proto::{
+    ConnectionInfo, ETHERNET_LEN, Epoch, MacAddr, Message, SeqNum, Trailer, TrailerFlags,
+};
 
 use super::Device;
 use super::select::Choice;
@@ -242,7 +244,7 @@ impl Device {
                 }
                 Some(migration) if migration.retry.is_used_up(TRIES) => {
                     self.counters.unanswered += 1;
-                    self.offer_failed(now, key);
+                    self.offer_failed(now, key, TrailerFlags::empty());
                 }
                 Some(migration) => {
                     migration.retry.sent(now);
@@ -263,21 +265,30 @@ impl Device {
         }
     }
 
-    /// The server refused or did not answer: another one, or this one.
-    fn offer_failed(&mut self, now: Instant, key: u32) {
+    /// The server refused, for this reason, or did not answer: another one, or this one.
+    fn offer_failed(&mut self, now: Instant, key: u32, reason: TrailerFlags) {
+        let Some(&Flow { protocol, .. }) = self.flows.get(key).map(|(flow, _)| flow) else {
+            return;
+        };
         let mut failed = None;
         let only = self.flows.update(key, |record| {
             let Record::Pending(pending) = record else {
                 return None;
             };
             let migration = pending.migration.take()?;
-            failed = Some(migration.to.address);
+            failed = Some(migration.to);
             // Full: `decide` serves here.
             let _ = pending.tried.try_push(migration.to.address);
             Some(pending.only)
         });
-        if let Some(member) = failed.and_then(|to| self.members.by_port_b_mut(to)) {
-            member.health.failed(now.since_origin());
+        if let Some(to) = failed
+            && let Some(member) = self.members.by_port_b_mut(to.address)
+        {
+            let willingness = &mut member.willingness;
+            match reason.contains(TrailerFlags::NO_APPLICATION) {
+                true => willingness.service_failed(now, (protocol, to.port), &member.listen),
+                false => willingness.server_failed(now),
+            }
         }
         match only.flatten() {
             Some(true) => self.serve_here(now, key),
@@ -326,6 +337,10 @@ impl Device {
         let Some((&flow, Record::Pending(pending))) = self.flows.get(key) else {
             return;
         };
+        if let Some(member) = self.members.by_port_b_mut(to.address) {
+            let service = (flow.protocol, to.port);
+            member.willingness.succeeded(now, service);
+        }
         let Pending {
             endpoint, bound, ..
         } = &**pending;
@@ -362,9 +377,6 @@ impl Device {
                 .for_each(|frame| kept.push(&frame[ETHERNET_LEN..]));
         }
         self.counters.migrated_out += 1;
-        if let Some(member) = self.members.by_port_b_mut(to.address) {
-            member.health.succeeded(now.since_origin());
-        }
         let headers = self.packet_headers(&flow, to);
         // What was acknowledged here is in nobody's hands but ours.
         let replay = Replaying {
@@ -426,7 +438,8 @@ impl Device {
                 }) =>
             {
                 self.counters.refused += 1;
-                self.offer_failed(now, key);
+                let reason = trailer.map_or(TrailerFlags::empty(), |t| t.flags);
+                self.offer_failed(now, key, reason);
             }
             // Its deadline there has passed without a packet, and it is not taken again: nobody has the connection.
             Some((_, Record::Forward(forwarding)))

@@ -178,12 +178,13 @@ impl Device {
             if !member.is_alive(now, silence) || member.draining {
                 continue;
             }
-            // Still one of the set: other keys are not to move because one offer has failed.
-            let readiness = match but.contains(&member.port_b) {
-                true => Readiness::NONE,
-                false => since(member.since).and(member.health.readiness(now.since_origin())),
-            };
             if let Some(port) = member.serves(wanted) {
+                let service = (wanted.protocol, port);
+                // Still one of the set: other keys are not to move because one offer has failed.
+                let readiness = match but.contains(&member.port_b) {
+                    true => Readiness::NONE,
+                    false => since(member.since).and(member.willingness.readiness(now, service)),
+                };
                 let target = Target {
                     address: member.port_b,
                     hardware: member.hardware,

@@ -93,6 +93,35 @@ fn server_for(farm: &mut Farm, request: &[u8]) -> usize {
     assert_received(farm, &client, request)
 }
 
+/// The same at another port than 80.
+fn ask_at<'a>(farm: &mut Farm, port: u16, segments: impl IntoIterator<Item = &'a [u8]>) -> Client {
+    let number = farm.devices[0].counters().frames as u16;
+    let mut client = Client::new(0, 1_000 + number, 7);
+    client.server.set_port(port);
+    farm.send(&client, "S", &[]);
+    let syn_ack = farm.take(&client);
+    client.opened_by(&syn_ack[0]);
+    tell(farm, &mut client, segments);
+    client
+}
+
+/// The same at another port than 80.
+fn server_at(farm: &mut Farm, port: u16, request: &[u8]) -> usize {
+    let client = ask_at(farm, port, [request]);
+    assert_received(farm, &client, request)
+}
+
+/// A second service, at port 81.
+fn other_port(config: &mut Config) {
+    let mut address = config.listen[0].address;
+    address.set_port(81);
+    config.listen.push(Listen {
+        address,
+        protocol: Protocol::Tcp,
+        service: "other".into(),
+    });
+}
+
 /// The one server that has the connection has these bytes of it.
 #[track_caller]
 fn assert_received(farm: &mut Farm, client: &Client, bytes: &[u8]) -> usize {
@@ -271,15 +300,7 @@ fn a_server_that_takes_nothing_is_passed_over_for_the_next_rule() {
 
 #[test]
 fn an_application_that_is_gone_takes_its_server_out_for_its_port_only() {
-    let mut farm = farm_with(|config| {
-        let mut address = config.listen[0].address;
-        address.set_port(81);
-        config.listen.push(Listen {
-            address,
-            protocol: Protocol::Tcp,
-            service: "other".into(),
-        });
-    });
+    let mut farm = farm_with(other_port);
     // Twice, so that nothing is left of the first time.
     for _ in 0..2 {
         for available in [false, true] {
@@ -287,18 +308,58 @@ fn an_application_that_is_gone_takes_its_server_out_for_its_port_only() {
             farm.devices[1].set_available(now, ListenerId(0), available);
             farm.run(ms(5));
             for port in [80, 81] {
-                let number = farm.devices[0].counters().frames as u16;
-                let mut client = Client::new(0, 1_000 + number, 7);
-                client.server.set_port(port);
-                farm.send(&client, "S", &[]);
-                let syn_ack = farm.take(&client);
-                client.opened_by(&syn_ack[0]);
-                tell(&mut farm, &mut client, [IMAGE]);
                 let expected = usize::from(available || port == 81);
-                assert_eq!(assert_received(&mut farm, &client, IMAGE), expected);
+                assert_eq!(server_at(&mut farm, port, IMAGE), expected);
             }
         }
     }
+}
+
+/// No Synch message tells of it: only what the server answers to hand-overs does.
+#[test]
+fn hand_overs_that_an_application_is_missing_for_are_held_against_its_port_only() {
+    let mut farm = farm_with(other_port);
+    farm.synch_lost = Some((1, 0));
+    let now = farm.now;
+    farm.devices[1].set_available(now, ListenerId(0), false);
+    const BOTH: &[u8] = b"GET /both HTTP/1.1\r\n\r\n";
+    let refused = |farm: &Farm| farm.devices[0].counters().refused;
+    for _ in 0..16 {
+        assert_eq!(server_at(&mut farm, 80, BOTH), 2);
+    }
+    assert!((1..8).contains(&refused(&farm)), "it is tried less");
+    let before = refused(&farm);
+    let served = (0..16).filter(|_| server_at(&mut farm, 81, BOTH) == 1);
+    assert_eq!(served.count(), 8, "the other port takes its turns");
+    assert_eq!(refused(&farm), before);
+    // And what the other port takes does not vouch for this one.
+    for _ in 0..8 {
+        assert_eq!(server_at(&mut farm, 80, BOTH), 2);
+    }
+    assert!(refused(&farm) <= before + 1);
+}
+
+/// A server that does not answer is tried less for all its ports.
+#[test]
+fn hand_overs_that_are_not_answered_are_held_against_the_server() {
+    let mut farm = farm_with(other_port);
+    farm.synch_lost = Some((1, 0));
+    farm.tap = Box::new(|frame| match frame.header.destination.octets()[3] {
+        12 => Pass::Lose,
+        _ => Pass::Deliver,
+    });
+    let unanswered = |farm: &Farm| farm.devices[0].counters().unanswered;
+    let both: &[u8] = b"GET /both HTTP/1.1\r\n\r\n";
+    let mut ask = |port: u16| {
+        let client = ask_at(&mut farm, port, [both]);
+        farm.run(ms(80));
+        assert_eq!(assert_received(&mut farm, &client, both), 2);
+        unanswered(&farm)
+    };
+    let failed = (0..4).map(|_| ask(80)).last();
+    assert!(failed >= Some(2));
+    let failed_then = (0..4).map(|_| ask(81)).last();
+    assert!(failed_then <= failed.map(|failed| failed + 1));
 }
 
 /// The server that clients reach has lost its own application.
