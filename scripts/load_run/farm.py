@@ -46,10 +46,6 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect((self.host, self.port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def client_port(self):
-        """The port of this side; 0: there is none yet."""
-        return self.sock.getsockname()[1] if self.sock else 0
-
 
 def start(space, *command, log):
     """A program in a namespace, the head of a process group of its own."""
