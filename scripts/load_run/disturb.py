@@ -72,7 +72,7 @@ class Disturber:
                 self.tell(f"{server.name} is drained after {time.monotonic() - begin:.1f} s: {status['moved']} moved, {status['forwarded']} forwarded")
                 return
             time.sleep(0.1)
-        rows = [row for table in ("local", "forward-connect") for row in server.rows(table)]
+        rows = [row for table in ("local", "forward-connect") for row in server.rows(table) if row["state"] != "TIME-WAIT"]
         self.broken(f"{server.name}: still serves {status['left']} connections {DRAIN} s after it began to drain: {rows[:8]}")
 
     def drain(self):
