@@ -10,6 +10,7 @@ pub mod key_file;
 pub mod program;
 pub mod redirector;
 pub mod reload;
+mod wording;
 
 /// The README's program is compiled and run.
 #[cfg(doctest)]
