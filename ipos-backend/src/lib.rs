@@ -38,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 use std::any::Any;
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -94,6 +95,17 @@ pub enum Refused {
     /// The frame is larger than the port carries, or the part of it that was named is not there.
     Oversize,
 }
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refused::Full => "the transmit queue is full: flush, or wait",
+            Refused::Oversize => "the frame is larger than the port carries",
+        })
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// One network port: whole Ethernet frames in and out.
 ///
