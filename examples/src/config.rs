@@ -378,4 +378,6 @@ fn missing(message: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

@@ -16,3 +16,8 @@ mod wording;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 mod readme {}
+
+/// So is that of the libraries' guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/libraries.md")]
+mod libraries {}
