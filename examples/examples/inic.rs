@@ -91,7 +91,7 @@ fn start(path: &Path, file: FileConfig) -> Result<(Engine, Reloader, Option<Admi
     };
     let open = |address| {
         Admin::open(address).map_err(|error| {
-            StartError::Input(file.error("admin.listen", format_args!("{address}: {error}")))
+            StartError::Input(file.error("admin.listen", program::refused(address, &error)))
         })
     };
     let admin = file.admin().map(open).transpose()?;

@@ -25,6 +25,7 @@ use ipos_tokio::Peer;
 use tokio::runtime::Runtime;
 
 use crate::farm::FarmError;
+use crate::program::refused;
 use app::Site;
 use device::Running;
 
@@ -176,7 +177,7 @@ fn doors(plan: &Plan) -> Result<Vec<TcpListener>, FarmError> {
                 .and_then(|n| first.checked_add(n)),
         };
         address.set_port(port.ok_or_else(|| too_high(plan.listen))?);
-        let taken = |error| FarmError::Input(format!("--listen: {address}: {error}"));
+        let taken = |error| FarmError::Input(format!("--listen: {}", refused(address, &error)));
         let listener = TcpListener::bind(address).map_err(taken)?;
         let ready = listener.set_nonblocking(true);
         ready.map(|()| listener).map_err(FarmError::of("door"))

@@ -18,7 +18,7 @@ use ipos_engine::Application;
 use ipos_proto::MacAddr;
 
 use crate::backend::{Carrier, Sizes};
-use crate::key_file;
+use crate::{key_file, wording};
 use position::Positions;
 use sections::{AdminSection, ListenSection, PortCSection, Sections, synch_port};
 
@@ -144,7 +144,7 @@ impl FileConfig {
                 .as_ref()
                 .map(|span| positions.key_at(span))
                 .unwrap_or_default();
-            let mut what = error.message().lines().collect::<Vec<_>>().join("; ");
+            let mut what = wording::of(&error);
             let mut line = span.map(|span| positions.line_at(span.start));
             if let Some(name) = missing(error.message()) {
                 // The file as a whole has no line.
@@ -377,5 +377,7 @@ fn missing(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,14 @@ pub mod key_file;
 pub mod program;
 pub mod redirector;
 pub mod reload;
+mod wording;
 
 /// The README's program is compiled and run.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 mod readme {}
+
+/// So is that of the libraries' guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/libraries.md")]
+mod libraries {}

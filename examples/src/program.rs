@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ipos_lab::Privilege;
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -37,11 +38,14 @@ pub fn arguments<T: clap::Parser>() -> Result<T, ExitCode> {
             print!("{text}");
             return ExitCode::SUCCESS;
         }
+        // Clap's first paragraph, and what it thinks was meant.
         let first = text.lines().take_while(|line| !line.is_empty());
-        fail(
-            first.map(str::trim).collect::<Vec<_>>().join(" "),
-            BAD_INPUT,
-        )
+        let mut what = first.map(str::trim).collect::<Vec<_>>().join(" ");
+        let tips = text.lines().map(str::trim);
+        for tip in tips.filter_map(|line| line.strip_prefix("tip: ")) {
+            what = format!("{what}; {tip}");
+        }
+        fail(format_args!("{what} (--help tells more)"), BAD_INPUT)
     })
 }
 
@@ -82,6 +86,27 @@ where
 pub fn fail(error: impl Display, status: u8) -> ExitCode {
     eprintln!("{error}");
     ExitCode::from(status)
+}
+
+/// Why an address, or an interface, cannot be had, and what to do.
+#[must_use]
+pub fn refused(at: impl Display, error: &io::Error) -> String {
+    let instead = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            ": another program has it (`ss -tulpn` tells which): end that one, or choose another"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ": no interface of this host has it: `ip address` lists those there are"
+        }
+        io::ErrorKind::PermissionDenied => {
+            ": ports below 1024 need root, or `setcap cap_net_bind_service+ep` for the program"
+        }
+        _ if error.raw_os_error() == Some(Errno::ENODEV as i32) => {
+            ": there is no such interface: `ip link` lists those there are"
+        }
+        _ => "",
+    };
+    format!("{at}: {error}{instead}")
 }
 
 /// Gets the right to build a network laboratory; to be called before there is a second thread.

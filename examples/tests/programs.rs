@@ -427,7 +427,9 @@ listen = [{ address = "10.77.0.11:80", app = "127.0.0.1:8080" }]
     assert_eq!((status, output.as_str()), (Some(2), ""));
     assert_eq!(
         error,
-        format!("{name}: synch.address: invalid IPv4 address syntax (line 5)\n")
+        format!(
+            "{name}: synch.address: invalid IPv4 address syntax: four numbers, as in `10.77.0.11` (line 5)\n"
+        )
     );
     let content = "url_map = [{ path = \"/a\", servers = [\"s9\"] }]\n[session]\ncookie = \"C\"\n";
     let (status, _, error) = check(&format!("{text}{content}"));

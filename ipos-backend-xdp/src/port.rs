@@ -136,8 +136,9 @@ impl XdpBackend {
             let set = claimed.set(&key, &1u32.to_ne_bytes());
             set.map_err(fails("fill a BPF map"))?;
         }
-        let sockets =
-            Map::new(Kind::Sockets, 4, 4, MOST_QUEUES).map_err(fails("make a BPF map"))?;
+        let sockets = Map::new(Kind::Sockets, 4, 4, MOST_QUEUES).map_err(fails(
+            "make a map of AF_XDP sockets (has the kernel CONFIG_XDP_SOCKETS?)",
+        ))?;
         let program = assemble(
             &options.take,
             link.hardware_address,

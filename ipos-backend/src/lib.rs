@@ -16,10 +16,29 @@
 //! Receiving is lossy where the interface is: a backend whose ring is full drops the newest
 //! frames and counts them in [`Backend::statistics`]. Transmitting is not: [`Backend::buffer`]
 //! returns `None` when nothing can be queued, and the caller keeps what it has.
+//!
+//! ```
+//! use ipos_backend::Backend;
+//! use ipos_backend::memory::{Cable, Plan, Side};
+//!
+//! let cable = Cable::new(Plan::default());
+//! let (mut near, mut far) = (cable.open(Side::Near)?, cable.open(Side::Far)?);
+//! let buffer = near.buffer().ok_or("the transmit queue is full")?;
+//! buffer[..60].fill(0);
+//! near.commit(60);
+//! near.flush()?;
+//! let taken = far.receive(64, &mut |frame| assert_eq!(frame.bytes(), [0; 60]))?;
+//! assert_eq!(taken, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A backend of your own has the methods that have no body here, and passes `conformance!` (feature `conformance`): two ends of a
+//! link, and a test of each promise. [`memory`] is one to begin from.
 
 #![forbid(unsafe_code)]
 
 use std::any::Any;
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -76,6 +95,17 @@ pub enum Refused {
     /// The frame is larger than the port carries, or the part of it that was named is not there.
     Oversize,
 }
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refused::Full => "the transmit queue is full: flush, or wait",
+            Refused::Oversize => "the frame is larger than the port carries",
+        })
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// One network port: whole Ethernet frames in and out.
 ///

@@ -22,8 +22,8 @@
 //!
 //! ```
 //! use ipos_balance::{Candidate, PolicyKind, Request};
-//! use rand_chacha::ChaCha8Rng;
-//! use rand_core::SeedableRng;
+//! use ipos_balance::rand_core::SeedableRng;
+//! use rand_chacha::ChaCha8Rng; // 0.10, as `rand_core`
 //!
 //! // FIG. 7: three servers with 27, 30 and 33 connections.
 //! let candidates = [(1, 27), (2, 30), (3, 33)]
@@ -92,6 +92,8 @@ mod weighted;
 
 use core::num::NonZeroU16;
 
+/// The version whose generators policies draw from.
+pub use rand_core;
 use rand_core::Rng;
 
 pub use health::Health;
@@ -151,8 +153,8 @@ pub struct Request {
 /// A way to choose among candidates.
 ///
 /// ```
+/// use ipos_balance::rand_core::Rng;
 /// use ipos_balance::{Candidate, Policy, Readiness, Request};
-/// use rand_core::Rng;
 ///
 /// /// Always the first that is ready.
 /// struct First;

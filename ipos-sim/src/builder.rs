@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ipos_balance::PolicyKind;
+use ipos_balance::{Policy, PolicyKind};
 use ipos_core::config::{Limits, Listen, PortA, PortB, SynchPort};
 use ipos_core::{Config, ConfigError, Instant, Load, Port};
 use ipos_proto::{ETHERTYPE, Protocol};
@@ -50,11 +50,15 @@ type ConfigureClient = Box<dyn FnMut(usize, &mut ClientConfig) + Send>;
 /// Makes the application of a server.
 type Applications = Box<dyn FnMut(usize) -> Box<dyn Application> + Send>;
 
+/// Makes the policy of a server.
+type Policies = Box<dyn FnMut(usize) -> Box<dyn Policy> + Send>;
+
 /// What is needed to start a server, the first time and again.
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) servers: usize,
     policy: PolicyKind,
+    own_policy: Option<Policies>,
     service: RangeInclusive<Duration>,
     configure: Option<Configure>,
     application: Option<Applications>,
@@ -102,6 +106,7 @@ impl Default for FarmBuilder {
                 seed: 1,
                 servers: 3,
                 policy: PolicyKind::default(),
+                own_policy: None,
                 service: Duration::from_millis(5)..=Duration::from_millis(50),
                 configure: None,
                 application: None,
@@ -179,6 +184,15 @@ impl FarmBuilder {
     /// How servers are selected; inverse connection count by default.
     pub fn policy(mut self, policy: PolicyKind) -> FarmBuilder {
         self.plan.policy = policy;
+        self
+    }
+
+    /// The policy of server number `n`, at every start of it, instead of those that have names.
+    pub fn own_policy(
+        mut self,
+        policy: impl FnMut(usize) -> Box<dyn Policy> + Send + 'static,
+    ) -> FarmBuilder {
+        self.plan.own_policy = Some(Box::new(policy));
         self
     }
 
@@ -381,8 +395,12 @@ impl Plan {
         };
         let load = self.load.clone();
         let load = Box::new(move |now, connections| load(index, now, connections));
-        Server::new(config, now, application, load)
-            .map_err(|source| FarmError::Config { name, source })
+        let mut server = Server::new(config, now, application, load)
+            .map_err(|source| FarmError::Config { name, source })?;
+        if let Some(policy) = &mut self.own_policy {
+            server.set_policy(policy(index));
+        }
+        Ok(server)
     }
 
     fn config(&mut self, index: usize, life: u32) -> Config {

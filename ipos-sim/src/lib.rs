@@ -31,6 +31,40 @@
 //! # Ok::<(), ipos_sim::FarmError>(())
 //! ```
 //!
+//! # Your own policy
+//!
+//! ```
+//! use ipos_balance::rand_core::Rng;
+//! use ipos_balance::{Candidate, Policy, Readiness, Request};
+//!
+//! /// The first server that is ready.
+//! struct First;
+//!
+//! fn first(candidates: &[Candidate]) -> Option<usize> {
+//!     candidates.iter().position(|candidate| candidate.readiness > Readiness::NONE)
+//! }
+//!
+//! impl Policy for First {
+//!     fn name(&self) -> &'static str {
+//!         "first"
+//!     }
+//!
+//!     fn probabilities(&self, candidates: &[Candidate], out: &mut [f64]) {
+//!         for (index, place) in out.iter_mut().enumerate() {
+//!             *place = if first(candidates) == Some(index) { 1.0 } else { 0.0 };
+//!         }
+//!     }
+//!
+//!     fn select(&mut self, _: Request, candidates: &[Candidate], _: &mut dyn Rng) -> Option<usize> {
+//!         first(candidates)
+//!     }
+//! }
+//!
+//! let mut farm = ipos_sim::Farm::builder().own_policy(|_| Box::new(First)).build()?;
+//! println!("{}", farm.run());
+//! # Ok::<(), ipos_sim::FarmError>(())
+//! ```
+//!
 //! # Your own application, your own clients
 //!
 //! Implement [`Application`] for the servers and [`Script`] for the clients; both talk over a [`Stream`]. Or leave the

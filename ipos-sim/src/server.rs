@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ipos_balance::Policy;
 use ipos_core::{
     Config, ConfigError, Device, EndpointId, Event, Failure, Flow, Instant, Load, Origin, Port,
     Process, Verdict,
@@ -94,6 +95,11 @@ impl Server {
             interval: interval.max(Duration::from_millis(1)),
             journal: Journal::default(),
         })
+    }
+
+    /// Selects by `policy` instead of the configuration's.
+    pub fn set_policy(&mut self, policy: Box<dyn Policy>) {
+        self.device.set_policy(policy);
     }
 
     /// The device.

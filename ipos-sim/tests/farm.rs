@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ipos_balance::PolicyKind;
+use ipos_balance::{self as balance, Candidate, Policy, PolicyKind};
 use ipos_core::{DropReason, Instant, Port};
 use ipos_proto::{ETHERTYPE_EXPERIMENTAL, Ethernet, MacAddr};
 use ipos_sim::addresses::ServerAddresses;
@@ -11,6 +11,7 @@ use ipos_sim::{
     Capture, Farm, FarmBuilder, Http, Impairments, Job, LanConfig, Node, Outbox, Outcome, Request,
     pattern,
 };
+use rand_core::Rng;
 
 /// Bytes of the large transfers: as asked for where it is fast, a tenth of it in debug builds.
 const LARGE: u64 = if cfg!(debug_assertions) {
@@ -116,6 +117,45 @@ fn round_robin_shares_are_equal() {
     for server in &outcome.servers {
         assert!((server.share - 1.0 / 3.0).abs() < 0.01, "{server:?}");
     }
+}
+
+/// The candidate with the greatest number: the last server.
+struct Last;
+
+impl Policy for Last {
+    fn name(&self) -> &'static str {
+        "last"
+    }
+
+    fn probabilities(&self, candidates: &[Candidate], out: &mut [f64]) {
+        out.fill(0.0);
+        if let Some(place) = out.get_mut(candidates.len() - 1) {
+            *place = 1.0;
+        }
+    }
+
+    fn select(
+        &mut self,
+        _: balance::Request,
+        candidates: &[Candidate],
+        _: &mut dyn Rng,
+    ) -> Option<usize> {
+        let last = candidates.iter().enumerate().max_by_key(|(_, c)| c.server);
+        last.map(|(index, _)| index)
+    }
+}
+
+#[test]
+fn a_policy_of_ones_own_selects() {
+    let mut farm = Farm::builder()
+        .own_policy(|_| Box::new(Last))
+        .requests(60)
+        .build()
+        .unwrap();
+    let outcome = run(&mut farm);
+    let served: Vec<_> = outcome.servers.iter().map(|s| s.served).collect();
+    assert_eq!(served, [0, 0, 60]);
+    assert_eq!(outcome.servers[2].expected_share, 1.0);
 }
 
 #[test]

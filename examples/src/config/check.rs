@@ -15,8 +15,6 @@ use super::sections::{
     PortASection, PortBSection, Sections, SynchSection, Waiting,
 };
 
-/// What later versions have.
-const LATER: &str = "not supported yet";
 /// Longest name of a server or a service, in bytes: that of a Synch record.
 const NAME: usize = ipos_proto::synch::NAME_MAX;
 /// Longest name of an interface, in bytes (`IFNAMSIZ`, less the final zero).
@@ -141,13 +139,12 @@ fn check_clients(section: &str, port: &PortASection) -> Checked {
 
 fn check_engine(engine: &EngineSection) -> Checked {
     let key = "engine.busy_poll_us";
-    let given = engine.busy_poll_us;
+    let time = engine.busy_poll_us;
     ensure(
-        given.is_none() || engine.mode == Waiting::Sleep,
+        time == 0 || engine.mode == Waiting::Sleep,
         key,
         "mode `busy` never sleeps anyway",
     )?;
-    let time = given.unwrap_or(0);
     ensure(
         time <= LONGEST_LINGER,
         key,
@@ -433,7 +430,10 @@ fn choice(key: &str, value: Option<&str>, now: &str, later: &[&str]) -> Checked 
     match value {
         None => Ok(()),
         Some(value) if value == now => Ok(()),
-        Some(value) if later.contains(&value) => Err(Fault::new(key, LATER)),
+        Some(value) if later.contains(&value) => Err(Fault::new(
+            key,
+            format_args!("`{value}` is not supported yet: `{now}` is possible"),
+        )),
         Some(value) => Err(Fault::new(
             key,
             format_args!("unknown value `{value}`: `{now}` is possible"),

@@ -202,7 +202,8 @@ pub(super) struct EngineSection {
     pub(super) mode: Waiting,
     pub(super) cpu: Option<usize>,
     /// How long a loop that sleeps looks for work before it does.
-    pub(super) busy_poll_us: Option<u64>,
+    #[serde(default)]
+    pub(super) busy_poll_us: u64,
 }
 
 /// What a loop does that has nothing to do.
@@ -219,7 +220,7 @@ impl EngineSection {
     pub(super) fn linger(&self) -> Duration {
         match self.mode {
             Waiting::Busy => Duration::MAX,
-            Waiting::Sleep => Duration::from_micros(self.busy_poll_us.unwrap_or(0)),
+            Waiting::Sleep => Duration::from_micros(self.busy_poll_us),
         }
     }
 }

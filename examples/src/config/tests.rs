@@ -214,7 +214,17 @@ fn errors_name_file_key_and_line() {
         (
             "10.77.0.11\"]",
             "10.77.0.300\"]",
-            "inic.toml: port_a.addresses[0]: invalid IPv4 address syntax (line 8)",
+            "inic.toml: port_a.addresses[0]: invalid IPv4 address syntax: four numbers, as in `10.77.0.11` (line 8)",
+        ),
+        (
+            "[\"10.77.0.11\"]",
+            "\"10.77.0.11\"",
+            "inic.toml: port_a.addresses: invalid type: string \"10.77.0.11\", expected a sequence: a list: `[\"…\", \"…\"]` (line 8)",
+        ),
+        (
+            "seed = 42",
+            "[url_map]\npath = \"/\"",
+            "inic.toml: url_map: invalid type: map, expected a sequence: there may be several: double brackets, as in `[[listen]]` (line 26)",
         ),
         (
             "[\"10.77.0.11\"]",
@@ -269,7 +279,7 @@ fn errors_name_file_key_and_line() {
         (
             "127.0.0.1:8080",
             "localhost:8080",
-            "inic.toml: listen[0].app: invalid socket address syntax (line 30)",
+            "inic.toml: listen[0].app: invalid socket address syntax: an address and a port, as in `127.0.0.1:8080` (line 30)",
         ),
         (
             "seed = 42",
@@ -529,7 +539,9 @@ fn the_farm_key_reaches_the_device() {
 fn what_later_versions_have() {
     let message = error("\"user\"", "\"linux\"");
     assert!(
-        message.starts_with("inic.toml: stack: not supported yet (line "),
+        message.starts_with(
+            "inic.toml: stack: `linux` is not supported yet: `user` is possible (line "
+        ),
         "{message}"
     );
 }

@@ -14,7 +14,7 @@ use ipos_proto::synch::NAME_MAX;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-use crate::key_file;
+use crate::{key_file, wording};
 
 /// Longest name of an interface, in bytes (`IFNAMSIZ`, less the final zero).
 const INTERFACE: usize = 15;
@@ -73,7 +73,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Settings, FileError> {
         FileError {
             file: path.to_owned(),
             key: if key == "." { String::new() } else { key },
-            what: error.message().lines().collect::<Vec<_>>().join("; "),
+            what: wording::of(error),
             line: before.map(|before| before.matches('\n').count() + 1),
         }
     };

@@ -12,6 +12,8 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::program::refused;
+
 use super::config::{FileError, Settings};
 use super::reload::Reloader;
 use super::servers::Change;
@@ -41,7 +43,7 @@ pub struct Open {
 /// An address or an interface is not this host's, is taken, or needs a right that the process does not have.
 pub fn open(path: &Path, settings: Settings) -> Result<Open, FileError> {
     let wrong = |key: String, at: &dyn std::fmt::Display, error: io::Error| {
-        FileError::new(path, key, format_args!("{at}: {error}"))
+        FileError::new(path, key, refused(at, &error))
     };
     let synch = synch_socket(&settings)
         .map_err(|error| wrong("synch.interface".into(), &settings.interface, error))?;

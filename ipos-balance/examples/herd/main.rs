@@ -15,15 +15,26 @@ use comfy_table::Table;
 use ipos_balance::PolicyKind;
 use simulation::{Burst, Counting};
 
+/// What `--help` says.
+const HELP: &str = "\
+What each policy makes of a burst of requests, when servers choose by each other's reports, which are up to 100 ms old.
+Usage: herd";
 /// What the farm is like before.
 const BURST_KINDS: [Burst; 3] = [Burst::Even, Burst::Back, Burst::SlowStart];
 /// Bursts that a figure is the mean of.
 const BURSTS: u64 = 50;
 
 fn main() -> ExitCode {
-    if let Some(unexpected) = std::env::args().nth(1) {
-        eprintln!("herd: {unexpected}: there are no arguments");
-        return ExitCode::from(2);
+    match std::env::args().nth(1).as_deref() {
+        None => {}
+        Some("-h" | "--help") => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Some(unexpected) => {
+            eprintln!("herd: {unexpected}: there are no arguments (--help tells more)");
+            return ExitCode::from(2);
+        }
     }
     let mut table = Table::new();
     let mut header = vec!["policy", "own hand-overs"];

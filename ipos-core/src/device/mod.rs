@@ -200,6 +200,11 @@ impl Device {
         })
     }
 
+    /// Selects by `policy` instead of the configuration's, until [`Device::reconfigure`] brings another of those.
+    pub fn set_policy(&mut self, policy: Box<dyn Policy>) {
+        self.policy = policy;
+    }
+
     // ---- handle ----
 
     /// A frame that came in through `port`: a whole Ethernet frame, without FCS.

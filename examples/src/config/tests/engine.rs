@@ -55,7 +55,7 @@ fn the_loop_sleeps_or_does_not() {
             "engine.mode: unknown variant `poll`, expected `sleep` or `busy`",
         ),
         (
-            "mode = \"busy\"\nbusy_poll_us = 0",
+            "mode = \"busy\"\nbusy_poll_us = 5",
             "engine.busy_poll_us: mode `busy` never sleeps anyway",
         ),
         (

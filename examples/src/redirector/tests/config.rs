@@ -125,7 +125,7 @@ fn faults() {
         (
             "\"10.77.0.5:80\"",
             "\"10.77.0.5\"",
-            "http[0].listen: invalid socket address syntax",
+            "http[0].listen: invalid socket address syntax: an address and a port, as in `127.0.0.1:8080`",
         ),
         (
             "\"10.77.0.5:80\"",
