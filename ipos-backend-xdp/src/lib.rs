@@ -8,6 +8,7 @@
 //!    interface --> XDP program --+--> the kernel's own stack          what is not the device's
 //!                                +--> socket's rx ring --> receive()  the device's
 //!    interface <----------------------- tx ring <------------ forward(), commit()
+//!    interface <-- the kernel cuts <--- raw socket <--------- commit_burst()
 //! ```
 //!
 //! ```no_run

@@ -127,7 +127,12 @@ impl Record {
             }
             (FrameType::Refuse, Record::Pending(pending)) => pending.migration.is_some(),
             (FrameType::Refuse | FrameType::Release, Record::Forward(_)) => true,
-            (FrameType::Move, _) => self.endpoint().is_some(),
+            // The first server asks whom it takes for the owner.
+            (FrameType::Move, Record::Pending(pending)) => {
+                matches!(pending.bound, Some(Bound::Installed(_)))
+            }
+            (FrameType::Move, Record::Forward(forwarding)) => forwarding.first().is_some(),
+            (FrameType::Move, Record::ForwardConnect(_) | Record::Datagrams(_)) => true,
             _ => false,
         }
     }

@@ -332,3 +332,22 @@ fn a_former_owner_hears_that_its_own_clients_connection_is_over() {
     exchange(&mut farm, &mut new, 150);
     works(&mut farm, &mut other, passed_on);
 }
+
+/// The first server asks for its connection, while another one of the client's port goes the other way.
+#[test]
+fn one_port_serves_two_connections_when_one_comes_home() {
+    let mut farm = Farm::pair();
+    let (mut first, _) = moved(&mut farm, 4001);
+    let mut second = farm.connect(1, 4001);
+    let at = exchange(&mut farm, &mut second, 150).0;
+    if at == 1 {
+        migrate(&mut farm, 1, &second, "s1", 150);
+    }
+    let crossed = farm.bound();
+    migrate(&mut farm, 0, &first, "s1", 150);
+    let home = farm.bound();
+    assert_eq!((crossed.0, home.0), (0, 0));
+    at_rest(&mut farm, home);
+    works(&mut farm, &mut first, home);
+    works(&mut farm, &mut second, crossed);
+}
