@@ -51,8 +51,12 @@ impl Device {
             }
             Message::Packet(packet) => self.owned_packet(now, hardware, packet),
             Message::Acknowledgement { trailer } => {
-                let key = self.find_told(&header, hardware, trailer.as_ref())?;
-                self.acknowledged(now, key, hardware, trailer)
+                match self.find_told(&header, hardware, trailer.as_ref()) {
+                    Ok(key) => self.acknowledged(now, key, hardware, trailer),
+                    // Nobody waits for it: what it answers was said twice.
+                    Err(DropReason::Stale) => Ok(Verdict::Consumed),
+                    Err(reason) => Err(reason),
+                }
             }
             Message::Release { trailer } => {
                 let key = self.find_told(&header, hardware, trailer.as_ref())?;
