@@ -9,7 +9,7 @@ use core::hash::BuildHasher;
 use arrayvec::ArrayVec;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use ipos_proto::{Epoch, FrameType, MacAddr, Trailer};
+use ipos_proto::{Epoch, FrameType, Header, MacAddr, Protocol, Trailer};
 use slab::Slab;
 
 use crate::flow::Flow;
@@ -101,16 +101,17 @@ impl Record {
         }
     }
 
-    /// Whether an answer or a note of this type from the Port B with this hardware address can be for the flow.
+    /// Whether an answer or a note of this type from the Port B with this hardware address can be for the flow; `at_sender`: its
+    /// client has connected to the server that says it.
     pub(crate) fn expects(
         &self,
-        frame_type: FrameType,
-        hardware: MacAddr,
+        header: &Header,
+        (hardware, at_sender): (MacAddr, bool),
         trailer: Option<&Trailer>,
     ) -> bool {
         let of = |epoch: Epoch| trailer.is_none_or(|trailer| trailer.epoch == epoch);
         let received = trailer.and_then(Trailer::acknowledged).is_some();
-        match (frame_type, self) {
+        match (header.frame_type, self) {
             (FrameType::Acknowledgement, Record::Pending(pending)) => {
                 let answered = |m: &Migration| m.is_answered_by(hardware, trailer);
                 pending.migration.as_ref().is_some_and(answered)
@@ -123,17 +124,55 @@ impl Record {
                 awaits && of(forwarding.epoch)
             }
             (FrameType::Acknowledgement, Record::ForwardConnect(installed)) => {
-                installed.moved.is_some() && !received && of(installed.epoch)
+                installed.moved.is_some() && at_sender && !received && of(installed.epoch)
             }
-            (FrameType::Refuse, Record::Pending(pending)) => pending.migration.is_some(),
-            (FrameType::Refuse | FrameType::Release, Record::Forward(_)) => true,
-            // The first server asks whom it takes for the owner.
-            (FrameType::Move, Record::Pending(pending)) => {
-                matches!(pending.bound, Some(Bound::Installed(_)))
+            (FrameType::Refuse, Record::Pending(pending)) => {
+                let refused = |m: &Migration| m.is_refused_by(hardware, trailer);
+                pending.migration.as_ref().is_some_and(refused)
             }
-            (FrameType::Move, Record::Forward(forwarding)) => forwarding.first().is_some(),
-            (FrameType::Move, Record::ForwardConnect(_) | Record::Datagrams(_)) => true,
+            (FrameType::Refuse, Record::Forward(forwarding)) => forwarding.is_refused_by(trailer),
+            (FrameType::Release, Record::Forward(forwarding)) => {
+                // Datagrams have no place in a stream, and do not move on.
+                header.protocol == Protocol::Udp || forwarding.is_told(trailer)
+            }
+            // Whatever is here of the connection: it is not unknown.
+            (FrameType::Move, _) => at_sender,
             _ => false,
+        }
+    }
+
+    /// Whether a 0x03 of this epoch may be a repeated answer to what was said of the flow: of the MOVED of a connection that its
+    /// client has opened at the sender, or of the MOVE of one that it has opened here.
+    pub(crate) fn is_echoed(&self, (hardware, at_sender): (MacAddr, bool), epoch: Epoch) -> bool {
+        match self {
+            Record::Forward(forwarding) => {
+                let to = forwarding.to().hardware;
+                forwarding.epoch == epoch && forwarding.first().is_none() && to == hardware
+            }
+            Record::ForwardConnect(installed) => {
+                let told = installed.giver.hardware != installed.first.hardware;
+                installed.epoch == epoch && at_sender && told
+            }
+            Record::Tombstone(tombstone) => tombstone.epoch == epoch && at_sender,
+            Record::Pending(_) | Record::Local(_) | Record::Datagrams(_) => false,
+        }
+    }
+
+    /// The last epoch of the flow's connection here, or of its offer.
+    pub(crate) fn epoch(&self) -> Epoch {
+        match self {
+            Record::Pending(pending) => {
+                let offered = pending.migration.map(|migration| migration.epoch);
+                let installed = match &pending.bound {
+                    Some(Bound::Installed(installed)) => Some(installed.epoch),
+                    Some(Bound::Local) | None => None,
+                };
+                offered.max(installed).unwrap_or_default()
+            }
+            Record::ForwardConnect(installed) => installed.epoch,
+            Record::Forward(forwarding) => forwarding.epoch,
+            Record::Tombstone(tombstone) => tombstone.epoch,
+            Record::Local(_) | Record::Datagrams(_) => Epoch::default(),
         }
     }
 

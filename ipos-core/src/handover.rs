@@ -167,6 +167,16 @@ impl Migration {
         self.to.hardware == hardware && trailer.is_none_or(fits)
     }
 
+    /// Whether what the Port B with this hardware address says is a refusal of the offer. Epoch 0: of a frame that could not be
+    /// read as a whole.
+    pub(crate) fn is_refused_by(&self, hardware: MacAddr, trailer: Option<&Trailer>) -> bool {
+        let fits = |trailer: &Trailer| {
+            let epoch = trailer.epoch;
+            (epoch == self.epoch || epoch == Epoch::default()) && self.is_newer(trailer.number)
+        };
+        self.to.hardware == hardware && trailer.is_none_or(fits)
+    }
+
     /// Whether a trailer with this number may have been sent after the offer.
     pub(crate) fn is_newer(&self, number: u32) -> bool {
         let behind = |newest: u32| number.wrapping_sub(newest) as i32 > 0;
@@ -318,7 +328,7 @@ pub(crate) struct Forwarding {
     pub(crate) acknowledged: SeqNum,
     /// The client's initial sequence number: late copies of its SYN open nothing.
     pub(crate) irs: SeqNum,
-    /// Where the client's stream was at its last packet.
+    /// Where the client's stream was at the last packet that has come here.
     pub(crate) seq: SeqNum,
     /// Request packets that the client will not send again.
     pub(crate) replay: Option<Box<Replaying>>,
@@ -414,22 +424,29 @@ impl Forwarding {
         }
     }
 
-    /// Whether what a trailer says to be received can be of this connection, and is not of another one between the same
-    /// ports: the client's packets pass the first server.
+    /// Whether what a trailer says to be received can be of this connection, and is not of another one of the client's port:
+    /// the client's packets pass the first server, and others as long as they come there.
     pub(crate) fn is_of(&self, trailer: &Trailer) -> bool {
-        self.first().is_some() || trailer.acknowledged().is_none() || self.is_surely_of(trailer)
-    }
-
-    /// Whether it is what the first server knows to be received of this connection.
-    pub(crate) fn is_surely_of(&self, trailer: &Trailer) -> bool {
-        let near = |received: SeqNum| {
+        trailer.acknowledged().is_none_or(|received| {
             // Or it answers the SYN that waits for this connection's end.
             let opens =
                 matches!(self.aside.as_deref(), Some(Aside::Opening(o)) if o.seq == received);
             // Its owner has received more than the SYN: that is said of what has ended before, where the SYN was passed on to.
-            opens || received.gt(self.irs) && received.since(self.seq).unsigned_abs() <= NEAR
-        };
-        self.first().is_none() && trailer.acknowledged().is_some_and(near)
+            let began = self.first().is_some() || received.gt(self.irs);
+            opens || began && received.since(self.seq).unsigned_abs() <= NEAR
+        })
+    }
+
+    /// Whether a RELEASE can be for the flow: one that does not say where the connection was answers MOVE.
+    pub(crate) fn is_told(&self, trailer: Option<&Trailer>) -> bool {
+        let placed = |trailer: &Trailer| trailer.acknowledged().is_some();
+        trailer.is_none_or(placed) || self.asked().is_some()
+    }
+
+    /// Whether a REFUSE can be for the kept offer.
+    pub(crate) fn is_refused_by(&self, trailer: Option<&Trailer>) -> bool {
+        let fits = |t: &Trailer| t.epoch == self.epoch || t.epoch == Epoch::default();
+        trailer.is_none_or(fits) && self.replay.as_ref().is_some_and(|r| r.offer.is_some())
     }
 
     /// The owner's Port B.

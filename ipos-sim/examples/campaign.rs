@@ -33,7 +33,7 @@ struct Options {
     #[arg(long)]
     jobs: Option<usize>,
     /// What to leave out: loss, duplication, reordering, corruption, partition, crash, drain, move, per-request, udp, reuse,
-    /// leave, long-partition, small-limits.
+    /// leave, long-partition, small-limits, farm-key, shared-ports.
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
     without: Vec<Kind>,
     /// Print what happened as JSON.

@@ -314,6 +314,7 @@ impl FarmBuilder {
                 concurrency: self.concurrency,
                 ports: ClientConfig::PORTS,
                 rest: ClientConfig::REST,
+                ports_per_server: false,
                 tcp: ClientTcp {
                     timestamps: index % 2 == 0,
                     ..ClientTcp::default()

@@ -43,6 +43,9 @@ pub struct ClientConfig {
     pub ports: RangeInclusive<u16>,
     /// How long a port rests after its connection; 2 MSL by the book.
     pub rest: Duration,
+    /// Every server has these ports for itself, as with a kernel that tells connections by both ends: the same port may be in
+    /// use with several servers at once.
+    pub ports_per_server: bool,
     /// How its TCP behaves.
     pub tcp: ClientTcp,
     /// Seed of its generator.
@@ -153,17 +156,18 @@ pub type Workload = Box<dyn Iterator<Item = Job> + Send>;
 
 /// A client host.
 ///
-/// Every connection has a local port of its own, which is not used again before it has rested, and a socket
-/// that stays until TIME-WAIT is over.
+/// Every connection has a local port of its own (with its server, where [`ClientConfig::ports_per_server`] says so), which is
+/// not used again before it has rested, and a socket that stays until TIME-WAIT is over.
 pub struct Client {
     config: ClientConfig,
     interface: Interface,
     neighbours: Neighbours,
-    ports: Ports,
+    /// By server, where each has its own; else of all, by `None`.
+    ports: BTreeMap<Option<SocketAddrV4>, Ports>,
     /// Each with a socket set of its own, so that a frame costs the same however many there are.
-    connections: BTreeMap<u16, Talk>,
+    connections: BTreeMap<Ends, Talk>,
     /// When connections are to be polled.
-    due: BTreeSet<(Instant, u16)>,
+    due: BTreeSet<(Instant, Ends)>,
     /// For frames that belong to no connection.
     nobody: SocketSet<'static>,
     jobs: VecDeque<Job>,
@@ -177,6 +181,9 @@ pub struct Client {
     unoffered: Vec<u8>,
     log: Log,
 }
+
+/// The local port of a connection, and its server.
+type Ends = (u16, SocketAddrV4);
 
 /// A connection.
 struct Talk {
@@ -234,7 +241,7 @@ impl Client {
         Client {
             neighbours: Neighbours::new(hardware, config.address),
             interface,
-            ports: Ports::new(config.ports.clone(), config.rest),
+            ports: BTreeMap::new(),
             connections: BTreeMap::new(),
             due: BTreeSet::new(),
             nobody: SocketSet::new(Vec::new()),
@@ -285,13 +292,15 @@ impl Client {
                 };
                 self.next = Some((job.not_before.max(now + job.pause), job));
             }
-            let Some((begin, _)) = &mut self.next else {
+            let Some((begin, job)) = &mut self.next else {
                 return;
             };
             if *begin > now {
                 return;
             }
-            match self.ports.take(now) {
+            let server = self.config.ports_per_server.then_some(job.server);
+            let new = || Ports::new(self.config.ports.clone(), self.config.rest);
+            match self.ports.entry(server).or_insert_with(new).take(now) {
                 Ok(port) => {
                     if let Some((_, job)) = self.next.take() {
                         self.begin(now, port, job, out);
@@ -332,6 +341,7 @@ impl Client {
         }
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
+        let ends = (port, job.server);
         let talk = Talk {
             sockets,
             handle,
@@ -344,18 +354,19 @@ impl Client {
             due: None,
             waits: None,
         };
-        self.connections.insert(port, talk);
+        self.connections.insert(ends, talk);
         self.active += 1;
-        self.drive(now, port, out);
+        self.drive(now, ends, out);
     }
 
     /// Does all that can be done on a connection.
-    fn drive(&mut self, now: Instant, port: u16, out: &mut Outbox) {
-        let Some(mut talk) = self.connections.remove(&port) else {
+    fn drive(&mut self, now: Instant, ends: Ends, out: &mut Outbox) {
+        let Some(mut talk) = self.connections.remove(&ends) else {
             return;
         };
+        let (port, server) = ends;
         if let Some(due) = talk.due.take() {
-            self.due.remove(&(due, port));
+            self.due.remove(&(due, ends));
         }
         let was_active = talk.job.is_some();
         let given_up = now >= talk.deadline && self.expire(now, port, &mut talk);
@@ -376,7 +387,10 @@ impl Client {
         let closed = socket.state() == tcp::State::Closed && socket.remote_endpoint().is_none();
         let closed = closed || talk.has_waited(now, self.config.tcp.time_wait);
         if given_up || (talk.phase == Phase::Closing && closed) {
-            self.ports.release(now, port);
+            let server = self.config.ports_per_server.then_some(server);
+            if let Some(ports) = self.ports.get_mut(&server) {
+                ports.release(now, port);
+            }
             if std::mem::take(&mut self.starved)
                 && let Some((begin, _)) = &mut self.next
             {
@@ -385,13 +399,13 @@ impl Client {
         } else {
             let due = self.when(now, &mut talk);
             talk.due = Some(due);
-            self.due.insert((due, port));
-            self.connections.insert(port, talk);
+            self.due.insert((due, ends));
+            self.connections.insert(ends, talk);
         }
         if was_active
             && self
                 .connections
-                .get(&port)
+                .get(&ends)
                 .is_none_or(|talk| talk.job.is_none())
         {
             self.active -= 1;
@@ -495,8 +509,8 @@ impl Client {
             .max(now + Duration::from_micros(1))
     }
 
-    /// The local port of the connection that a frame belongs to.
-    fn connection_of(&self, frame: &[u8]) -> Option<u16> {
+    /// The connection that a frame belongs to.
+    fn connection_of(&self, frame: &[u8]) -> Option<Ends> {
         let frame = EthernetFrame::new_checked(frame).ok()?;
         if frame.ethertype() != EthernetProtocol::Ipv4
             || frame.dst_addr().0 != self.config.hardware.0
@@ -507,8 +521,10 @@ impl Client {
         if packet.next_header() != IpProtocol::Tcp || packet.dst_addr() != self.config.address {
             return None;
         }
-        let port = TcpPacket::new_checked(packet.payload()).ok()?.dst_port();
-        self.connections.contains_key(&port).then_some(port)
+        let segment = TcpPacket::new_checked(packet.payload()).ok()?;
+        let server = SocketAddrV4::new(packet.src_addr(), segment.src_port());
+        let ends = (segment.dst_port(), server);
+        self.connections.contains_key(&ends).then_some(ends)
     }
 }
 
@@ -540,8 +556,8 @@ impl Talk {
 
 impl Node for Client {
     fn handle_frame(&mut self, now: Instant, _: usize, frame: &[u8], out: &mut Outbox) {
-        let port = self.connection_of(frame);
-        let sockets = match port.and_then(|port| self.connections.get_mut(&port)) {
+        let ends = self.connection_of(frame);
+        let sockets = match ends.and_then(|ends| self.connections.get_mut(&ends)) {
             Some(talk) => &mut talk.sockets,
             None => &mut self.nobody,
         };
@@ -553,25 +569,25 @@ impl Node for Client {
         );
         self.interface
             .poll_ingress_single(moment(now), &mut wire, sockets);
-        if let Some(port) = port {
-            self.drive(now, port, out);
+        if let Some(ends) = ends {
+            self.drive(now, ends, out);
         } else if let Some(server) = self.neighbours.hear(now, frame) {
-            let waiting: Vec<u16> = self
+            let waiting: Vec<Ends> = self
                 .connections
                 .iter()
                 .filter(|(_, talk)| *talk.server.ip() == server && talk.job.is_some())
-                .map(|(&port, _)| port)
+                .map(|(&ends, _)| ends)
                 .collect();
-            for port in waiting {
-                self.drive(now, port, out);
+            for ends in waiting {
+                self.drive(now, ends, out);
             }
         }
         self.work(now, out);
     }
 
     fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
-        while let Some(&(_, port)) = self.due.first().filter(|(due, _)| *due <= now) {
-            self.drive(now, port, out);
+        while let Some(&(_, ends)) = self.due.first().filter(|(due, _)| *due <= now) {
+            self.drive(now, ends, out);
         }
         self.work(now, out);
     }

@@ -354,6 +354,9 @@ impl OneOwner {
                 // The first server is told: the address that the client connected to is its.
                 let first = to.map(|to| SocketAddrV4::new(ServerAddresses::of(to).a.1, port));
                 let known = first.and_then(|first| self.flows.get_mut(&Flow::tcp(client, first)));
+                // Or one that has passed on another connection of the client's port.
+                let at = trailer.and_then(|trailer| trailer.acknowledged());
+                let known = known.filter(|known| at.is_none_or(|at| known.is_at(at)));
                 let unknown = trailer.is_some_and(|trailer| trailer.epoch == Epoch::default());
                 if let Some(known) = known {
                     let granted = known.granted.remove(&server);
@@ -432,10 +435,7 @@ impl OneOwner {
                 // what it has received tells, or the SYN's number that it was sent.
                 let at = trailer.and_then(|trailer| trailer.acknowledged());
                 let meant = |known: &Ownership| {
-                    at.is_none_or(|at| {
-                        let at = at.raw() as i32;
-                        known.next == Some(at) || at != known.isn && known.uses(at)
-                    })
+                    at.is_none_or(|at| at.raw() as i32 != known.isn && known.is_at(at))
                 };
                 let flow = Flow::tcp(
                     client,

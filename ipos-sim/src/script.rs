@@ -94,7 +94,7 @@ pub struct Log {
 }
 
 /// The two ends of a client's connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Connection {
     /// The client's address and port.
     pub client: SocketAddrV4,

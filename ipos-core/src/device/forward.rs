@@ -1,6 +1,6 @@
 //! The forward thread (FIG. 9B): frames from Port B.
 
-use core::net::SocketAddrV4;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use etherparse::IpNumber;
 use ipos_proto::{
@@ -14,6 +14,7 @@ use crate::event::{Forward, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{Bound, Retry, Target};
+use crate::members::Member;
 use crate::packet::Ipv4Packet;
 use crate::tcp::Segment;
 use crate::time::Instant;
@@ -129,40 +130,54 @@ impl Device {
         })
     }
 
+    /// The flows of a client's port with an application's port of any server, and the address that each was opened at.
+    pub(super) fn flows_of_port(
+        &self,
+        client: SocketAddrV4,
+        port: u16,
+        protocol: Protocol,
+    ) -> impl Iterator<Item = (Ipv4Addr, u32, &Record)> {
+        let ours = self.config.client_addresses();
+        let all = ours.chain(self.members.port_a());
+        all.filter_map(move |address| {
+            let key = self.flows.find(&Flow {
+                client,
+                endpoint: SocketAddrV4::new(address, port),
+                protocol,
+            })?;
+            Some((address, key, self.flows.get(key)?.1))
+        })
+    }
+
     /// The flow that an answer or a note speaks of: it names the client and the port that the client connected to; the
-    /// address is the one whose flow concerns the sender. A connection goes on when its servers do not hear each other on
-    /// the Synch LAN, so that the record alone vouches for the sender; or a later epoch does, of a server that is known.
+    /// address is the one whose flow concerns the sender, and expects to be told this. A connection goes on when its servers do not
+    /// hear each other on the Synch LAN, so that the record alone vouches for the sender; or a later epoch does, of a server that is
+    /// known.
     pub(super) fn find_told(
         &self,
         header: &Header,
         hardware: MacAddr,
         trailer: Option<&Trailer>,
     ) -> Result<u32, DropReason> {
-        let known = self.members.by_hardware(hardware).is_some();
+        let sender = self.members.by_hardware(hardware);
         // Else it may be of another address's connection.
         let alone = self.config.client_addresses().count() == 1;
-        let records = || {
-            let ours = self.config.client_addresses();
-            ours.chain(self.members.port_a()).filter_map(|address| {
-                let key = self.flows.find(&Flow {
-                    client: header.client,
-                    endpoint: SocketAddrV4::new(address, header.port),
-                    protocol: header.protocol,
-                })?;
-                Some((key, self.flows.get(key)?.1))
-            })
+        let from = |address| {
+            let opened = |member: &Member| member.port_a.contains(&address);
+            (hardware, sender.is_some_and(opened))
         };
+        let records = || self.flows_of_port(header.client, header.port, header.protocol);
         // Which of several connections between the same ports is meant.
         let meant = |record: &Record| match (record, trailer) {
             (Record::Forward(forwarding), Some(trailer)) => forwarding.is_of(trailer),
             _ => true,
         };
-        let follows = |record: &Record, epoch: Epoch| match record {
-            Record::Forward(f) => f.first().is_none() && epoch > f.epoch,
-            _ => false,
+        let expected = || {
+            let expects = |address, record: &Record| {
+                record.expects(header, from(address), trailer) && meant(record)
+            };
+            records().filter(move |&(address, _, record)| expects(address, record))
         };
-        // Records that wait for something else may be of other connections of the client's port.
-        let expected = |record: &Record| record.expects(header.frame_type, hardware, trailer);
         // A record that is not the first server's is told of by the owner that it leads to alone.
         let told = |record: &Record| match record {
             Record::Forward(forwarding) if trailer.is_some() => {
@@ -170,30 +185,49 @@ impl Device {
             }
             record => record.concerns(hardware),
         };
-        let records = || records().filter(|(_, record)| expected(record) && meant(record));
-        let concerned = || records().filter(|(_, record)| told(record));
-        let moves = known && alone && header.protocol == Protocol::Tcp;
-        let later = records().filter(|(_, record)| {
-            moves && trailer.is_some_and(|trailer| follows(record, trailer.epoch))
-        });
-        // A former owner's records show nothing of where a connection is.
-        let surely = |record: &Record| match (record, trailer) {
-            (Record::Forward(forwarding), Some(trailer)) => forwarding.is_surely_of(trailer),
+        let concerned = || expected().filter(|(_, _, record)| told(record));
+        let moves = sender.is_some() && alone && header.protocol == Protocol::Tcp;
+        let follows = |record: &Record, epoch: Epoch| match record {
+            Record::Forward(f) => f.first().is_none() && epoch > f.epoch,
             _ => false,
         };
-        let found = match one(concerned().map(|(key, _)| key)) {
-            Ok(Some(key)) => Some(key),
-            Ok(None) => one(later.map(|(key, _)| key))?,
+        let later = expected().filter(|(_, _, record)| {
+            moves && trailer.is_some_and(|trailer| follows(record, trailer.epoch))
+        });
+        // Connections may be near one another in their sequence numbers, and not in their epochs.
+        let exactly = |record: &Record| {
+            trailer.is_some_and(|trailer| {
+                trailer.epoch == record.epoch() && trailer.epoch != Epoch::default()
+            })
+        };
+        let key = |(_, key, _): (Ipv4Addr, u32, &Record)| key;
+        let found = match one(concerned().map(key)) {
+            Ok(Some(found)) => Some(found),
+            Ok(None) => one(later.map(key))?,
             Err(several) => {
-                let sure = concerned().filter(|(_, record)| surely(record));
-                Some(one(sure.map(|(key, _)| key))?.ok_or(several)?)
+                let exact = concerned().filter(|(_, _, record)| exactly(record));
+                Some(one(exact.map(key))?.ok_or(several)?)
             }
         };
-        found.ok_or(if known {
-            DropReason::Stale
-        } else {
-            DropReason::Stranger
-        })
+        let Some(found) = found else {
+            return Err(match sender {
+                Some(_) => DropReason::Stale,
+                None => DropReason::Stranger,
+            });
+        };
+        // What may have been said of another connection gives none away: the offer is repeated, or served here.
+        let offered = matches!(self.flows.get(found), Some((_, Record::Pending(_))));
+        let echo = |trailer: &Trailer| {
+            let mut others = records().filter(|(_, key, _)| *key != found);
+            others.any(|(address, _, record)| record.is_echoed(from(address), trailer.epoch))
+        };
+        match offered
+            && header.frame_type == FrameType::Acknowledgement
+            && trailer.is_some_and(echo)
+        {
+            true => Err(DropReason::Ambiguous),
+            false => Ok(found),
+        }
     }
 
     /// 0x02: the client's packet, for the endpoint that was migrated here.
@@ -251,6 +285,9 @@ impl Device {
                     return Err(DropReason::Stale);
                 }
                 forwarding.used = now;
+                // It may not be of this connection any more, and be answered as such.
+                let seq = SeqNum::new(slice.sequence_number());
+                forwarding.seq = seq + slice.payload().len() as u32;
                 self.counters.forwarded += 1;
                 Ok(pass_on(forwarding.headers, ENCAPSULATION_LEN, &packet))
             }

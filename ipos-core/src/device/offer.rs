@@ -93,17 +93,18 @@ impl Device {
 
     /// The control block is this server's last word, unless nobody takes it.
     pub(super) fn begin_offer(&mut self, now: Instant, key: u32, to: Target) {
-        let Some((_, Record::Pending(pending))) = self.flows.get(key) else {
+        let Some((flow, Record::Pending(pending))) = self.flows.get(key) else {
             return;
         };
         // Every offer has its own epoch: answers to an earlier one are told apart.
         let mut epoch = Epoch::new(1 + pending.tried.len() as u32);
         if let Some(endpoint) = pending.endpoint {
+            let others = self.epoch_of_port(flow);
             let Some(slot) = self.stack.get_mut(endpoint) else {
                 return;
             };
             slot.muted = true;
-            epoch = slot.epoch.next();
+            epoch = slot.epoch.max(others).next();
             slot.epoch = epoch;
             self.stack.reschedule(endpoint);
         }
@@ -124,6 +125,14 @@ impl Device {
             member.sent = member.sent.saturating_add(1);
         }
         self.offer(now, key);
+    }
+
+    /// The last epoch of the connections that the flow's client has from the same port, with whatever server: answers name the
+    /// port alone, and are told apart by their epoch.
+    fn epoch_of_port(&self, flow: &Flow) -> Epoch {
+        let records = self.flows_of_port(flow.client, flow.endpoint.port(), flow.protocol);
+        let epochs = records.map(|(_, _, record)| record.epoch());
+        epochs.max().unwrap_or_default()
     }
 
     /// Nobody else takes the endpoint: temporary to local (FIG. 10A), and a bound one has its record back.
@@ -424,18 +433,10 @@ impl Device {
         hardware: MacAddr,
         trailer: Option<Trailer>,
     ) -> Result<Verdict, DropReason> {
-        // Epoch 0: of a frame that could not be read as a whole.
-        let fits = |to: MacAddr, epoch: Epoch| {
-            to == hardware
-                && trailer.is_none_or(|t| t.epoch == epoch || t.epoch == Epoch::default())
-        };
+        let trailer = trailer.as_ref();
         match self.flows.get(key) {
             Some((_, Record::Pending(pending)))
-                if (pending.migration).is_some_and(|m| {
-                    // Else it is late.
-                    let newer = |t: Trailer| m.is_newer(t.number);
-                    fits(m.to.hardware, m.epoch) && trailer.is_none_or(newer)
-                }) =>
+                if (pending.migration).is_some_and(|m| m.is_refused_by(hardware, trailer)) =>
             {
                 self.counters.refused += 1;
                 let reason = trailer.map_or(TrailerFlags::empty(), |t| t.flags);
@@ -443,10 +444,9 @@ impl Device {
             }
             // Its deadline there has passed without a packet, and it is not taken again: nobody has the connection.
             Some((_, Record::Forward(forwarding)))
-                if fits(forwarding.to().hardware, forwarding.epoch)
-                    && (forwarding.replay.as_ref()).is_some_and(|replay| {
-                        replay.offer.is_some() && now >= replay.refusable
-                    }) =>
+                if forwarding.to().hardware == hardware
+                    && forwarding.is_refused_by(trailer)
+                    && (forwarding.replay.as_ref()).is_some_and(|r| now >= r.refusable) =>
             {
                 self.counters.refused += 1;
                 self.lose(now, key);

@@ -38,6 +38,7 @@ pub(super) fn builder(plan: &Plan) -> FarmBuilder {
                 config.tcp = client.tcp.clone();
                 config.mtu = client.mtu;
                 config.concurrency = client.concurrency;
+                config.ports_per_server = client.ports_per_server;
                 if let Some(reuse) = client.reuse {
                     let first = *config.ports.start();
                     config.ports = first..=first + reuse.ports.saturating_sub(1);

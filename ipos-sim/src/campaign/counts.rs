@@ -61,6 +61,8 @@ counts! {
     commands = "commands to move",
     /// Connections from a port that the client had used before.
     reused = "ports used again",
+    /// Connections from a port that their client has used with other servers too.
+    shared = "ports of several servers",
     /// Datagrams that were to be answered.
     questions = "datagrams asked",
     /// Those that were.

@@ -219,6 +219,7 @@ fn client(dice: &mut Dice, servers: usize) -> ClientPlan {
         },
         concurrency: dice.uniform(1..=3) as usize,
         reuse: None,
+        ports_per_server: false,
         talks,
     }
 }

@@ -205,13 +205,13 @@ fn first(servers: usize, address: SocketAddrV4) -> Option<usize> {
 }
 
 fn judge_connections(plan: &Plan, farm: &Farm, facts: &Facts, report: &mut Report) {
-    // A client's port has one connection after the other.
-    let mut connections: BTreeMap<(SocketAddrV4, Instant), Vec<&Record>> = BTreeMap::new();
+    // Between two ports there is one connection after the other.
+    let mut connections: BTreeMap<(Connection, Instant), Vec<&Record>> = BTreeMap::new();
     let mut exchanges = 0;
     for record in farm.records() {
         exchanges += 1;
         connections
-            .entry((record.connection.client, record.opened))
+            .entry((record.connection, record.opened))
             .or_default()
             .push(record);
     }
@@ -221,8 +221,10 @@ fn judge_connections(plan: &Plan, farm: &Farm, facts: &Facts, report: &mut Repor
             plan.requests()
         ));
     }
-    let ports: BTreeSet<SocketAddrV4> = connections.keys().map(|(client, _)| *client).collect();
-    report.counts.reused += (connections.len() - ports.len()) as u64;
+    let ends: BTreeSet<Connection> = connections.keys().map(|(ends, _)| *ends).collect();
+    let ports: BTreeSet<SocketAddrV4> = ends.iter().map(|ends| ends.client).collect();
+    report.counts.reused += (connections.len() - ends.len()) as u64;
+    report.counts.shared += (ends.len() - ports.len()) as u64;
     report.counts.connections += connections.len() as u64;
     report.counts.requests += exchanges as u64;
     for ((_, opened), records) in &connections {

@@ -36,11 +36,13 @@ pub enum Kind {
     SmallLimits,
     /// Farms with a key.
     FarmKey,
+    /// Clients that use a port with several servers at once.
+    SharedPorts,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Loss,
         Kind::Duplication,
         Kind::Reordering,
@@ -56,6 +58,7 @@ impl Kind {
         Kind::LongPartition,
         Kind::SmallLimits,
         Kind::FarmKey,
+        Kind::SharedPorts,
     ];
 
     /// The kind's name.
@@ -76,6 +79,7 @@ impl Kind {
             Kind::LongPartition => "long-partition",
             Kind::SmallLimits => "small-limits",
             Kind::FarmKey => "farm-key",
+            Kind::SharedPorts => "shared-ports",
         }
     }
 }

@@ -60,6 +60,8 @@ pub struct ClientPlan {
     pub concurrency: usize,
     /// Few ports, so that it uses them again.
     pub reuse: Option<Reuse>,
+    /// Each server has its ports for itself: the same one is in use with several of them at once.
+    pub ports_per_server: bool,
     /// Its connections, in the order in which they begin.
     pub talks: Vec<Talk>,
 }

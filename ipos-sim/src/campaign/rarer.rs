@@ -22,13 +22,14 @@ type Draw = fn(&mut Plan, &mut Dice);
 impl Plan {
     /// Everything of these kinds but those `without`.
     pub(super) fn draw_rarer(&mut self, without: &BTreeSet<Kind>) {
-        let draws: [(Kind, u64, Draw); 6] = [
+        let draws: [(Kind, u64, Draw); 7] = [
             (Kind::Udp, 35, Plan::draw_askers),
             (Kind::Reuse, 35, Plan::draw_reuse),
             (Kind::Leave, 20, Plan::draw_leaves),
             (Kind::LongPartition, 15, Plan::draw_long_partitions),
             (Kind::SmallLimits, 30, Plan::draw_small_limits),
             (Kind::FarmKey, 30, Plan::draw_farm_key),
+            (Kind::SharedPorts, 33, Plan::draw_shared_ports),
         ];
         for ((kind, percent, draw), stream) in draws.into_iter().zip(2..) {
             let dice = &mut Dice::new(self.seed, stream);
@@ -86,6 +87,36 @@ impl Plan {
             });
             if dice.chance(60) {
                 client.tcp.time_wait = Some(dice.millis(&[0, 0, 10, 1_000]));
+            }
+        }
+    }
+
+    /// A client that comes to a few servers at once, from the same ports.
+    fn draw_shared_ports(&mut self, dice: &mut Dice) {
+        for client in &mut self.clients {
+            if dice.chance(20) {
+                continue;
+            }
+            client.ports_per_server = true;
+            client.concurrency = dice.uniform(2..=4) as usize;
+            let more = dice.uniform(0..=6);
+            client
+                .talks
+                .extend((0..more).map(|_| talk(dice, self.servers)));
+            // A few come together.
+            let together = dice.time(ACTIVE);
+            for talk in &mut client.talks {
+                talk.server = dice.below(self.servers.min(3));
+                if dice.chance(30) {
+                    talk.begin = together;
+                }
+            }
+            client.talks.sort_by_key(|talk| talk.begin);
+            if dice.chance(40) {
+                client.reuse = Some(Reuse {
+                    ports: dice.uniform(1..=2) as u16,
+                    rest: dice.millis(&[0, 0, 1, 100, 1_000]),
+                });
             }
         }
     }

@@ -211,6 +211,7 @@ impl Bench {
             concurrency: 2,
             ports: ClientConfig::PORTS,
             rest: ClientConfig::REST,
+            ports_per_server: false,
             tcp: ClientTcp {
                 timestamps: true,
                 ..ClientTcp::default()

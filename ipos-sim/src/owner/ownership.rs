@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipos_proto::SeqNum;
+
 /// Sequence numbers that a client uses on one connection, at the most.
 pub(super) const USED: i32 = 1 << 24;
 
@@ -45,6 +47,12 @@ impl Ownership {
     /// Whether a client's segment with this sequence number is of this connection, and not of another one between its ports.
     pub(super) fn uses(&self, seq: i32) -> bool {
         (0..=USED).contains(&seq.wrapping_sub(self.isn))
+    }
+
+    /// Whether what is said of a place in a client's stream is said of this connection, or of the SYN behind it.
+    pub(super) fn is_at(&self, at: SeqNum) -> bool {
+        let at = at.raw() as i32;
+        self.next == Some(at) || self.uses(at)
     }
 
     /// Whether the connection cannot go on without this server.

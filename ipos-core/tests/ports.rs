@@ -1,0 +1,158 @@
+//! A client uses one port with several servers at once: answers and notes name the client and the port alone.
+
+mod common;
+
+use common::talk::*;
+use common::{Client, Farm};
+use ipos_core::{Duration, Port};
+use ipos_proto::{Epoch, Ethernet, Frame, FrameType};
+
+/// The first server passes on a connection that was opened at the second one, is the third one's, and began at this number.
+fn passed_on(farm: &mut Farm, isn: u32) -> (Client, Bound) {
+    let mut client = farm.connect_from(1, 4001, isn);
+    let (at, _) = exchange(farm, &mut client, 150);
+    if at != 0 {
+        migrate(farm, at, &client, "s1", 300);
+    }
+    let bound = farm.bound();
+    at_rest(farm, bound);
+    migrate(farm, 0, &client, "s3", 300);
+    let bound = farm.bound();
+    assert_eq!((bound.0, farm.table(0, "forward")), (2, 1));
+    at_rest(farm, bound);
+    (client, bound)
+}
+
+/// The first server's own client, from the same port; its connection is the third server's too.
+fn own(farm: &mut Farm, isn: u32) -> Client {
+    let mut client = farm.connect_from(0, 4001, isn);
+    let (at, _) = exchange(farm, &mut client, 150);
+    if at != 2 {
+        migrate(farm, at, &client, "s3", 300);
+    }
+    assert_eq!((farm.bound().0, farm.table(0, "forward")), (2, 2));
+    client
+}
+
+fn epochs(frames: &[Vec<u8>]) -> Vec<Epoch> {
+    let epoch = |frame: &Vec<u8>| {
+        let (_, rest) = Ethernet::parse(frame).unwrap();
+        Frame::parse(rest).unwrap().message.trailer().unwrap().epoch
+    };
+    frames.iter().map(epoch).collect()
+}
+
+/// MOVED is lost, and the first server asks the former owner, which passes packets on, to move the connection: it is not over.
+#[test]
+fn a_former_owner_that_is_asked_to_move_ends_nothing() {
+    without_and_with(|lost| {
+        let mut farm = Farm::round_robin(3);
+        let (mut client, _) = moved(&mut farm, 4001);
+        if lost {
+            lose(&mut farm, FrameType::Moved, usize::MAX);
+        }
+        migrate(&mut farm, 1, &client, "s3", 300);
+        let bound = farm.bound();
+        assert_eq!(bound.0, 2);
+        migrate(&mut farm, 0, &client, "s3", 100);
+        assert_eq!(farm.table(0, "forward"), 1);
+        works(&mut farm, &mut client, bound);
+    });
+}
+
+/// The connection that the first server asks about has ended: that answer, which does not say where it was, is about none that
+/// the server passes on.
+#[test]
+fn an_answer_to_a_move_ends_the_connection_that_was_asked_about() {
+    let mut farm = Farm::round_robin(3);
+    let (mut other, bound) = passed_on(&mut farm, 1_000_000_000);
+    let client = own(&mut farm, 3_000_000_000);
+    lose(&mut farm, FrameType::Release, 1);
+    farm.send(&client, "R", &[]);
+    assert_eq!(farm.table(0, "forward"), 2, "its end is not known");
+    migrate(&mut farm, 0, &client, "s2", 100);
+    assert_eq!(farm.table(0, "forward"), 1);
+    works(&mut farm, &mut other, bound);
+}
+
+/// It is said twice that a connection is over, the second time when its record is gone: the one that is passed on, to the same
+/// server, goes on, and its packets still pass.
+#[test]
+fn a_repeated_release_ends_no_connection_that_is_passed_on() {
+    without_and_with(|late| {
+        let mut farm = Farm::round_robin(3);
+        let (mut other, bound) = passed_on(&mut farm, 1_000_000_000);
+        let client = own(&mut farm, 3_000_000_000);
+        farm.send(&client, "R", &[]);
+        assert_eq!(farm.table(0, "forward"), 1);
+        if late {
+            // Another copy of its last packet comes to its owner.
+            let packet = frames(&farm, 0, FrameType::Packet).pop().unwrap();
+            farm.lan_b.clear();
+            farm.deliver(2, Port::B, &packet);
+            farm.pump();
+            assert_eq!(frames(&farm, 2, FrameType::Release).len(), 1);
+        }
+        assert_eq!(farm.table(0, "forward"), 1);
+        works(&mut farm, &mut other, bound);
+    });
+}
+
+/// Offers of several connections of one port have epochs of their own, by which their answers are told apart.
+#[test]
+fn connections_of_one_port_are_offered_with_epochs_of_their_own() {
+    let mut farm = Farm::round_robin(3);
+    let (_, _) = passed_on(&mut farm, 1_000_000_000);
+    let known = epochs(&frames(&farm, 0, FrameType::Endpoint));
+    farm.lan_b.clear();
+    lose(&mut farm, FrameType::Endpoint, usize::MAX);
+    let mut client = farm.connect_from(0, 4001, 3_000_000_000);
+    request(&mut farm, &mut client);
+    farm.run(Duration::from_secs(1));
+    let bound = farm.bound();
+    assert_eq!((bound.0, farm.read(bound)), (0, REQUEST.to_vec()));
+    at_rest(&mut farm, bound);
+    farm.write(bound, RESPONSE);
+    farm.take(&client);
+    client.ack += RESPONSE.len() as u32;
+    farm.send(&client, "A", &[]);
+    farm.run(ms(150));
+    migrate(&mut farm, 0, &client, "s3", 0);
+    let offered = epochs(&frames(&farm, 0, FrameType::Endpoint));
+    assert!(!known.is_empty() && !offered.is_empty());
+    assert!(offered.iter().all(|epoch| epoch > &known[0]), "{offered:?}");
+}
+
+/// Two connections of one port that are offered to the same server at once: each is answered for itself, and both go on.
+#[test]
+fn two_connections_of_one_port_are_offered_at_once() {
+    let mut farm = Farm::round_robin(3);
+    let mut other = farm.connect_from(1, 4001, 1_000_000_000);
+    let (at, _) = exchange(&mut farm, &mut other, 150);
+    if at != 0 {
+        migrate(&mut farm, at, &other, "s1", 300);
+    }
+    let bound = farm.bound();
+    at_rest(&mut farm, bound);
+    skip_turn(&mut farm, 4100);
+    let mut client = farm.connect_from(0, 4001, 3_000_000_000);
+    lose(&mut farm, FrameType::Acknowledgement, 3);
+    let now = farm.now;
+    farm.devices[0].migrate(now, &flow(&other), "s3").unwrap();
+    farm.devices[0].migrate(now, &flow(&other), "s3").unwrap();
+    request(&mut farm, &mut client);
+    farm.run(ms(400));
+    heal(&mut farm);
+    for client in [&mut other, &mut client] {
+        let alive = alive(&mut farm, client);
+        let [bound] = alive[..] else {
+            panic!("one has it: {alive:?}")
+        };
+        let seen = farm.read(bound);
+        if seen.is_empty() {
+            works(&mut farm, client, bound);
+        } else {
+            assert_eq!(seen, REQUEST);
+        }
+    }
+}
