@@ -105,6 +105,7 @@ class Disturber:
         self.tell(f"SIGKILL of {server.name}'s device, for {away} s")
         end = self.history.end(server.number, "kill")
         server.kill_device()
+        end.dead = time.monotonic()
         self.come_back(server, end, away)
 
     def come_back(self, server, end, away):
@@ -120,6 +121,7 @@ class Disturber:
         self.drained(server)
         end = self.history.end(server.number, "stop")
         status = server.stop_device()
+        end.dead = time.monotonic()
         if status != 0:
             self.broken(f"{server.name}: exit status of its device after SIGTERM: {status}")
         move[1] = time.monotonic() + 1
@@ -130,6 +132,7 @@ class Disturber:
         self.tell(f"SIGKILL of {server.name}'s application, for {away} s")
         end = self.history.end(server.number, "app")
         server.kill_app()
+        end.dead = time.monotonic()
         time.sleep(away)
         server.start_app()
         server.wait_app()

@@ -31,11 +31,12 @@ No device ends by itself, writes an ERROR or panics; SIGTERM gives exit status 0
 
 @dataclass
 class End:
-    """A device or an application that was ended."""
+    """A device or an application that was ended: it was told to, was dead, and was up again."""
 
     server: int
     kind: str
     at: float
+    dead: float = float("inf")
     up: float = float("inf")
 
 
@@ -69,7 +70,7 @@ class History:
                     return end
                 own = error.owner is None or error.owner == end.server or may_have_moved
                 timeout = end.kind == "app" and error.kind == "timeout"
-                if end.kind != "stop" and own and not timeout and error.since <= end.at:
+                if end.kind != "stop" and own and not timeout and error.since <= end.dead:
                     return end
         return None
 
