@@ -3,9 +3,9 @@
 mod common;
 
 use common::talk::*;
-use common::{Client, Farm};
+use common::{Client, Farm, Pass};
 use ipos_core::{Duration, Port};
-use ipos_proto::{Epoch, Ethernet, Frame, FrameType};
+use ipos_proto::{Epoch, Ethernet, Frame, FrameType, Message};
 
 /// The first server passes on a connection that was opened at the second one, is the third one's, and began at this number.
 fn passed_on(farm: &mut Farm, isn: u32) -> (Client, Bound) {
@@ -32,6 +32,24 @@ fn own(farm: &mut Farm, isn: u32) -> Client {
     }
     assert_eq!((farm.bound().0, farm.table(0, "forward")), (2, 2));
     client
+}
+
+/// Other clients use up a server's turns: its next request is for `to`, one of three.
+fn its_turn(farm: &mut Farm, at: u8, to: usize) {
+    let mut others = 0;
+    for port in 30_000.. {
+        let mut other = farm.connect(at, port);
+        request(farm, &mut other);
+        let served = farm.bound().0;
+        farm.send(&other, "R", &[]);
+        farm.run(ms(5));
+        if others > 0 || served == to {
+            others += 1;
+        }
+        if others == 3 {
+            return;
+        }
+    }
 }
 
 fn epochs(frames: &[Vec<u8>]) -> Vec<Epoch> {
@@ -83,6 +101,12 @@ fn a_repeated_release_ends_no_connection_that_is_passed_on() {
         let mut farm = Farm::round_robin(3);
         let (mut other, bound) = passed_on(&mut farm, 1_000_000_000);
         let client = own(&mut farm, 3_000_000_000);
+        // Its epoch is above the other one's.
+        for (at, to) in [(2, "s2"), (1, "s3"), (2, "s2"), (1, "s3")] {
+            let bound = farm.bound();
+            at_rest(&mut farm, bound);
+            migrate(&mut farm, at, &client, to, 300);
+        }
         farm.send(&client, "R", &[]);
         assert_eq!(farm.table(0, "forward"), 1);
         if late {
@@ -123,36 +147,44 @@ fn connections_of_one_port_are_offered_with_epochs_of_their_own() {
     assert!(offered.iter().all(|epoch| epoch > &known[0]), "{offered:?}");
 }
 
-/// Two connections of one port that are offered to the same server at once: each is answered for itself, and both go on.
+/// While a connection is offered to the second server, which does not hear of it, another one of the same port and epoch comes, and
+/// ends. The second server's answer to the MOVED of the latter gives the former away to nobody.
 #[test]
-fn two_connections_of_one_port_are_offered_at_once() {
-    let mut farm = Farm::round_robin(3);
-    let mut other = farm.connect_from(1, 4001, 1_000_000_000);
-    let (at, _) = exchange(&mut farm, &mut other, 150);
-    if at != 0 {
-        migrate(&mut farm, at, &other, "s1", 300);
-    }
-    let bound = farm.bound();
-    at_rest(&mut farm, bound);
-    skip_turn(&mut farm, 4100);
-    let mut client = farm.connect_from(0, 4001, 3_000_000_000);
-    lose(&mut farm, FrameType::Acknowledgement, 3);
-    let now = farm.now;
-    farm.devices[0].migrate(now, &flow(&other), "s3").unwrap();
-    farm.devices[0].migrate(now, &flow(&other), "s3").unwrap();
-    request(&mut farm, &mut client);
-    farm.run(ms(400));
-    heal(&mut farm);
-    for client in [&mut other, &mut client] {
-        let alive = alive(&mut farm, client);
-        let [bound] = alive[..] else {
-            panic!("one has it: {alive:?}")
-        };
-        let seen = farm.read(bound);
-        if seen.is_empty() {
-            works(&mut farm, client, bound);
-        } else {
-            assert_eq!(seen, REQUEST);
+fn an_answer_about_one_connection_answers_no_offer_of_another() {
+    without_and_with(|late| {
+        let mut farm = Farm::round_robin(3);
+        its_turn(&mut farm, 0, 0);
+        its_turn(&mut farm, 1, 2);
+        let mut client = farm.connect_from(0, 4001, 3_000_000_000);
+        let bound = exchange(&mut farm, &mut client, 150);
+        assert_eq!(bound.0, 0);
+        let (ours, home) = (client.server, farm.devices[0].config().port_b.address);
+        farm.tap = Box::new(move |frame| match &frame.message {
+            Message::Endpoint { connection, .. } if connection.first() == ours => Pass::Lose,
+            Message::Acknowledgement { .. } if frame.header.destination == home => Pass::Lose,
+            _ => Pass::Deliver,
+        });
+        // An epoch is used up.
+        migrate(&mut farm, 0, &client, "s2", 300);
+        let mut other = farm.connect_from(1, 4001, 1_000_000_000);
+        let theirs = exchange(&mut farm, &mut other, 150);
+        assert_eq!(theirs.0, 2);
+        at_rest(&mut farm, theirs);
+
+        migrate(&mut farm, 0, &client, "s2", 0);
+        let now = farm.now;
+        farm.devices[2].migrate(now, &flow(&other), "s1").unwrap();
+        farm.pump();
+        assert_eq!(farm.bound().0, 0);
+        farm.send(&other, "R", &[]);
+        let offered = epochs(&frames(&farm, 0, FrameType::Endpoint));
+        let answers = frames(&farm, 1, FrameType::Acknowledgement);
+        assert_eq!(epochs(&answers), offered);
+        if late {
+            farm.deliver(0, Port::B, &answers[0]);
         }
-    }
+        assert_eq!(farm.table(0, "forward"), 0, "it is not given away");
+        farm.run(ms(500));
+        works(&mut farm, &mut client, bound);
+    });
 }
