@@ -5,11 +5,12 @@
 
 use alloc::boxed::Box;
 use core::hash::BuildHasher;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use arrayvec::ArrayVec;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use ipos_proto::{Epoch, FrameType, Header, MacAddr, Protocol, Trailer};
+use ipos_proto::{Epoch, MacAddr, Protocol};
 use slab::Slab;
 
 use crate::flow::Flow;
@@ -101,63 +102,6 @@ impl Record {
         }
     }
 
-    /// Whether an answer or a note of this type from the Port B with this hardware address can be for the flow; `at_sender`: its
-    /// client has connected to the server that says it.
-    pub(crate) fn expects(
-        &self,
-        header: &Header,
-        (hardware, at_sender): (MacAddr, bool),
-        trailer: Option<&Trailer>,
-    ) -> bool {
-        let of = |epoch: Epoch| trailer.is_none_or(|trailer| trailer.epoch == epoch);
-        let received = trailer.and_then(Trailer::acknowledged).is_some();
-        match (header.frame_type, self) {
-            (FrameType::Acknowledgement, Record::Pending(pending)) => {
-                let answered = |m: &Migration| m.is_answered_by(hardware, trailer);
-                pending.migration.as_ref().is_some_and(answered)
-            }
-            (FrameType::Acknowledgement, Record::Forward(forwarding)) => {
-                let awaits = match received {
-                    true => forwarding.replay.is_some(),
-                    false => forwarding.asked().is_some(),
-                };
-                awaits && of(forwarding.epoch)
-            }
-            (FrameType::Acknowledgement, Record::ForwardConnect(installed)) => {
-                installed.moved.is_some() && at_sender && !received && of(installed.epoch)
-            }
-            (FrameType::Refuse, Record::Pending(pending)) => {
-                let refused = |m: &Migration| m.is_refused_by(hardware, trailer);
-                pending.migration.as_ref().is_some_and(refused)
-            }
-            (FrameType::Refuse, Record::Forward(forwarding)) => forwarding.is_refused_by(trailer),
-            (FrameType::Release, Record::Forward(forwarding)) => {
-                // Datagrams have no place in a stream, and do not move on.
-                header.protocol == Protocol::Udp || forwarding.is_told(trailer)
-            }
-            // Whatever is here of the connection: it is not unknown.
-            (FrameType::Move, _) => at_sender,
-            _ => false,
-        }
-    }
-
-    /// Whether a 0x03 of this epoch may be a repeated answer to what was said of the flow: of the MOVED of a connection that its
-    /// client has opened at the sender, or of the MOVE of one that it has opened here.
-    pub(crate) fn is_echoed(&self, (hardware, at_sender): (MacAddr, bool), epoch: Epoch) -> bool {
-        match self {
-            Record::Forward(forwarding) => {
-                let to = forwarding.to().hardware;
-                forwarding.epoch == epoch && forwarding.first().is_none() && to == hardware
-            }
-            Record::ForwardConnect(installed) => {
-                let told = installed.giver.hardware != installed.first.hardware;
-                installed.epoch == epoch && at_sender && told
-            }
-            Record::Tombstone(tombstone) => tombstone.epoch == epoch && at_sender,
-            Record::Pending(_) | Record::Local(_) | Record::Datagrams(_) => false,
-        }
-    }
-
     /// The last epoch of the flow's connection here, or of its offer.
     pub(crate) fn epoch(&self) -> Epoch {
         match self {
@@ -173,6 +117,15 @@ impl Record {
             Record::Forward(forwarding) => forwarding.epoch,
             Record::Tombstone(tombstone) => tombstone.epoch,
             Record::Local(_) | Record::Datagrams(_) => Epoch::default(),
+        }
+    }
+
+    /// Where the flow's packets are forwarded, or are until this server owns it.
+    pub(crate) fn leads(&self) -> Option<&Forwarding> {
+        match self {
+            Record::Forward(forwarding) => Some(forwarding),
+            Record::ForwardConnect(installed) => installed.back.as_deref(),
+            _ => None,
         }
     }
 
@@ -282,6 +235,28 @@ impl FlowTable {
                     .is_some_and(|e| e.flow == *flow)
             })
             .copied()
+    }
+
+    /// The flows of a client's port with an application's port of any server.
+    pub(crate) fn of_port(
+        &self,
+        client: SocketAddrV4,
+        port: u16,
+        protocol: Protocol,
+    ) -> impl Iterator<Item = (u32, &Flow, &Record)> {
+        // Of whatever address: they have one hash.
+        let endpoint = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
+        let named = Flow {
+            client,
+            endpoint,
+            protocol,
+        };
+        let keys = self.index.iter_hash(self.hasher.hash_one(named));
+        keys.filter_map(move |&key| {
+            let Entry { flow, record, .. } = self.entries.get(key as usize)?;
+            let of_port = (flow.client, flow.endpoint.port(), flow.protocol);
+            (of_port == (client, port, protocol)).then_some((key, flow, record))
+        })
     }
 
     /// Brings near what [`FlowTable::find`] and [`FlowTable::get_mut`] will read for these flows. One flow's reads depend on each

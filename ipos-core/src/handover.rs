@@ -238,7 +238,7 @@ pub(crate) struct Installed {
     pub(crate) endpoint: u32,
     /// The first server: where the client's packets come from.
     pub(crate) first: Target,
-    /// The first server's incarnation, where it has handed the endpoint over itself. 0: not told.
+    /// The first server's incarnation, where it has handed the endpoint over itself, or answered MOVED. 0: not told.
     pub(crate) incarnation: u32,
     /// The server that handed the endpoint over: it replays what it has kept.
     pub(crate) giver: Target,

@@ -69,6 +69,7 @@ mod stack;
 mod tcp;
 mod time;
 mod timer_queue;
+mod told;
 
 pub use config::{Config, ConfigError};
 pub use counters::{Counters, DropReason};

@@ -264,11 +264,6 @@ impl Members {
             .find(|m| m.port_a.contains(&address) && m.is_identified())
     }
 
-    /// Addresses that clients reach other servers at.
-    pub(crate) fn port_a(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.table.iter().flat_map(|m| m.port_a.iter().copied())
-    }
-
     /// The server whose Port B has this address.
     pub(crate) fn by_port_b(&self, address: Ipv4Addr) -> Option<&Member> {
         self.table

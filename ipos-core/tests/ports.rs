@@ -3,7 +3,7 @@
 mod common;
 
 use common::talk::*;
-use common::{Client, Farm, Pass};
+use common::{Client, Farm, Pass, another_port_a, port_a};
 use ipos_core::{Duration, Port};
 use ipos_proto::{Epoch, Ethernet, Frame, FrameType, Message};
 
@@ -50,6 +50,25 @@ fn its_turn(farm: &mut Farm, at: u8, to: usize) {
             return;
         }
     }
+}
+
+/// Servers that clients reach at two addresses.
+fn with_two_addresses(servers: u8) -> Farm {
+    Farm::with(servers, |server, config| {
+        config.port_a.addresses.push(another_port_a(server));
+        let mut listen = config.listen[0].clone();
+        listen.address.set_ip(another_port_a(server));
+        config.listen.push(listen);
+    })
+}
+
+/// Connections from one port to both addresses of the first server.
+fn clients_of_both(farm: &mut Farm) -> [Client; 2] {
+    [port_a(0), another_port_a(0)].map(|address| {
+        let mut client = Client::new(0, 4001, u32::from(address).wrapping_mul(1_000_003));
+        client.server.set_ip(address);
+        farm.open(client)
+    })
 }
 
 fn epochs(frames: &[Vec<u8>]) -> Vec<Epoch> {
@@ -186,5 +205,138 @@ fn an_answer_about_one_connection_answers_no_offer_of_another() {
         assert_eq!(farm.table(0, "forward"), 0, "it is not given away");
         farm.run(ms(500));
         works(&mut farm, &mut client, bound);
+    });
+}
+
+/// A client has connections from one port with two servers, each of which has handed its own to the other: answers and notes, which
+/// name the port alone, find theirs.
+#[test]
+fn one_port_serves_two_connections_that_cross() {
+    let mut farm = Farm::pair();
+    let (first, bound) = moved(&mut farm, 4001);
+    let mut second = farm.connect(1, 4001);
+    let at = exchange(&mut farm, &mut second, 150).0;
+    if at == 1 {
+        migrate(&mut farm, 1, &second, "s1", 150);
+    }
+    assert_eq!(
+        frames(&farm, 1, FrameType::Endpoint).len(),
+        1,
+        "the offer is answered"
+    );
+    let crossed = farm.bound();
+    assert_eq!((bound.0, crossed.0), (1, 0));
+
+    farm.send(&first, "R", &[]);
+    farm.run(ms(10));
+    assert_eq!(farm.table(0, "forward"), 0, "RELEASE is believed");
+    works(&mut farm, &mut second, crossed);
+    farm.send(&second, "R", &[]);
+    farm.run(ms(10));
+    assert_eq!(farm.table(1, "forward"), 0);
+}
+
+/// A server has given away a connection whose client's port is used with this server too: the new owner's word about the latter is believed.
+#[test]
+fn a_former_owner_hears_that_its_own_clients_connection_is_over() {
+    let mut farm = Farm::round_robin(3);
+    let (mut other, _) = moved(&mut farm, 4001);
+    migrate(&mut farm, 1, &other, "s3", 300);
+    let passed_on = farm.bound();
+    at_rest(&mut farm, passed_on);
+    let mut own = farm.connect(1, 4001);
+    let at = exchange(&mut farm, &mut own, 150).0;
+    if at != 2 {
+        migrate(&mut farm, at, &own, "s3", 150);
+    }
+    assert_eq!((passed_on.0, farm.bound().0), (2, 2));
+    assert_eq!(farm.table(1, "forward"), 2);
+
+    farm.send(&own, "R", &[]);
+    farm.run(ms(10));
+    assert_eq!(farm.table(1, "forward"), 1, "RELEASE is believed");
+    let mut new = farm.connect(1, 4001);
+    exchange(&mut farm, &mut new, 150);
+    works(&mut farm, &mut other, passed_on);
+}
+
+/// The first server asks for its connection, while another one of the client's port goes the other way.
+#[test]
+fn one_port_serves_two_connections_when_one_comes_home() {
+    let mut farm = Farm::pair();
+    let (mut first, _) = moved(&mut farm, 4001);
+    let mut second = farm.connect(1, 4001);
+    let at = exchange(&mut farm, &mut second, 150).0;
+    if at == 1 {
+        migrate(&mut farm, 1, &second, "s1", 150);
+    }
+    let crossed = farm.bound();
+    migrate(&mut farm, 0, &first, "s1", 150);
+    let home = farm.bound();
+    assert_eq!((crossed.0, home.0), (0, 0));
+    at_rest(&mut farm, home);
+    works(&mut farm, &mut first, home);
+    works(&mut farm, &mut second, crossed);
+}
+
+/// The client uses one port with two addresses of one server, whose connections are the second server's both: what is said of one
+/// when it moves on is not taken for the other one.
+#[test]
+fn one_port_serves_two_addresses_of_a_server() {
+    each([0, 1], |which| {
+        let mut farm = with_two_addresses(3);
+        let mut clients = clients_of_both(&mut farm).map(|mut client| {
+            let (at, _) = exchange(&mut farm, &mut client, 150);
+            if at != 1 {
+                migrate(&mut farm, at, &client, "s2", 300);
+            }
+            let bound = farm.bound();
+            assert_eq!(bound.0, 1);
+            at_rest(&mut farm, bound);
+            (client, bound)
+        });
+        assert_eq!(farm.table(0, "forward"), 2);
+        migrate(&mut farm, 1, &clients[which].0, "s3", 300);
+        clients[which].1 = farm.bound();
+        assert_eq!(clients[which].1.0, 2);
+        farm.lan_b.clear();
+        for (client, bound) in &mut clients {
+            works(&mut farm, client, *bound);
+        }
+        assert_eq!(
+            frames(&farm, 1, FrameType::Packet).len(),
+            0,
+            "no chain of forwarders stays"
+        );
+    });
+}
+
+/// The client's connections to two addresses of a server are both offered to the second one, which has heard of one, and refuses it:
+/// that one is served at once.
+#[test]
+fn a_refusal_is_for_the_offer_that_it_answers() {
+    each([0, 1], |heard| {
+        let mut farm = with_two_addresses(2);
+        let [one, other] = clients_of_both(&mut farm);
+        let ours = [one.server, other.server][heard];
+        farm.synch_cut = true;
+        let now = farm.now;
+        // Whatever comes to one is for the other.
+        farm.devices.iter_mut().for_each(|d| d.drain(now, true));
+        farm.tap = Box::new(move |frame| match &frame.message {
+            Message::Endpoint { connection, .. } if connection.first() != ours => Pass::Lose,
+            _ => Pass::Deliver,
+        });
+        for client in [&one, &other] {
+            farm.send(client, "PA", REQUEST);
+        }
+        assert_eq!(frames(&farm, 1, FrameType::Refuse).len(), 1);
+        assert_eq!(
+            farm.table(0, "temporary"),
+            1,
+            "the other one is offered still"
+        );
+        let bound = farm.bound();
+        assert_eq!((bound.0, farm.read(bound)), (0, REQUEST.to_vec()));
     });
 }

@@ -1,11 +1,9 @@
 //! The forward thread (FIG. 9B): frames from Port B.
 
-use core::net::{Ipv4Addr, SocketAddrV4};
-
 use etherparse::IpNumber;
 use ipos_proto::{
-    ENCAPSULATION_LEN, Epoch, Frame, FrameType, Header, Layer, MacAddr, Message, Protocol, SeqNum,
-    Trailer, split_tag,
+    ENCAPSULATION_LEN, Frame, FrameType, Header, Layer, MacAddr, Message, SeqNum, Trailer,
+    split_tag,
 };
 
 use super::Device;
@@ -14,10 +12,10 @@ use crate::event::{Forward, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{Bound, Retry, Target};
-use crate::members::Member;
 use crate::packet::Ipv4Packet;
 use crate::tcp::Segment;
 use crate::time::Instant;
+use crate::told::Said;
 
 impl Device {
     /// FIG. 9B.
@@ -130,103 +128,48 @@ impl Device {
         })
     }
 
-    /// The flows of a client's port with an application's port of any server, and the address that each was opened at.
-    pub(super) fn flows_of_port(
-        &self,
-        client: SocketAddrV4,
-        port: u16,
-        protocol: Protocol,
-    ) -> impl Iterator<Item = (Ipv4Addr, u32, &Record)> {
-        let ours = self.config.client_addresses();
-        let all = ours.chain(self.members.port_a());
-        all.filter_map(move |address| {
-            let key = self.flows.find(&Flow {
-                client,
-                endpoint: SocketAddrV4::new(address, port),
-                protocol,
-            })?;
-            Some((address, key, self.flows.get(key)?.1))
-        })
-    }
-
-    /// The flow that an answer or a note speaks of: it names the client and the port that the client connected to; the
-    /// address is the one whose flow concerns the sender, and expects to be told this. A connection goes on when its servers do not
-    /// hear each other on the Synch LAN, so that the record alone vouches for the sender; or a later epoch does, of a server that is
-    /// known.
+    /// The flow that an answer or a note speaks of.
     pub(super) fn find_told(
         &self,
         header: &Header,
         hardware: MacAddr,
         trailer: Option<&Trailer>,
     ) -> Result<u32, DropReason> {
-        let sender = self.members.by_hardware(hardware);
-        // Else it may be of another address's connection.
-        let alone = self.config.client_addresses().count() == 1;
-        let from = |address| {
-            let opened = |member: &Member| member.port_a.contains(&address);
-            (hardware, sender.is_some_and(opened))
+        let said = Said {
+            frame_type: header.frame_type,
+            trailer,
+            hardware,
+            sender: self.members.by_hardware(hardware),
+            alone: self.config.client_addresses().count() == 1,
         };
-        let records = || self.flows_of_port(header.client, header.port, header.protocol);
-        // Which of several connections between the same ports is meant.
-        let meant = |record: &Record| match (record, trailer) {
-            (Record::Forward(forwarding), Some(trailer)) => forwarding.is_of(trailer),
-            _ => true,
-        };
-        let expected = || {
-            let expects = |address, record: &Record| {
-                record.expects(header, from(address), trailer) && meant(record)
+        let Header {
+            client,
+            port,
+            protocol,
+            ..
+        } = *header;
+        let (mut best, mut several, mut repeated) = (None, false, false);
+        for (key, flow, record) in self.flows.of_port(client, port, protocol) {
+            repeated |= said.may_repeat(flow, record);
+            let Some(fit) = said.fits(flow, record) else {
+                continue;
             };
-            records().filter(move |&(address, _, record)| expects(address, record))
-        };
-        // A record that is not the first server's is told of by the owner that it leads to alone.
-        let told = |record: &Record| match record {
-            Record::Forward(forwarding) if trailer.is_some() => {
-                forwarding.to().hardware == hardware
-            }
-            record => record.concerns(hardware),
-        };
-        let concerned = || expected().filter(|(_, _, record)| told(record));
-        let moves = sender.is_some() && alone && header.protocol == Protocol::Tcp;
-        let follows = |record: &Record, epoch: Epoch| match record {
-            Record::Forward(f) => f.first().is_none() && epoch > f.epoch,
-            _ => false,
-        };
-        let later = expected().filter(|(_, _, record)| {
-            moves && trailer.is_some_and(|trailer| follows(record, trailer.epoch))
-        });
-        // Connections may be near one another in their sequence numbers, and not in their epochs.
-        let exactly = |record: &Record| {
-            trailer.is_some_and(|trailer| {
-                trailer.epoch == record.epoch() && trailer.epoch != Epoch::default()
-            })
-        };
-        let key = |(_, key, _): (Ipv4Addr, u32, &Record)| key;
-        let found = match one(concerned().map(key)) {
-            Ok(Some(found)) => Some(found),
-            Ok(None) => one(later.map(key))?,
-            Err(several) => {
-                let exact = concerned().filter(|(_, _, record)| exactly(record));
-                Some(one(exact.map(key))?.ok_or(several)?)
-            }
-        };
-        let Some(found) = found else {
-            return Err(match sender {
+            let known = best.map(|(best, _)| best);
+            several = known == Some(fit) || several && known > Some(fit);
+            best = best.max(Some((fit, key)));
+        }
+        let Some((_, key)) = best else {
+            return Err(match said.sender {
                 Some(_) => DropReason::Stale,
                 None => DropReason::Stranger,
             });
         };
         // What may have been said of another connection gives none away: the offer is repeated, or served here.
-        let offered = matches!(self.flows.get(found), Some((_, Record::Pending(_))));
-        let echo = |trailer: &Trailer| {
-            let mut others = records().filter(|(_, key, _)| *key != found);
-            others.any(|(address, _, record)| record.is_echoed(from(address), trailer.epoch))
-        };
-        match offered
-            && header.frame_type == FrameType::Acknowledgement
-            && trailer.is_some_and(echo)
-        {
+        let offered = matches!(self.flows.get(key), Some((_, Record::Pending(_))));
+        let given = offered && header.frame_type == FrameType::Acknowledgement && repeated;
+        match several || given {
             true => Err(DropReason::Ambiguous),
-            false => Ok(found),
+            false => Ok(key),
         }
     }
 
@@ -445,18 +388,6 @@ impl Device {
         self.stack.fail(endpoint, crate::event::Failure::Reset);
         self.with_endpoint(now, endpoint, |slot, _| slot.tcp.abort());
     }
-}
-
-/// The one key there is, if any; two connections of a client's port with the same server cannot be told apart.
-fn one(keys: impl Iterator<Item = u32>) -> Result<Option<u32>, DropReason> {
-    let mut found = None;
-    for key in keys {
-        if found.is_some_and(|other| other != key) {
-            return Err(DropReason::Ambiguous);
-        }
-        found = Some(key);
-    }
-    Ok(found)
 }
 
 /// A packet that lies `at` in its frame, to another server.

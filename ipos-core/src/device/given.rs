@@ -193,7 +193,7 @@ impl Device {
         self.send(first, &flow, Message::Release { trailer });
     }
 
-    /// 0x10: the connection has ended at its owner.
+    /// 0x10: the connection has ended at its owner; or its first server has forgotten it.
     pub(super) fn released(
         &mut self,
         now: Instant,
@@ -201,8 +201,14 @@ impl Device {
         hardware: MacAddr,
         trailer: Option<Trailer>,
     ) -> Result<Verdict, DropReason> {
-        let Some((&flow, Record::Forward(forwarding))) = self.flows.get_mut(key) else {
-            return Err(DropReason::Stale);
+        let (flow, forwarding) = match self.flows.get_mut(key) {
+            Some((&flow, Record::Forward(forwarding))) => (flow, forwarding),
+            Some((_, Record::ForwardConnect(_))) => {
+                // No packet of its client comes here any more.
+                self.release(now, key);
+                return Ok(Verdict::Consumed);
+            }
+            _ => return Err(DropReason::Stale),
         };
         // Epoch 0: nothing is known of the connection there.
         let unknown = trailer.filter(|trailer| trailer.epoch == Epoch::default());

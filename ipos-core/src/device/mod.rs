@@ -9,6 +9,7 @@ mod given;
 mod host;
 mod icmp;
 mod install;
+mod moved;
 mod moves;
 mod offer;
 mod reap;

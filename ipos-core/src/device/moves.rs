@@ -1,10 +1,9 @@
 //! Bound connections that move again (behaviour: "After the bind"): when, where to, and how forward records follow.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::SocketAddrV4;
 
-use ipos_proto::{Epoch, Header, MacAddr, Message, Protocol, Trailer};
+use ipos_proto::Protocol;
 
 use super::Device;
 use super::select::Choice;
@@ -14,7 +13,7 @@ use crate::counters::DropReason;
 use crate::event::Verdict;
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Bound, Installed, Kept, LONGEST_MOVED, Pending, TRIES, Target};
+use crate::handover::{Bound, Kept, Pending, TRIES, Target};
 use crate::packet::Ipv4Packet;
 use crate::speech::Speech;
 use crate::stack::{Slot, Wish};
@@ -131,7 +130,7 @@ impl Device {
         }
     }
 
-    fn set_wish(&mut self, now: Instant, endpoint: u32, wish: Wish) {
+    pub(super) fn set_wish(&mut self, now: Instant, endpoint: u32, wish: Wish) {
         if let Some(slot) = self.stack.get_mut(endpoint) {
             slot.wish = Some(wish);
         }
@@ -354,57 +353,6 @@ impl Device {
         }
     }
 
-    /// 0x12: the first server asks for the endpoint to move, and is answered with 0x03. What is not here is answered with RELEASE.
-    pub(super) fn asked_to_move(
-        &mut self,
-        now: Instant,
-        header: &Header,
-        hardware: MacAddr,
-        target: SocketAddrV4,
-    ) -> Result<Verdict, DropReason> {
-        let key = match self.find_told(header, hardware, None) {
-            Ok(key) => key,
-            Err(DropReason::Ambiguous) => return Err(DropReason::Ambiguous),
-            Err(_) => {
-                let flow = Flow {
-                    client: header.client,
-                    endpoint: SocketAddrV4::new(self.config.port_b.address, header.port),
-                    protocol: header.protocol,
-                };
-                self.sender(hardware, header)?;
-                self.disown(&flow, hardware, Epoch::default(), None);
-                return Ok(Verdict::Consumed);
-            }
-        };
-        let Some((&flow, record)) = self.flows.get(key) else {
-            return Err(DropReason::Stale);
-        };
-        let installed = match record {
-            Record::ForwardConnect(installed) => installed,
-            Record::Pending(pending) => match &pending.bound {
-                Some(Bound::Installed(installed)) => installed,
-                Some(Bound::Local) | None => return Err(DropReason::Stale),
-            },
-            _ => return Err(DropReason::Stale),
-        };
-        let Installed {
-            endpoint,
-            first,
-            epoch,
-            ..
-        } = **installed;
-        if hardware == first.hardware {
-            self.acknowledge_epoch(first, &flow, epoch, None);
-        }
-        if *target.ip() == self.config.port_b.address {
-            self.send_moved(key);
-            return Ok(Verdict::Consumed);
-        }
-        self.target(target).ok_or(DropReason::Stranger)?;
-        self.set_wish(now, endpoint, Wish::To(target));
-        Ok(Verdict::Consumed)
-    }
-
     /// The known server with this Port B, and the application on this port of it.
     pub(super) fn target(&self, at: SocketAddrV4) -> Option<Target> {
         let member = self.members.by_port_b(*at.ip())?;
@@ -413,82 +361,5 @@ impl Device {
             hardware: member.hardware,
             port: at.port(),
         })
-    }
-
-    /// 0x13: the forward record follows. It is answered with 0x03 even when there is none: the sender repeats it until then.
-    pub(super) fn moved(
-        &mut self,
-        header: &Header,
-        hardware: MacAddr,
-        target: SocketAddrV4,
-        trailer: Option<&Trailer>,
-    ) -> Result<Verdict, DropReason> {
-        let from = self.sender(hardware, header)?;
-        let trailer = trailer.ok_or(DropReason::Encapsulation)?;
-        let epoch = trailer.epoch;
-        let addresses = self.config.client_addresses();
-        let flow = |address: Ipv4Addr| Flow {
-            client: header.client,
-            endpoint: SocketAddrV4::new(address, header.port),
-            protocol: header.protocol,
-        };
-        let known: Vec<u32> = addresses
-            .filter_map(|address| self.flows.find(&flow(address)))
-            .collect();
-        let followed = |key: &u32| match self.flows.get(*key) {
-            Some((_, Record::Forward(f))) => f.epoch >= epoch && f.concerns(hardware),
-            _ => false,
-        };
-        if !known.iter().any(followed) {
-            match known[..] {
-                [] => {}
-                [key] => {
-                    self.follow(key, target, trailer)?;
-                }
-                // Connections to several addresses: nothing tells which is meant. Its former owner passes packets on.
-                _ => return Err(DropReason::Stale),
-            }
-        }
-        self.acknowledge_epoch(from, &flow(from.address), epoch, None);
-        Ok(Verdict::Consumed)
-    }
-
-    /// MOVED, naming this server, as soon as the first server is known.
-    pub(super) fn send_moved(&mut self, key: u32) {
-        let Some((&flow, Record::ForwardConnect(installed))) = self.flows.get_mut(key) else {
-            return;
-        };
-        let Some(first) = self.members.by_port_a(*flow.endpoint.ip()) else {
-            return;
-        };
-        installed.first = Target {
-            address: first.port_b,
-            hardware: first.hardware,
-            port: flow.endpoint.port(),
-        };
-        let (first, epoch) = (installed.first, installed.epoch);
-        let endpoint = installed.endpoint;
-        let listener = self.stack.get(endpoint).map(|slot| slot.listener);
-        let listen = listener.and_then(|listener| self.config.listen.get(listener));
-        let port = listen.map_or(flow.endpoint.port(), |listen| listen.address.port());
-        let target = SocketAddrV4::new(self.config.port_b.address, port);
-        let received = self.rcv_nxt(endpoint);
-        let trailer = Some(self.trailer(epoch, Some(received)));
-        let message = Message::Moved { target, trailer };
-        self.send(first, &flow, message);
-    }
-
-    /// MOVED again, until it is answered.
-    pub(super) fn tell_first(&mut self, now: Instant, key: u32) {
-        let Some((_, Record::ForwardConnect(installed))) = self.flows.get_mut(key) else {
-            return;
-        };
-        let Some(retry) = &mut installed.moved else {
-            return;
-        };
-        retry.sent_up_to(now, LONGEST_MOVED);
-        let due = retry.due;
-        self.send_moved(key);
-        self.flows.schedule(key, Some(due));
     }
 }

@@ -130,7 +130,8 @@ impl Device {
     /// The last epoch of the connections that the flow's client has from the same port, with whatever server: answers name the
     /// port alone, and are told apart by their epoch.
     fn epoch_of_port(&self, flow: &Flow) -> Epoch {
-        let records = self.flows_of_port(flow.client, flow.endpoint.port(), flow.protocol);
+        let (client, port) = (flow.client, flow.endpoint.port());
+        let records = self.flows.of_port(client, port, flow.protocol);
         let epochs = records.map(|(_, _, record)| record.epoch());
         epochs.max().unwrap_or_default()
     }
@@ -329,6 +330,8 @@ impl Device {
                 if installed.first.hardware == hardware && fits(installed.epoch) =>
             {
                 installed.moved = None;
+                // In this life it has the connection.
+                installed.incarnation = trailer.map_or(0, |trailer| trailer.incarnation);
                 if installed.owner.is_some() {
                     self.flows.schedule(key, None);
                 }

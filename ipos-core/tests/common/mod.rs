@@ -19,6 +19,11 @@ pub fn port_a(server: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, 11 + server)
 }
 
+/// A second address of the server's Port A, where it has one.
+pub fn another_port_a(server: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 0, 111 + server)
+}
+
 pub fn mac(port: u8, server: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, port, server])
 }
@@ -307,10 +312,7 @@ impl Farm {
     }
 
     pub fn inject(&mut self, client: &Client, frame: &[u8]) -> Verdict {
-        let at = (0..self.devices.len())
-            .find(|at| port_a(*at as u8) == *client.server.ip())
-            .unwrap();
-        self.deliver(at, Port::A, frame)
+        self.deliver(client.at().into(), Port::A, frame)
     }
 
     /// A connection in ESTABLISHED on both sides.
@@ -320,7 +322,11 @@ impl Farm {
 
     /// The same; the client begins with this sequence number.
     pub fn connect_from(&mut self, server: u8, port: u16, isn: u32) -> Client {
-        let mut client = Client::new(server, port, isn);
+        self.open(Client::new(server, port, isn))
+    }
+
+    /// The same, with a client that has sent nothing yet.
+    pub fn open(&mut self, mut client: Client) -> Client {
         // MSS 1460, SACK permitted, window scale 7.
         self.send_with(&client, "S", &[2, 4, 5, 0xb4, 4, 2, 1, 3, 3, 7, 0, 0], &[]);
         let mut sent = self.take(&client);
@@ -430,6 +436,12 @@ impl Client {
         }
     }
 
+    /// The server that it connects to.
+    fn at(&self) -> u8 {
+        let [.., last] = self.server.ip().octets();
+        (last - 11) % 100
+    }
+
     /// Takes the SYN-ACK that answers its SYN.
     pub fn opened_by(&mut self, syn_ack: &Sent) {
         assert!(syn_ack.header.syn && syn_ack.header.ack, "{syn_ack:?}");
@@ -441,7 +453,7 @@ impl Client {
     /// A frame with these flags (S, A, F, R, P), raw option bytes and payload.
     pub fn frame(&self, flags: &str, options: &[u8], payload: &[u8]) -> Vec<u8> {
         let server = *self.server.ip();
-        let to = mac(0xa, server.octets()[3] - 11);
+        let to = mac(0xa, self.at());
         let mut tcp = PacketBuilder::ethernet2(CLIENT_MAC.0, to.0)
             .ipv4(CLIENT.octets(), server.octets(), 64)
             .tcp(self.port, self.server.port(), self.seq.raw(), 64_240)
