@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use crate::event::Port;
+use crate::event::{Port, Transmit};
 
 /// One bounded queue a port. Full: the new frame is dropped; what it carries is sent again or lost as
 /// on any network.
@@ -34,11 +34,12 @@ impl Outbox {
     }
 
     /// Copies the next frame for `port` to `out`. A frame that does not fit is dropped.
-    pub(crate) fn pop(&mut self, port: Port, out: &mut [u8]) -> Option<usize> {
+    pub(crate) fn pop(&mut self, port: Port, out: &mut [u8]) -> Option<Transmit> {
         while let Some(frame) = self.queues[port as usize].pop_front() {
             if let Some(room) = out.get_mut(..frame.len()) {
                 room.copy_from_slice(&frame);
-                return Some(frame.len());
+                let len = frame.len();
+                return Some(Transmit { len, burst: None });
             }
             self.dropped += 1;
         }

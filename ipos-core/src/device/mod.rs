@@ -306,13 +306,11 @@ impl Device {
         buf: &mut [u8],
         sum: Sum,
     ) -> Option<Transmit> {
-        if let Some(len) = self.outbox.pop(port, buf) {
-            return Some(Transmit { len, burst: None });
-        }
-        match port {
+        let queued = self.outbox.pop(port, buf);
+        queued.or_else(|| match port {
             Port::A | Port::C => self.poll_endpoints(now, port, buf, sum),
             Port::B | Port::Synch => None,
-        }
+        })
     }
 
     /// What the host must know next.

@@ -144,8 +144,9 @@ impl Device {
                 None => {
                     self.stack.reschedule(index);
                     self.sweep(now, index);
-                    if let Some(len) = self.outbox.pop(port, buf) {
-                        return Some(Transmit { len, burst: None });
+                    let queued = self.outbox.pop(port, buf);
+                    if queued.is_some() {
+                        return queued;
                     }
                 }
             }
