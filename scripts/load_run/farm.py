@@ -190,7 +190,9 @@ http {{ access_log off; sendfile on; keepalive_requests 1000000; keepalive_timeo
 
     def metrics(self):
         """Figures by their names and labels."""
-        text = self.ask("GET", "/metrics")[1]
+        status, text = self.ask("GET", "/metrics")
+        if status != 200:
+            raise http.client.HTTPException(text)
         lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in lines if name}
 
