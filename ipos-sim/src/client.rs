@@ -1,14 +1,17 @@
 //! Client hosts: an independent TCP (smoltcp), driven by scripts.
 
+mod config;
+mod job;
+mod talk;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::ops::RangeInclusive;
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use ipos_core::{Instant, Port};
-use ipos_proto::{ETHERNET_LEN, MacAddr};
+use ipos_core::Instant;
+use ipos_proto::ETHERNET_LEN;
 use rand_core::Rng;
-use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
+use smoltcp::iface::{Config, Interface, PollResult, SocketSet};
 use smoltcp::socket::tcp;
 use smoltcp::time::Duration as SmolDuration;
 use smoltcp::wire::{
@@ -18,141 +21,17 @@ use smoltcp::wire::{
 use crate::frame::Outbox;
 use crate::neighbours::Neighbours;
 use crate::network::Node;
-use crate::ports::{Ports, RANGE, TWO_MSL};
+use crate::ports::{Ports, TWO_MSL};
 use crate::random::{Purpose, stream};
-use crate::script::{Connection, ExchangeError, Log, Script};
-use crate::stream::{Next, Stream};
-use crate::wire::{Socket, Wire, instant, moment, timestamp};
+use crate::script::{ExchangeError, Log};
+use crate::wire::{Wire, instant, moment, timestamp};
 
-/// What a client host is told when it is made.
-#[derive(Clone, Debug)]
-pub struct ClientConfig {
-    /// The port of servers that its LAN is at: [`Port::A`], or [`Port::C`].
-    pub lan: Port,
-    /// Its hardware address.
-    pub hardware: MacAddr,
-    /// Its address there.
-    pub address: Ipv4Addr,
-    /// Length of the LAN's prefix, in bits.
-    pub prefix: u8,
-    /// Largest IP packet, in bytes.
-    pub mtu: u16,
-    /// Jobs that it does at a time.
-    pub concurrency: usize,
-    /// The ports that it connects from, each only once while there are others.
-    pub ports: RangeInclusive<u16>,
-    /// How long a port rests after its connection; 2 MSL by the book.
-    pub rest: Duration,
-    /// Every server has these ports for itself, as with a kernel that tells connections by both ends: the same port may be in
-    /// use with several servers at once.
-    pub ports_per_server: bool,
-    /// How its TCP behaves.
-    pub tcp: ClientTcp,
-    /// Seed of its generator.
-    pub seed: u64,
-}
-
-/// What a client's TCP offers in its SYNs, and how it sends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientTcp {
-    /// Offers timestamps (RFC 7323).
-    pub timestamps: bool,
-    /// Offers window scale (RFC 7323).
-    pub window_scale: bool,
-    /// Offers SACK (RFC 2018).
-    pub sack: bool,
-    /// Announces its MSS, which follows from [`ClientConfig::mtu`]; 536 bytes count otherwise.
-    pub mss: bool,
-    /// Waits with small segments while data is outstanding (Nagle's algorithm, RFC 1122 §4.2.3.4).
-    pub nagle: bool,
-    /// How long an acknowledgment may be delayed; none is where this is `None`.
-    pub ack_delay: Option<Duration>,
-    /// Keeps to a congestion window (Reno).
-    pub congestion_control: bool,
-    /// How long it stays in TIME-WAIT at the most: a client that needs the port again does not wait for 2 MSL (RFC 6191).
-    /// `None`: for smoltcp's 10 s.
-    pub time_wait: Option<Duration>,
-}
-
-impl ClientConfig {
-    /// Every port from 1024 on.
-    pub const PORTS: RangeInclusive<u16> = RANGE;
-    /// 2 MSL, no less than the servers' TIME-WAIT.
-    pub const REST: Duration = TWO_MSL;
-}
-
-impl Default for ClientTcp {
-    /// Everything but timestamps; acknowledgments are delayed by 10 ms.
-    fn default() -> ClientTcp {
-        ClientTcp {
-            timestamps: false,
-            window_scale: true,
-            sack: true,
-            mss: true,
-            nagle: true,
-            ack_delay: Some(Duration::from_millis(10)),
-            congestion_control: true,
-            time_wait: None,
-        }
-    }
-}
-
-impl ClientTcp {
-    /// The kinds of the options that smoltcp always offers and that are not to be offered.
-    fn unoffered(&self) -> Vec<u8> {
-        [(2, self.mss), (3, self.window_scale), (4, self.sack)]
-            .into_iter()
-            .filter(|(_, offered)| !offered)
-            .map(|(kind, _)| kind)
-            .collect()
-    }
-}
-
-/// One connection to be made, and what to do with it.
-pub struct Job {
-    /// Where to connect to.
-    pub server: SocketAddrV4,
-    /// What to do.
-    pub script: Box<dyn Script>,
-    /// It does not begin earlier.
-    pub not_before: Instant,
-    /// Nor earlier than so long after the client was free for it.
-    pub pause: Duration,
-    /// The client aborts it when it takes longer.
-    pub deadline: Duration,
-    /// Size of the socket's receive buffer, in bytes.
-    pub receive_buffer: usize,
-    /// Size of the socket's send buffer, in bytes.
-    pub send_buffer: usize,
-}
-
-impl Job {
-    /// A job that begins as soon as the client is free for it, may take 60 s, and has buffers of 32 KiB.
-    pub fn new(server: SocketAddrV4, script: impl Script + 'static) -> Job {
-        Job {
-            server,
-            script: Box::new(script),
-            not_before: Instant::ZERO,
-            pause: Duration::ZERO,
-            deadline: Duration::from_secs(60),
-            receive_buffer: 32 * 1024,
-            send_buffer: 32 * 1024,
-        }
-    }
-
-    /// Sets both buffers' size, in bytes.
-    pub fn with_buffers(mut self, size: usize) -> Job {
-        self.receive_buffer = size;
-        self.send_buffer = size;
-        self
-    }
-}
+pub use self::config::{ClientConfig, ClientTcp};
+pub use self::job::{Job, Workload};
+use self::talk::{Ends, Phase, Talk};
 
 /// How long a RST may wait for an ARP reply.
 const LAST_WORD: Duration = Duration::from_secs(5);
-
-/// A client's jobs, in order.
-pub type Workload = Box<dyn Iterator<Item = Job> + Send>;
 
 /// A client host.
 ///
@@ -180,39 +59,6 @@ pub struct Client {
     active: usize,
     unoffered: Vec<u8>,
     log: Log,
-}
-
-/// The local port of a connection, and its server.
-type Ends = (u16, SocketAddrV4);
-
-/// A connection.
-struct Talk {
-    sockets: SocketSet<'static>,
-    handle: SocketHandle,
-    job: Option<Job>,
-    server: SocketAddrV4,
-    phase: Phase,
-    opened: Instant,
-    /// When its client loses patience.
-    deadline: Instant,
-    /// When the script wants to be polled.
-    wake: Option<Instant>,
-    /// Its entry in [`Client::due`].
-    due: Option<Instant>,
-    /// Since when it is in TIME-WAIT.
-    waits: Option<Instant>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Waiting for an ARP reply, until the next request.
-    Resolving(Instant),
-    /// SYN sent.
-    Opening,
-    /// The script goes on.
-    Open,
-    /// The script is over.
-    Closing,
 }
 
 impl Client {
@@ -373,7 +219,8 @@ impl Client {
         if let Phase::Resolving(_) = talk.phase {
             self.connect(now, port, &mut talk, out);
         }
-        self.converse(now, port, &mut talk);
+        let log = (self.log).on(talk.connection(self.config.address, port), talk.opened);
+        talk.converse(now, log);
         let frame = usize::from(self.config.mtu) + ETHERNET_LEN;
         let mut wire = Wire::new(now, None, out, frame).without_options(&self.unoffered);
         while self
@@ -450,46 +297,6 @@ impl Client {
         };
     }
 
-    /// Polls the script.
-    fn converse(&mut self, now: Instant, port: u16, talk: &mut Talk) {
-        let log = self
-            .log
-            .on(talk.connection(self.config.address, port), talk.opened);
-        let socket = talk.sockets.get_mut::<tcp::Socket>(talk.handle);
-        match (talk.phase, socket.state()) {
-            (Phase::Opening, tcp::State::Closed) => {
-                talk.fail(now, ExchangeError::Refused, log);
-                talk.phase = Phase::Closing;
-                return;
-            }
-            (Phase::Opening, tcp::State::SynSent) | (Phase::Resolving(_) | Phase::Closing, _) => {
-                return;
-            }
-            (Phase::Opening | Phase::Open, _) => talk.phase = Phase::Open,
-        }
-        let Some(job) = &mut talk.job else { return };
-        let next = job.script.poll(now, &mut Socket(socket), log);
-        talk.wake = None;
-        match next {
-            Next::Close => socket.close(),
-            Next::Abort => socket.abort(),
-            Next::Wait | Next::Until(_) => {
-                // The script has seen what there was, and does not know that nothing will come or go any more.
-                let over = Socket(&mut *socket).readable().is_empty();
-                if socket.state() == tcp::State::Closed && over {
-                    talk.fail(now, ExchangeError::Reset, log);
-                    talk.phase = Phase::Closing;
-                } else if let Next::Until(at) = next {
-                    talk.wake = Some(at);
-                }
-                return;
-            }
-        }
-        talk.phase = Phase::Closing;
-        talk.deadline = talk.deadline.max(now + TWO_MSL);
-        talk.job = None;
-    }
-
     /// When the connection is to be polled again.
     fn when(&mut self, now: Instant, talk: &mut Talk) -> Instant {
         let mut due = talk.deadline;
@@ -525,32 +332,6 @@ impl Client {
         let server = SocketAddrV4::new(packet.src_addr(), segment.src_port());
         let ends = (segment.dst_port(), server);
         self.connections.contains_key(&ends).then_some(ends)
-    }
-}
-
-impl Talk {
-    fn connection(&self, client: Ipv4Addr, port: u16) -> Connection {
-        Connection {
-            client: SocketAddrV4::new(client, port),
-            server: self.server,
-        }
-    }
-
-    /// Whether it has been in TIME-WAIT for as long as it may.
-    fn has_waited(&mut self, now: Instant, most: Option<Duration>) -> bool {
-        let socket = self.sockets.get::<tcp::Socket>(self.handle);
-        if socket.state() != tcp::State::TimeWait {
-            return false;
-        }
-        let since = *self.waits.get_or_insert(now);
-        most.is_some_and(|most| since + most <= now)
-    }
-
-    /// Ends the script, if it goes on.
-    fn fail(&mut self, now: Instant, error: ExchangeError, log: &mut Log) {
-        if let Some(mut job) = self.job.take() {
-            job.script.failed(now, error, log);
-        }
     }
 }
 

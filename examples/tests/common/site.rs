@@ -355,6 +355,7 @@ pid {directory}/nginx.pid;
 events {{}}
 http {{
     access_log off;
+    keepalive_timeout 600s;
 {temporary}    client_max_body_size 1g;
     server {{
         listen 127.0.0.1:8080;

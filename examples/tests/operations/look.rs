@@ -60,11 +60,11 @@ pub fn metrics_and_tables(bed: &Bed) {
         "{installed:?}"
     );
     assert_eq!(bed.rows(2, "server-state").len(), 3);
-    let processes = bed.rows(0, "application-information");
-    assert!(
-        processes.iter().any(|row| row["name"] == "nginx"),
-        "{processes:?}"
-    );
+    // Looked for from time to time only.
+    wait_until("the application's process is known", || {
+        let processes = bed.rows(0, "application-information");
+        processes.iter().any(|row| row["name"] == "nginx")
+    });
     let health = bed.json(0, "/healthz", &[]);
     assert_eq!(
         (&health["status"], &health["servers_alive"]),

@@ -1,9 +1,12 @@
 //! The test bed itself: smoltcp on both sides, no device.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
-use ipos_core::{Flow, ListenerId, Origin};
+use ipos_core::{Flow, ListenerId, Origin, Port};
+use ipos_proto::MacAddr;
+use smoltcp::iface::SocketHandle;
 
 use super::*;
 use crate::app::{Application, Session, Web};
@@ -12,6 +15,8 @@ use crate::impair::Impairments;
 use crate::lan::LanConfig;
 use crate::network::{LanId, Network, NodeId};
 use crate::requests::{Http, Request};
+use crate::stream::Next;
+use crate::wire::Socket;
 
 const FRAME: usize = 1514;
 const SERVER: (MacAddr, Ipv4Addr) = (MacAddr([2, 0, 0, 0, 0, 1]), Ipv4Addr::new(10, 77, 0, 11));
