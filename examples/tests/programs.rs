@@ -397,13 +397,7 @@ fn every_program_has_help() {
 fn inic_checks_its_file() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("inic.toml");
-    let text = r#"
-name = "s1"
-port_a = { interface = "a0", addresses = ["10.77.0.11"], prefix = 24 }
-port_b = { interface = "b0", address = "10.88.0.11" }
-synch = { interface = "c0", address = "10.99.0.11" }
-listen = [{ address = "10.77.0.11:80", app = "127.0.0.1:8080" }]
-"#;
+    let text = include_str!("minimal.toml");
     let check = |text: &str| {
         std::fs::write(&file, text).unwrap();
         let output = Command::new(common::example("inic"))
@@ -428,7 +422,7 @@ listen = [{ address = "10.77.0.11:80", app = "127.0.0.1:8080" }]
     assert_eq!(
         error,
         format!(
-            "{name}: synch.address: invalid IPv4 address syntax: four numbers, as in `10.77.0.11` (line 5)\n"
+            "{name}: synch.address: invalid IPv4 address syntax: four numbers, as in `10.77.0.11` (line 4)\n"
         )
     );
     let content = "url_map = [{ path = \"/a\", servers = [\"s9\"] }]\n[session]\ncookie = \"C\"\n";
@@ -443,7 +437,7 @@ listen = [{ address = "10.77.0.11:80", app = "127.0.0.1:8080" }]
         (
             "[session]",
             "[admin]",
-            "admin.cookie: unknown field `cookie`, expected `listen` (line 9)",
+            "admin.cookie: unknown field `cookie`, expected `listen` (line 8)",
         ),
     ] {
         let (status, _, error) = check(&format!("{text}{}", content.replace(from, to)));

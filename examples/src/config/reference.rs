@@ -17,13 +17,7 @@ fn read(text: &str) -> Result<FileConfig, FileError> {
 #[test]
 fn defaults_are_told() {
     let told = read(block(0)).unwrap();
-    let needed = r#"
-        name = "s1"
-        port_a = { interface = "a0", addresses = ["10.77.0.11"], prefix = 24 }
-        port_b = { interface = "b0", address = "10.88.0.11" }
-        synch = { interface = "c0", address = "10.99.0.11" }
-        listen = [{ address = "10.77.0.11:80", app = "127.0.0.1:8080" }]
-    "#;
+    let needed = include_str!("../../tests/minimal.toml");
     let default = read(needed).unwrap();
     let seen = |file: &FileConfig| {
         let device = file.device(Interfaces::ETHERNET, Start::default()).unwrap();

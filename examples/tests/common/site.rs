@@ -183,6 +183,21 @@ impl Drop for Site<'_> {
     }
 }
 
+/// nginx, which serves the file `big`, behind a device for each server; `configure` makes its configuration file.
+pub fn nginx_sites<'a>(
+    servers: &'a [Server],
+    root: &Path,
+    big: &Path,
+    configure: impl Fn(&Server) -> String,
+) -> Vec<Site<'a>> {
+    let start = |server| {
+        Site::start(server, root, &configure(server), |server, directory| {
+            nginx(server, directory, big)
+        })
+    };
+    servers.iter().map(start).collect()
+}
+
 /// Whether every device sees every other one alive.
 pub fn all_see_all(sites: &[Site]) -> bool {
     let names: Vec<_> = sites.iter().map(|site| site.server.name()).collect();

@@ -24,7 +24,8 @@ use ipos_proto::MacAddr;
 use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
 use site::{
-    Site, all_see_all, configuration, curl, migrated, nginx, noise, output, upload, url, wait_until,
+    Site, all_see_all, configuration, curl, migrated, nginx_sites, noise, output, upload, url,
+    wait_until,
 };
 
 /// The port that the proof's client uses.
@@ -56,18 +57,8 @@ fn nginx_behind(backend: &str) {
     let big_file = root.path().join("big.bin");
     fs::write(&big_file, &big).unwrap();
     let farm = Farm::build(FarmPlan::default()).unwrap();
-    let mut sites: Vec<Site> = farm
-        .servers()
-        .iter()
-        .map(|server| {
-            Site::start(
-                server,
-                root.path(),
-                &format!("backend = \"{backend}\"\n{}", configuration(server)),
-                |server, directory| nginx(server, directory, &big_file),
-            )
-        })
-        .collect();
+    let configure = |server: &_| format!("backend = \"{backend}\"\n{}", configuration(server));
+    let mut sites = nginx_sites(farm.servers(), root.path(), &big_file, configure);
     wait_until("the servers see each other", || all_see_all(&sites));
 
     packets_go_where_they_should(&farm, &sites, root.path());

@@ -10,7 +10,7 @@ use ipos_proto::MacAddr;
 
 use super::PROGRAMS;
 use super::common::available;
-use super::site::{self, Site, all_see_all, configuration, curl, nginx, page, wait_until};
+use super::site::{self, Site, all_see_all, configuration, curl, nginx_sites, page, wait_until};
 use super::traffic::{self, Segment};
 
 const LAN: &str = "lan-c";
@@ -71,22 +71,17 @@ fn add_lan_c(farm: &Farm) {
 fn start<'a>(farm: &'a Farm, root: &Path, keys: &str, listen: bool) -> Vec<Site<'a>> {
     let big = root.join("big.bin");
     fs::write(&big, site::noise(1_000_000, 3)).unwrap();
-    let servers = farm.servers().iter();
-    let sites: Vec<_> = servers
-        .map(|server| {
-            let own = address(host(server));
-            let mut text = configuration(server);
-            if listen {
-                text += &format!("\n[[listen]]\naddress = \"{own}:80\"\napp = \"127.0.0.1:8080\"\n");
-            }
-            text += &format!(
-                "\n[port_c]\ninterface = \"{INTERFACE}\"\naddresses = [\"{own}\"]\nprefix = {PREFIX}\n{keys}\n"
-            );
-            Site::start(server, root, &text, |server, directory| {
-                nginx(server, directory, &big)
-            })
-        })
-        .collect();
+    let configure = |server: &Server| {
+        let own = address(host(server));
+        let mut text = configuration(server);
+        if listen {
+            text += &format!("\n[[listen]]\naddress = \"{own}:80\"\napp = \"127.0.0.1:8080\"\n");
+        }
+        text + &format!(
+            "\n[port_c]\ninterface = \"{INTERFACE}\"\naddresses = [\"{own}\"]\nprefix = {PREFIX}\n{keys}\n"
+        )
+    };
+    let sites = nginx_sites(farm.servers(), root, &big, configure);
     wait_until("the servers see each other", || all_see_all(&sites));
     sites
 }

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use ipos_lab::{Farm, FarmPlan, Lan};
+use ipos_lab::{Farm, FarmPlan, Lan, Server};
 
 use super::PROGRAMS;
 use super::common::available;
-use super::site::{self, Site, all_see_all, configuration, curl, migrated, nginx, wait_until};
+use super::site::{self, all_see_all, configuration, curl, migrated, nginx_sites, wait_until};
 
 #[test]
 fn nginx_is_told_who_its_clients_are() {
@@ -17,19 +17,14 @@ fn nginx_is_told_who_its_clients_are() {
     let big = root.path().join("big.bin");
     fs::write(&big, site::noise(1000, 5)).unwrap();
     let farm = Farm::build(FarmPlan::default()).unwrap();
-    let servers = farm.servers().iter();
-    let sites: Vec<Site> = servers
-        .map(|server| {
-            let address = server.address(Lan::A);
-            let told = format!(
+    let configure = |server: &Server| {
+        let address = server.address(Lan::A);
+        configuration(server)
+            + &format!(
                 "\n[[listen]]\naddress = \"{address}:81\"\napp = \"127.0.0.1:8081\"\nproxy_protocol = true\n"
-            );
-            let text = configuration(server) + &told;
-            Site::start(server, root.path(), &text, |server, directory| {
-                nginx(server, directory, &big)
-            })
-        })
-        .collect();
+            )
+    };
+    let sites = nginx_sites(farm.servers(), root.path(), &big, configure);
     wait_until("the servers see each other", || all_see_all(&sites));
     let first = farm.servers()[0].address(Lan::A);
     let client = Lan::A.address(Farm::CLIENT).to_string();

@@ -23,7 +23,7 @@ use common::available;
 use ipos_lab::{Farm, FarmPlan, Server};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use site::{Site, all_see_all, nginx, noise, wait_until};
+use site::{Site, all_see_all, nginx_sites, noise, wait_until};
 
 /// What the tests need beside a laboratory.
 const PROGRAMS: [&str; 3] = ["nginx", "curl", "wrk"];
@@ -93,17 +93,9 @@ fn a_farm_is_operated() {
     let big_file = root.path().join("big.bin");
     fs::write(&big_file, &big).unwrap();
     let farm = Farm::build(FarmPlan::default()).unwrap();
-    let sites = farm.servers().iter().map(|server| {
-        Site::start(
-            server,
-            root.path(),
-            &configuration(server),
-            |server, directory| nginx(server, directory, &big_file),
-        )
-    });
     let mut bed = Bed {
         farm: &farm,
-        sites: sites.collect(),
+        sites: nginx_sites(farm.servers(), root.path(), &big_file, configuration),
         directory: root.path(),
         big,
     };

@@ -17,7 +17,7 @@ use std::process::{Command, Output};
 
 use ipos_lab::{Farm, FarmPlan, Lan, Namespace, PREFIX, Server};
 use nix::sys::signal::Signal;
-use site::{Running, Site, all_see_all, configuration, curl, nginx, output, wait_until};
+use site::{Running, Site, all_see_all, configuration, curl, nginx_sites, output, wait_until};
 
 const PROGRAMS: [&str; 3] = ["nginx", "curl", "dig"];
 const NAME: &str = "www.firstsite.com";
@@ -87,13 +87,7 @@ fn clients_are_sent_to_live_servers() {
     wait_until("the redirector listens", || asking.status(NAME) == "503");
     assert_eq!(asking.dig(&["A"]).0, "SERVFAIL");
 
-    let mut sites: Vec<Site> = servers
-        .iter()
-        .map(|server| {
-            let application = |server: &Server, directory: &Path| nginx(server, directory, &big);
-            Site::start(server, root.path(), &configuration(server), application)
-        })
-        .collect();
+    let mut sites = nginx_sites(servers, root.path(), &big, configuration);
     wait_until("the servers see each other", || all_see_all(&sites));
     let addresses = servers.iter().map(|server| server.address(Lan::A));
     let addresses: BTreeSet<_> = addresses.map(|address| address.to_string()).collect();

@@ -9,7 +9,9 @@ use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
 
 use crate::common;
-use crate::site::{Running, Site, all_see_all, configuration, curl, nginx, noise, wait_until};
+use crate::site::{
+    Running, Site, all_see_all, configuration, curl, nginx_sites, noise, wait_until,
+};
 
 /// What the scenarios over HTTP need beside a laboratory.
 pub const PROGRAMS: [&str; 2] = ["nginx", "curl"];
@@ -59,13 +61,8 @@ pub fn sites<'a>(
     files: &Files,
     change: impl Fn(&Server, String) -> String,
 ) -> Vec<Site<'a>> {
-    let start = |server| {
-        let text = change(server, configuration(server));
-        Site::start(server, files.root(), &text, |server, directory| {
-            nginx(server, directory, &files.big)
-        })
-    };
-    let sites: Vec<_> = farm.servers().iter().map(start).collect();
+    let configure = |server: &Server| change(server, configuration(server));
+    let sites = nginx_sites(farm.servers(), files.root(), &files.big, configure);
     wait_until("the servers see each other", || all_see_all(&sites));
     sites
 }

@@ -18,7 +18,7 @@ use std::process::Command;
 use common::available;
 use ipos_lab::{Farm, FarmPlan, Server};
 use nix::sys::signal::Signal;
-use site::{Site, all_see_all, curl, migrated, nginx, noise, url, wait_until};
+use site::{Site, all_see_all, curl, migrated, nginx_sites, noise, url, wait_until};
 use traffic::{Load, while_downloading};
 
 /// What the tests need beside a laboratory.
@@ -100,20 +100,14 @@ fn a_farm_with_a_key() {
     fs::write(&big_file, &big).unwrap();
     let farm = Farm::build(FarmPlan::default()).unwrap();
     // The third server has another farm's key.
-    let sites = farm.servers().iter().zip([1, 1, 9]).map(|(server, key)| {
+    for (server, key) in farm.servers().iter().zip([1, 1, 9]) {
         let directory = root.path().join(server.name());
         fs::create_dir(&directory).unwrap();
         write_keys(&directory.join("farm.key"), &[key]);
-        Site::start(
-            server,
-            root.path(),
-            &configuration(server),
-            |server, directory| nginx(server, directory, &big_file),
-        )
-    });
+    }
     let mut bed = Bed {
         farm: &farm,
-        sites: sites.collect(),
+        sites: nginx_sites(farm.servers(), root.path(), &big_file, configuration),
         directory: root.path(),
         big,
     };
