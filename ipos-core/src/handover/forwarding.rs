@@ -1,0 +1,221 @@
+//! What was given away.
+
+use alloc::boxed::Box;
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use ipos_proto::{
+    ConnectionInfo, ENCAPSULATION_LEN, ETHERNET_LEN, Epoch, MacAddr, SeqNum, Trailer,
+};
+
+use super::{Kept, Retry, Target};
+use crate::config::Limits;
+use crate::event::Port;
+use crate::time::{Duration, Instant};
+
+/// A forward record: 0x02 frames of the flow begin with these headers.
+#[derive(Debug)]
+pub(crate) struct Forwarding {
+    pub(crate) headers: [u8; ENCAPSULATION_LEN],
+    pub(crate) epoch: Epoch,
+    /// The owner's incarnation: a later one knows nothing of the connection. 0: not told.
+    pub(crate) incarnation: u32,
+    /// The last packet.
+    pub(crate) used: Instant,
+    /// What the client has acknowledged last: where a RST is believed.
+    pub(crate) acknowledged: SeqNum,
+    /// The client's initial sequence number: late copies of its SYN open nothing.
+    pub(crate) irs: SeqNum,
+    /// Where the client's stream was at the last packet that has come here.
+    pub(crate) seq: SeqNum,
+    /// Request packets that the client will not send again.
+    pub(crate) replay: Option<Box<Replaying>>,
+    /// What only few records have; of the first server's one at most.
+    pub(crate) aside: Option<Box<Aside>>,
+}
+
+/// What a forward record may have besides.
+#[derive(Debug)]
+pub(crate) enum Aside {
+    /// This server is not the first one: packets come from there until its record has followed.
+    First(Before),
+    /// The client wants a new connection, which begins here when this one is released.
+    Opening(Opening),
+    /// The owner is asked to move the connection on, or whether it lives.
+    Asked(Asked),
+}
+
+/// Where the packets come from of a connection that was given here and given on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Before {
+    pub(crate) first: Target,
+    /// The server that gave it, and passes on what still comes to it.
+    pub(crate) giver: MacAddr,
+}
+
+/// MOVE is repeated until it is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// The server that the connection shall move to; its owner, where it is only asked whether it lives.
+    pub(crate) target: SocketAddrV4,
+    pub(crate) retry: Retry,
+    /// How often it is sent.
+    pub(crate) tries: u8,
+}
+
+impl Forwarding {
+    /// Packets go where `headers` say.
+    pub(crate) fn new(
+        now: Instant,
+        headers: [u8; ENCAPSULATION_LEN],
+        epoch: Epoch,
+        incarnation: u32,
+    ) -> Forwarding {
+        Forwarding {
+            headers,
+            epoch,
+            incarnation,
+            used: now,
+            acknowledged: SeqNum::default(),
+            irs: SeqNum::default(),
+            seq: SeqNum::default(),
+            replay: None,
+            aside: None,
+        }
+    }
+
+    /// The first server, where this is another one.
+    pub(crate) fn first(&self) -> Option<Target> {
+        self.before().map(|before| before.first)
+    }
+
+    fn before(&self) -> Option<Before> {
+        match self.aside.as_deref() {
+            Some(Aside::First(before)) => Some(*before),
+            _ => None,
+        }
+    }
+
+    /// The client has acknowledged up to here. Packets overtake one another: an older one says nothing new.
+    pub(crate) fn acknowledges(&mut self, up_to: SeqNum) {
+        let further = up_to.since(self.acknowledged);
+        if (1..=LARGEST_WINDOW).contains(&further) {
+            self.acknowledged = up_to;
+        }
+    }
+
+    /// The new connection that waits for this one's end, if any.
+    pub(crate) fn take_opening(&mut self) -> Option<Opening> {
+        match self.aside.take().map(|aside| *aside) {
+            Some(Aside::Opening(opening)) => Some(opening),
+            other => {
+                self.aside = other.map(Box::new);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn asked(&self) -> Option<&Asked> {
+        match self.aside.as_deref() {
+            Some(Aside::Asked(asked)) => Some(asked),
+            _ => None,
+        }
+    }
+
+    /// Whether what a trailer says to be received can be of this connection, and is not of another one of the client's port:
+    /// the client's packets pass the first server, and others as long as they come there.
+    pub(crate) fn is_of(&self, trailer: &Trailer) -> bool {
+        trailer.acknowledged().is_none_or(|received| {
+            // Or it answers the SYN that waits for this connection's end.
+            let opens =
+                matches!(self.aside.as_deref(), Some(Aside::Opening(o)) if o.seq == received);
+            // Its owner has received more than the SYN: that is said of what has ended before, where the SYN was passed on to.
+            let began = self.first().is_some() || received.gt(self.irs);
+            opens || began && received.since(self.seq).unsigned_abs() <= NEAR
+        })
+    }
+
+    /// Whether a RELEASE can be for the flow: one that does not say where the connection was answers MOVE.
+    pub(crate) fn is_told(&self, trailer: Option<&Trailer>) -> bool {
+        let placed = |trailer: &Trailer| trailer.acknowledged().is_some();
+        trailer.is_none_or(placed) || self.asked().is_some()
+    }
+
+    /// Whether a REFUSE can be for the kept offer.
+    pub(crate) fn is_refused_by(&self, trailer: Option<&Trailer>) -> bool {
+        let fits = |t: &Trailer| t.epoch == self.epoch || t.epoch == Epoch::default();
+        trailer.is_none_or(fits) && self.replay.as_ref().is_some_and(|r| r.offer.is_some())
+    }
+
+    /// The owner's Port B.
+    pub(crate) fn to(&self) -> Target {
+        let [a0, a1, a2, a3, a4, a5, ..] = self.headers;
+        let at = ETHERNET_LEN + DESTINATION_AT;
+        let [b0, b1, b2, b3, p0, p1] = *self.headers[at..].first_chunk().unwrap_or(&[0; 6]);
+        Target {
+            address: Ipv4Addr::new(b0, b1, b2, b3),
+            hardware: MacAddr([a0, a1, a2, a3, a4, a5]),
+            port: u16::from_be_bytes([p0, p1]),
+        }
+    }
+
+    /// Whether packets go to, or come from, the Port B with this hardware address.
+    pub(crate) fn concerns(&self, hardware: MacAddr) -> bool {
+        // Its frames begin with their destination.
+        self.headers.starts_with(&hardware.0)
+            || self
+                .before()
+                .is_some_and(|before| before.first.hardware == hardware || before.giver == hardware)
+    }
+
+    /// How long the record lives without a packet.
+    pub(crate) fn idle(&self, limits: &Limits) -> Duration {
+        match self.first() {
+            None => limits.forward_idle,
+            Some(_) if self.replay.is_some() => limits.replay(),
+            Some(_) => limits.tombstone,
+        }
+    }
+
+    /// When the kept packets or MOVE are to be repeated, or the record to be dropped, which lives so long without a packet.
+    pub(crate) fn deadline(&self, idle: Duration) -> Instant {
+        let replay = self.replay.as_ref().map(|replay| replay.retry.due);
+        let asked = self.asked().map(|asked| asked.retry.due);
+        // Who is asked may show that the connection lives.
+        let idle = asked.unwrap_or(self.used + idle);
+        replay.map_or(idle, |replay| replay.min(idle))
+    }
+}
+
+/// The SYN of a client that uses its port again.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) at: Instant,
+    /// It came in by this one.
+    pub(crate) port: Port,
+    /// The SYN's sequence number.
+    pub(crate) seq: SeqNum,
+    pub(crate) frame: Box<[u8]>,
+}
+
+/// Bytes between what an owner has received and the client's last packet: a window, and packets that were lost.
+pub(crate) const NEAR: u32 = 1 << 22;
+/// RFC 7323 §2.3.
+const LARGEST_WINDOW: i32 = 1 << 30;
+/// Where the destination stands in the ipOS header.
+const DESTINATION_AT: usize = 6;
+
+/// Kept packets until the new owner has them.
+#[derive(Debug)]
+pub(crate) struct Replaying {
+    /// The 0x01 that was answered, and what it said was received here: a server that has forgotten it meanwhile installs the
+    /// endpoint again.
+    pub(crate) offer: Option<(ConnectionInfo, SeqNum)>,
+    /// Until then: later the server may have forgotten that the connection has ended.
+    pub(crate) offer_until: Instant,
+    /// From then on a REFUSE is believed: there may be room before.
+    pub(crate) refusable: Instant,
+    pub(crate) kept: Kept,
+    /// They are covered when the owner has received up to here.
+    pub(crate) until: SeqNum,
+    pub(crate) retry: Retry,
+}
