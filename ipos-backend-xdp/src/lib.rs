@@ -49,6 +49,7 @@
 #![deny(unsafe_code)]
 
 mod atomic;
+#[cfg_attr(loom, allow(dead_code, reason = "its users are left out"))]
 mod ring;
 
 #[cfg(not(loom))]

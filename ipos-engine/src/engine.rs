@@ -1,5 +1,8 @@
 //! The loop.
 
+mod turn;
+mod wait;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,12 +10,11 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use ipos_backend::Backend;
-use ipos_core::{
-    Device, DropReason, Event, Forward, Instant, ListenerId, Load, Port, Transmit, Verdict,
-};
+use ipos_core::{Device, Event, Instant, ListenerId, Port};
 use ipos_proto::Protocol;
 use mio::{Events, Poll, Token, Waker};
 
+use self::wait::RETRY;
 use crate::application::{Application, Served};
 use crate::bridge::Bridges;
 use crate::clock;
@@ -21,13 +23,15 @@ use crate::datagrams::DatagramBridges;
 use crate::drain::Drain;
 use crate::error::EngineError;
 use crate::health::Health;
-use crate::load::{self, Bandwidth, Figures, Intervals, Monitor, link_speed};
+use crate::load::{self, Bandwidth, Intervals, Monitor, link_speed};
 use crate::options::{Options, Statistics};
 use crate::port::{PortState, Ports, Relay};
 use crate::socket::Notices;
 use crate::sockets::Sockets;
 use crate::stop::Stop;
 
+/// How often half-closed bridges and drop counters are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// Tokens below this are the ports', in the order of [`Port::ALL`], and the waker's; behind them are those of the checks of
 /// applications, then those of connections' sockets.
 const SOCKETS: usize = WAKER.0 + 1;
@@ -36,17 +40,8 @@ const WAKER: Token = Token(Port::ALL.len());
 const DATAGRAMS: usize = usize::MAX / 2;
 /// Readiness events taken at once; more come at the next turn.
 const EVENTS: usize = 256;
-/// Bytes transmitted through one port before the others' turn; a frame counts as so many at least.
-const TRANSMIT_TURN: usize = 1024 * 1024;
-const TRANSMIT_FRAME: usize = 2048;
-/// How long to wait before a full transmit queue, or a backend without a descriptor, is tried again.
-const RETRY: Duration = Duration::from_millis(1);
-/// How often half-closed bridges and drop counters are looked at.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// Turns that [`Engine::leave`] spends at most on what is queued.
 const LEAVE_TURNS: usize = 100;
-/// So many frames with a wrong TCP or UDP checksum between two looks are no accident.
-const BAD_CHECKSUMS: u64 = 20;
 
 /// What is called with the device's events.
 pub type Observer = dyn FnMut(&Event);
@@ -313,244 +308,6 @@ impl Engine {
             self.step(Some(RETRY))?;
         }
         Ok(())
-    }
-
-    /// Sleeps, unless work is left, until a descriptor is ready or a deadline has come. The operating
-    /// system waits whole milliseconds: a deadline may be up to one late.
-    fn wait(&mut self, limit: Option<Duration>) -> Result<(), EngineError> {
-        let lingers = self.lingers();
-        let timeout = if lingers || self.has_work() {
-            Some(Duration::ZERO)
-        } else {
-            self.sleep(limit)
-        };
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                return Err(EngineError::Poll(error));
-            }
-            _ => {}
-        }
-        for port in &mut self.ports {
-            // A driver that works within this process's calls only has frames when it is asked for them.
-            port.ready |= port.polled || lingers;
-        }
-        for event in &self.events {
-            match event.token() {
-                WAKER => {}
-                Token(token) => match self.ports.get_mut(token) {
-                    Some(port) => port.ready = true,
-                    None if self.health.handle_ready(event.token()) => {}
-                    None if self.datagrams.handle_ready(event.token()) => {}
-                    None => self.host.handle_ready(event),
-                },
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether something may come too soon for a sleep.
-    fn lingers(&mut self) -> bool {
-        if self.linger.is_zero() {
-            return false;
-        }
-        let now = clock::now();
-        if !self.events.is_empty() || self.has_work() {
-            self.worked = now;
-        }
-        now.saturating_since(self.worked) < self.linger
-    }
-
-    fn has_work(&self) -> bool {
-        self.more
-            || self.host.has_work()
-            || self.sockets.has_work()
-            || self.datagrams.has_work()
-            || self.ports.iter().any(|port| port.ready)
-    }
-
-    /// The time to the next deadline.
-    fn sleep(&self, limit: Option<Duration>) -> Option<Duration> {
-        let now = clock::now();
-        let deadlines = [
-            self.device.poll_timeout(),
-            self.health.deadline(),
-            self.host.deadline(),
-            self.sockets.deadline(),
-        ];
-        let deadline = deadlines.into_iter().flatten().min();
-        let deadline = deadline.map(|deadline| deadline.saturating_since(now));
-        let retry = self
-            .ports
-            .iter()
-            .any(|port| port.polled || port.blocked)
-            .then_some(RETRY);
-        let housekeeping = (self.host.len() + self.sockets.len() > 0)
-            .then(|| (self.housekeeping + HOUSEKEEPING).saturating_since(now));
-        [limit, deadline, retry, housekeeping]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// One burst of one port.
-    fn receive(&mut self, index: usize, now: Instant) -> Result<(), EngineError> {
-        let Engine {
-            device,
-            ports,
-            relay,
-            statistics,
-            burst,
-            ..
-        } = self;
-        let (before, rest) = ports.split_at_mut(index);
-        let Some((source, after)) = rest.split_first_mut() else {
-            return Ok(());
-        };
-        if !source.ready {
-            return Ok(());
-        }
-        let name = source.name;
-        if device.looks_ahead() {
-            source.announce(*burst, device);
-        }
-        source.receive(*burst, &mut |frame| {
-            let Verdict::Forward(forward) = device.handle_frame(now, name, frame.bytes()) else {
-                return;
-            };
-            let Forward {
-                port,
-                headers,
-                payload,
-            } = forward;
-            let target = before
-                .iter_mut()
-                .chain(after.iter_mut())
-                .find(|target| target.name == port);
-            let queued = match target {
-                Some(target) => target.forward(frame, &headers, payload),
-                None => relay.push(&headers, frame.bytes().get(payload).unwrap_or_default()),
-            };
-            if let Err(why) = queued {
-                statistics.lose(why);
-            }
-        })?;
-        relay.drain(source, |why| statistics.lose(why));
-        Ok(())
-    }
-
-    /// Bytes received and transmitted by the port that most responses leave by.
-    fn bytes_to_clients(&self) -> [u64; 2] {
-        let port_c = self.device.config().port_c.as_ref();
-        let name = match port_c.is_some_and(|port_c| port_c.responses) {
-            true => Port::C,
-            false => Port::A,
-        };
-        let port = self.ports.iter().find(|port| port.name == name);
-        port.map(|port| port.bytes).unwrap_or_default()
-    }
-
-    /// Gives the device what the monitor found.
-    fn figures(&mut self, now: Instant) {
-        while let Ok(figures) = self.monitor.figures.try_recv() {
-            match figures {
-                Figures::Host { cpu, free_memory } => {
-                    let free_bandwidth = self.bandwidth.free(now, self.bytes_to_clients());
-                    self.device.handle_load(Load {
-                        cpu,
-                        free_memory,
-                        free_bandwidth,
-                    });
-                }
-                Figures::Processes(processes) => self.device.handle_processes(processes),
-            }
-        }
-    }
-
-    /// Takes the device's events; whether there were any.
-    fn events(&mut self, now: Instant) -> bool {
-        let mut any = false;
-        while let Some(event) = self.device.poll_event() {
-            if let Some(observer) = &mut self.observer {
-                observer(&event);
-            }
-            match &event {
-                Event::ServerUp(name) => tracing::info!(server = %name, "server up"),
-                Event::ServerDown(name) => tracing::info!(server = %name, "server down"),
-                Event::Migrated { flow, to, took } => {
-                    tracing::debug!(%flow, %to, ?took, "migrated")
-                }
-                Event::Failed(_, why) => tracing::debug!(?why, "endpoint failed"),
-                _ => {}
-            }
-            any = true;
-            let registry = self.poll.registry();
-            if self.sockets.handle_event(&mut self.device, now, &event) {
-                continue;
-            }
-            self.host
-                .handle_event(&mut self.device, now, registry, &event);
-            self.datagrams.handle_event(registry, &event);
-        }
-        any
-    }
-
-    /// Transmits what the device has, flushes all ports, and takes the events that this made.
-    fn transmit(&mut self, now: Instant) -> Result<(), EngineError> {
-        self.more = false;
-        for port in &mut self.ports {
-            let name = port.name;
-            let mut turn = TRANSMIT_TURN;
-            let bursts = port.bursts;
-            while let Some(buffer) = port.room() {
-                let frame = match bursts {
-                    true => self.device.poll_burst(now, name, buffer),
-                    false => {
-                        let len = self.device.poll_transmit(now, name, buffer);
-                        len.map(|len| Transmit { len, burst: None })
-                    }
-                };
-                let Some(frame) = frame else {
-                    break;
-                };
-                port.commit(frame);
-                turn = turn.saturating_sub(frame.len.max(TRANSMIT_FRAME));
-                if turn == 0 {
-                    self.more = true;
-                    break;
-                }
-            }
-            port.flush()?;
-        }
-        // The host's answers to them are transmitted at the next turn.
-        self.more |= self.events(now);
-        Ok(())
-    }
-
-    /// What is looked at now and then.
-    fn housekeeping(&mut self, now: Instant) {
-        if now.saturating_since(self.housekeeping) < HOUSEKEEPING {
-            return;
-        }
-        self.housekeeping = now;
-        self.host.sweep(&mut self.device, now);
-        self.sockets.sweep(&mut self.device, now);
-        if (self.drain.as_mut()).is_some_and(|drain| drain.look(&self.device, now)) {
-            self.host.abort_all(&mut self.device, now);
-            self.sockets.abort_all(&mut self.device, now);
-        }
-        self.ports.iter_mut().for_each(PortState::look_at_losses);
-        let checksums = self
-            .device
-            .counters()
-            .dropped(DropReason::TransportChecksum);
-        let bad = checksums.saturating_sub(std::mem::replace(&mut self.checksums, checksums));
-        if bad >= BAD_CHECKSUMS && !std::mem::replace(&mut self.advised, true) {
-            tracing::warn!(
-                bad,
-                "many frames with a wrong TCP or UDP checksum: a sender on this machine probably leaves them to its \
-                 interface; `ethtool -K <its interface> tx off` there and `ethtool -K <Port A> gro off` here make them right"
-            );
-        }
     }
 }
 
