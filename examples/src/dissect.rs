@@ -2,7 +2,7 @@
 //! as text or as JSON.
 //!
 //! One description of a frame, a JSON object, serves both outputs: numbers stand under their names in
-//! `wire.md` as they are on the wire, and what a number means under the same name with `_name`.
+//! the wire formats as they are on the wire, and what a number means under the same name with `_name`.
 
 mod capture;
 mod describe;

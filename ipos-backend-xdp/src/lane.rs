@@ -1,4 +1,4 @@
-//! One queue of an interface: its four rings, and the buffers that go round in them (003 FIG. 10, 12, 13).
+//! One queue of an interface: its four rings, and the buffers that go round in them (WO 00/30322, FIG. 10, 12, 13).
 //!
 //! ```text
 //!                 +-- fill --> kernel -- rx --+                 +-- tx --> kernel -- completion --+

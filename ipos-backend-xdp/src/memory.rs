@@ -1,4 +1,4 @@
-//! The memory of a device's ports, and its free pool (003 FIG. 10, FIG. 11 step 302).
+//! The memory of a device's ports, and its free pool (WO 00/30322, FIG. 10, FIG. 11 step 302).
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

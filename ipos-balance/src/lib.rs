@@ -1,4 +1,4 @@
-//! How ipOS chooses the server that gets a client's request (FIG. 7, equations 1 and 2).
+//! How ipOS chooses the server that gets a client's request (US 9,100,409, FIG. 7, equations 1 and 2).
 //!
 //! ```text
 //!   candidates ──►  Policy::select  ──►  one of them

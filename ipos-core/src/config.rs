@@ -48,7 +48,7 @@ pub struct Config {
     pub tcp: Tcp,
     /// What becomes of a segment that belongs to no flow.
     pub unmatched: Unmatched,
-    /// Seed of the device's generator.
+    /// Seed of the device's generator and of its flow table's hash: random, and nobody else's, but in tests.
     pub seed: u64,
     /// Key of the initial sequence numbers (RFC 6528).
     pub isn_key: [u8; 16],

@@ -199,7 +199,7 @@ pub(crate) struct Retry {
 pub(crate) const TRIES: u8 = 5;
 /// How often an owner is asked whether an idle connection lives: for 3 s.
 pub(crate) const IDLE_TRIES: u8 = 18;
-/// behaviour: "start 2 ms, double".
+/// Of 0x01 and what else is repeated until it is answered.
 const FIRST_INTERVAL: Duration = Duration::from_millis(2);
 /// What is repeated until it is answered is sent no more rarely than this.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(250);

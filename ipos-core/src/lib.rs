@@ -1,4 +1,5 @@
-//! The ipOS device: everything that decides, and nothing that touches a clock, a socket or a thread.
+//! The ipOS device: everything that decides, and nothing that touches a clock, a socket or a thread. The figures are those of
+//! US 9,100,409.
 //!
 //! ```text
 //!            Port A                     Port B                     Synch Port

@@ -1,4 +1,4 @@
-//! What an application and its client say to each other, as far as sessions depend on it (behaviour §9).
+//! What an application and its client say to each other, as far as sessions depend on it.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

@@ -145,7 +145,7 @@ bitflags::bitflags! {
 }
 
 /// Everything that one device must know to go on with a connection of another: the fields of
-/// `wire.md` under their names there. Times are durations, never readings of a clock.
+/// FIG. 11D, and what TCP needs besides. Times are durations, never readings of a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ControlBlock {
     /// State of the connection.

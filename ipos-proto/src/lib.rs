@@ -7,7 +7,7 @@
 //!  Synch    | Ethernet | IPv4 | UDP | Synch header 20 | records ...            | tag 0 or 16       |
 //! ```
 //!
-//! The formats are those of `FIG. 11A`–`11I`, with what these leave open decided. Reading is
+//! The formats are those of US 9,100,409, FIG. 11A to 11I, with what these leave open decided. Reading is
 //! strict and whole: what [`Frame::parse`] and [`synch::SynchMessage::parse`] accept needs no
 //! further check of lengths or values, what they do not accept gives a [`WireError`] that names
 //! layer, offset, required and actual. Nothing panics on any input, nothing allocates but

@@ -116,7 +116,7 @@ impl OneOwner {
         }
     }
 
-    /// The farm's Ethernet type on Port B, where it is not the seed's.
+    /// The farm's Ethernet type on Port B, where it is not 0x0007.
     pub fn with_ethertype(mut self, ethertype: u16) -> OneOwner {
         self.ethertype = ethertype;
         self

@@ -36,7 +36,7 @@ const SLOW_START: u64 = 24 * 3600;
 
 pub(super) type Checked = Result<(), Fault>;
 
-/// Checks everything; the first fault, in the order of the contract's sections.
+/// Checks everything; the first fault, in the order of the file's sections.
 pub(super) fn check(sections: &Sections) -> Checked {
     let Sections {
         name,

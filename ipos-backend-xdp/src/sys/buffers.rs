@@ -1,4 +1,4 @@
-//! Buffers that the kernel and this process own by turns (003 FIG. 10: address, length, ownership).
+//! Buffers that the kernel and this process own by turns (WO 00/30322, FIG. 10: address, length, ownership).
 
 use std::io;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Inverse connection count, against the seed's example and the equations.
+//! Inverse connection count, against FIG. 7's example and the equations.
 
 use core::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! Tests of the policies against the seed's example, the equations and many draws.
+//! Tests of the policies against FIG. 7's example, the equations and many draws.
 
 mod choices;
 mod inverse;

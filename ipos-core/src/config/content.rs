@@ -23,7 +23,7 @@ pub struct Content {
     pub session: Option<Session>,
 }
 
-/// Sessions (behaviour §9): the stack adds a cookie to the answers of plain HTTP/1.x applications.
+/// Sessions: the stack adds a cookie to the answers of plain HTTP/1.x applications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// The cookie's name.

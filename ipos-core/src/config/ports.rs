@@ -95,7 +95,7 @@ impl PortB {
         usize::from(self.mtu).saturating_sub(ipos_proto::HEADER_LEN)
     }
 
-    /// Port B with an MTU of 1500 bytes and the seed's EtherType.
+    /// Port B with an MTU of 1500 bytes and EtherType 0x0007.
     pub fn new(hardware: MacAddr, address: Ipv4Addr) -> PortB {
         PortB {
             hardware,

@@ -1,4 +1,4 @@
-//! Bound connections that move again (behaviour: "After the bind"): when, where to, and how forward records follow.
+//! Bound connections that move again: when, where to, and how forward records follow.
 
 use alloc::boxed::Box;
 use core::net::SocketAddrV4;

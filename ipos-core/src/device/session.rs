@@ -1,4 +1,4 @@
-//! Sessions: the cookie map, and the cookie in answers (behaviour §9, FIG. 12).
+//! Sessions: the cookie map, and the cookie in answers (FIG. 12).
 
 use alloc::boxed::Box;
 use alloc::format;

@@ -1,4 +1,4 @@
-//! Selection by content: what is read of a request, and the order of the rules (behaviour §5).
+//! Selection by content: what is read of a request, and the order of the rules.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! Whatever is asked, the server is the one that a naive reading of behaviour §5 finds.
+//! Whatever is asked, the server is the one that a naive reading of the rules finds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,7 +95,7 @@ impl Plan {
         at < 4 && at != self.draining && at != self.dead
     }
 
-    /// The servers that may get it, by the text of behaviour §5.
+    /// The servers that may get it, by the text of the rules.
     fn servers(&self, ask: &Ask, holders: &[Option<usize>; 5]) -> BTreeSet<usize> {
         if let Some(at) = ask.cookie.and_then(|cookie| holders[cookie])
             && self.takes(at)

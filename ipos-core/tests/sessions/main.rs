@@ -1,4 +1,4 @@
-//! Sessions: the cookie in answers, and the cookie map (behaviour §9).
+//! Sessions: the cookie in answers, and the cookie map.
 
 mod answers;
 #[path = "../common/mod.rs"]

@@ -1,4 +1,4 @@
-//! Tests of whole frames: the vectors of `wire.md`, and properties.
+//! Tests of whole frames: vectors, and properties.
 
 mod properties;
 mod vectors;

@@ -1,4 +1,4 @@
-//! The test vectors of `wire.md`, and every rule that a frame can break.
+//! Test vectors, and every rule that a frame can break.
 
 use alloc::string::ToString;
 use core::net::{Ipv4Addr, SocketAddrV4};
