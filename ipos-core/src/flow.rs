@@ -95,8 +95,8 @@ impl Flow {
 }
 
 impl Hash for Flow {
-    /// As one number: a hasher takes that in one step. Without the endpoint's address: Port B names flows without it. A client's
-    /// port has as many flows with one hash as the farm has addresses, at most.
+    /// As one number: a hasher takes that in one step. Without the endpoint's address: Port B names flows without it. A client
+    /// makes as many flows with one hash as there are addresses that it reaches.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let client = u128::from(self.client.ip().to_bits()) << 16 | u128::from(self.client.port());
         let protocol = u128::from(self.protocol == Protocol::Udp);

@@ -120,6 +120,18 @@ impl Record {
         }
     }
 
+    /// Whether the flow's connection was given away, or has come from another server.
+    pub(crate) fn has_moved(&self) -> bool {
+        match self {
+            Record::Forward(_) | Record::Tombstone(_) => true,
+            Record::ForwardConnect(installed) => {
+                installed.owner.is_some() || installed.back.is_some()
+            }
+            Record::Pending(pending) => matches!(pending.bound, Some(Bound::Installed(_))),
+            Record::Local(_) | Record::Datagrams(_) => false,
+        }
+    }
+
     /// Where the flow's packets are forwarded, or are until this server owns it.
     pub(crate) fn leads(&self) -> Option<&Forwarding> {
         match self {

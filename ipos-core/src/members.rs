@@ -112,6 +112,21 @@ impl Counter {
     }
 }
 
+/// A place in what a server says on Port B.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newest {
+    incarnation: u32,
+    number: u32,
+}
+
+impl Newest {
+    /// Whether a trailer of the same server comes behind it.
+    pub(crate) fn is_before(&self, trailer: &Trailer) -> bool {
+        let behind = trailer.number.wrapping_sub(self.number) as i32 > 0;
+        trailer.incarnation != self.incarnation || behind
+    }
+}
+
 impl Member {
     /// Whether a trailer is of this life, and has not come before. Only the Synch LAN tells of a later life, so that a broken
     /// frame ends none: until it does, what says so is taken, and does not count. Not what is `signed`: those bits are not broken,
@@ -122,6 +137,15 @@ impl Member {
             Ordering::Equal => self.counter.take(trailer.number, signed),
             Ordering::Greater => !signed,
         }
+    }
+
+    /// The newest that it has said on Port B, if anything.
+    pub(crate) fn newest(&self) -> Option<Newest> {
+        let number = self.counter.newest()?;
+        Some(Newest {
+            incarnation: self.incarnation,
+            number,
+        })
     }
 
     /// Whether it has been heard within the silence time.

@@ -84,6 +84,8 @@ pub(crate) struct Lookup {
     pub(crate) hardware: Option<MacAddr>,
     /// A request should be sent.
     pub(crate) ask: bool,
+    /// The table has no room for it: nobody will be told.
+    pub(crate) full: bool,
 }
 
 impl Neighbours {
@@ -136,10 +138,10 @@ impl Neighbours {
     /// Looks `hop` up for somebody who does not wait.
     pub(crate) fn refresh(&mut self, now: Instant, hop: Hop) -> Lookup {
         if !self.table.contains_key(&hop) && !self.make_room(now) {
-            // Whoever asks does so again, with its next segment.
             return Lookup {
                 hardware: None,
                 ask: false,
+                full: true,
             };
         }
         let neighbour = self
@@ -156,6 +158,7 @@ impl Neighbours {
         Lookup {
             hardware: neighbour.hardware,
             ask,
+            full: false,
         }
     }
 
@@ -284,14 +287,16 @@ mod tests {
             table.lookup(at(0), HOST, 7),
             Lookup {
                 hardware: None,
-                ask: true
+                ask: true,
+                full: false
             }
         );
         assert_eq!(
             table.lookup(at(1), HOST, 8),
             Lookup {
                 hardware: None,
-                ask: false
+                ask: false,
+                full: false
             }
         );
         assert!(table.due(at(100)).0.is_empty());
@@ -301,7 +306,8 @@ mod tests {
             table.lookup(at(300), HOST, 7),
             Lookup {
                 hardware: Some(MAC),
-                ask: false
+                ask: false,
+                full: false
             }
         );
         assert!(table.due(at(10_000)).0.is_empty());
@@ -310,7 +316,8 @@ mod tests {
             table.lookup(at(61_000), HOST, 7),
             Lookup {
                 hardware: Some(MAC),
-                ask: true
+                ask: true,
+                full: false
             }
         );
     }

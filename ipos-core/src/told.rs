@@ -94,7 +94,8 @@ impl Said<'_> {
                 awaits && of(forwarding.epoch)
             }
             (FrameType::Acknowledgement, Record::ForwardConnect(installed)) => {
-                installed.moved.is_some() && !received && of(installed.epoch) && at_sender()
+                let answers = of(installed.epoch) && installed.is_answered_by(trailer);
+                answers && !received && at_sender()
             }
             (FrameType::Refuse, Record::Pending(pending)) => {
                 let refused = |m: &Migration| m.is_refused_by(hardware, trailer);
@@ -107,8 +108,8 @@ impl Said<'_> {
             }
             // MOVED has found nothing there.
             (FrameType::Release, Record::ForwardConnect(installed)) => {
-                let answers = trailer.is_some_and(|trailer| trailer.epoch == installed.epoch);
-                installed.moved.is_some() && !received && answers && at_sender()
+                let answers = of(installed.epoch) && installed.is_answered_by(trailer);
+                trailer.is_some() && answers && !received && at_sender()
             }
             // Whatever is here of the connection: it is not unknown.
             (FrameType::Move, _) => at_sender(),

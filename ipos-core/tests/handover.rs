@@ -487,3 +487,26 @@ fn a_late_copy_of_the_own_syn_opens_nothing_when_the_connection_ends() {
         (0, 0)
     );
 }
+
+/// The server has sent 3 GB before the connection moves: its numbers have gone more than half round. The client's packets are the
+/// connection's all the same.
+#[test]
+fn a_connection_moves_after_a_long_response() {
+    each([1 << 10, 3 << 30, u32::MAX], |sent| {
+        let mut farm = Farm::pair();
+        let mut client = about_to_move(&mut farm);
+        lose(&mut farm, FrameType::Endpoint, usize::MAX);
+        request(&mut farm, &mut client);
+        let mut offer = frames(&farm, 0, FrameType::Endpoint).remove(0);
+        let iss = (client.ack - 1).raw().to_be_bytes();
+        let at = offer.windows(4).position(|bytes| bytes == iss).unwrap();
+        offer[at..at + 4].copy_from_slice(&(client.ack - sent).raw().to_be_bytes());
+        heal(&mut farm);
+        farm.deliver(1, Port::B, &offer);
+        farm.pump();
+        let bound = farm.bound();
+        assert_eq!(bound.0, 1);
+        answer(&mut farm, &mut client, bound, 10);
+        works(&mut farm, &mut client, bound);
+    });
+}

@@ -89,30 +89,36 @@ fn a_connection_of_a_new_life_that_nobody_knows_of() {
 }
 
 /// It begins that life just after the connection has moved between two others, of which the last one knows nothing of the life before:
-/// that one learns from the answer to MOVED that the connection is over, or that it was of that life.
+/// that one learns from the answer to MOVED that the connection is over, or that it was of that life. The client may use the port again.
 #[test]
 fn the_first_server_begins_a_new_life_while_a_connection_moves() {
-    each([true, false], |told| {
-        let mut farm = Farm::round_robin(3);
-        let (client, _) = moved(&mut farm, 4001);
-        if told {
-            // The last that is heard of that life is older than the move.
-            farm.synch_lost = Some((0, 2));
-            farm.run(ms(100));
-        } else {
-            farm.dead[0] = true;
-            farm.run(ms(100));
-        }
-        migrate(&mut farm, 1, &client, "s3", 200);
-        let bound = farm.bound();
-        assert_eq!((bound.0, farm.table(2, "forward-connect")), (2, 1));
-        restart(&mut farm, 0);
-        farm.synch_lost = None;
-        farm.run(ms(600));
-        assert_eq!(farm.table(2, "forward-connect"), 0);
-        let failed = |(at, event): &(usize, Event)| matches!(event, Event::Failed(id, _) if (*at, *id) == bound);
-        assert!(farm.events.iter().any(failed), "its application is told");
-    });
+    each(
+        [(true, false), (false, false), (false, true)],
+        |(told, reused)| {
+            let mut farm = Farm::round_robin(3);
+            let (client, _) = moved(&mut farm, 4001);
+            if told {
+                // The last that is heard of that life is older than the move.
+                farm.synch_lost = Some((0, 2));
+                farm.run(ms(100));
+            } else {
+                farm.dead[0] = true;
+                farm.run(ms(100));
+            }
+            migrate(&mut farm, 1, &client, "s3", 200);
+            let bound = farm.bound();
+            assert_eq!((bound.0, farm.table(2, "forward-connect")), (2, 1));
+            restart(&mut farm, 0);
+            farm.synch_lost = None;
+            if reused {
+                connect_at(&mut farm, &client, 77_000_000);
+            }
+            farm.run(ms(600));
+            assert_eq!(farm.table(2, "forward-connect"), 0);
+            let failed = |(at, event): &(usize, Event)| matches!(event, Event::Failed(id, _) if (*at, *id) == bound);
+            assert!(farm.events.iter().any(failed), "its application is told");
+        },
+    );
 }
 
 /// The first server leaves the farm, and goes on with its connections: it tells the clients of a dead owner all the same.

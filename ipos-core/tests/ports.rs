@@ -52,6 +52,9 @@ fn its_turn(farm: &mut Farm, at: u8, to: usize) {
     }
 }
 
+/// Numbers that two connections begin at: their streams do not come near each other.
+const FAR: [u32; 2] = [1_000_000_000, 3_000_000_000];
+
 /// Servers that clients reach at two addresses.
 fn with_two_addresses(servers: u8) -> Farm {
     Farm::with(servers, |server, config| {
@@ -62,13 +65,26 @@ fn with_two_addresses(servers: u8) -> Farm {
     })
 }
 
-/// Connections from one port to both addresses of the first server.
-fn clients_of_both(farm: &mut Farm) -> [Client; 2] {
-    [port_a(0), another_port_a(0)].map(|address| {
-        let mut client = Client::new(0, 4001, u32::from(address).wrapping_mul(1_000_003));
+/// Connections from one port to both addresses of the first server, which begin at these numbers.
+fn clients_of_both(farm: &mut Farm, isns: [u32; 2]) -> [Client; 2] {
+    let addresses = [(port_a(0), isns[0]), (another_port_a(0), isns[1])];
+    addresses.map(|(address, isn)| {
+        let mut client = Client::new(0, 4001, isn);
         client.server.set_ip(address);
         farm.open(client)
     })
+}
+
+/// The connection is the second server's, at rest.
+fn to_the_second(farm: &mut Farm, client: &mut Client) -> Bound {
+    let (at, _) = exchange(farm, client, 150);
+    if at != 1 {
+        migrate(farm, at, client, "s2", 300);
+    }
+    let bound = farm.bound();
+    assert_eq!(bound.0, 1);
+    at_rest(farm, bound);
+    bound
 }
 
 fn epochs(frames: &[Vec<u8>]) -> Vec<Epoch> {
@@ -285,14 +301,8 @@ fn one_port_serves_two_connections_when_one_comes_home() {
 fn one_port_serves_two_addresses_of_a_server() {
     each([0, 1], |which| {
         let mut farm = with_two_addresses(3);
-        let mut clients = clients_of_both(&mut farm).map(|mut client| {
-            let (at, _) = exchange(&mut farm, &mut client, 150);
-            if at != 1 {
-                migrate(&mut farm, at, &client, "s2", 300);
-            }
-            let bound = farm.bound();
-            assert_eq!(bound.0, 1);
-            at_rest(&mut farm, bound);
+        let mut clients = clients_of_both(&mut farm, FAR).map(|mut client| {
+            let bound = to_the_second(&mut farm, &mut client);
             (client, bound)
         });
         assert_eq!(farm.table(0, "forward"), 2);
@@ -317,7 +327,7 @@ fn one_port_serves_two_addresses_of_a_server() {
 fn a_refusal_is_for_the_offer_that_it_answers() {
     each([0, 1], |heard| {
         let mut farm = with_two_addresses(2);
-        let [one, other] = clients_of_both(&mut farm);
+        let [one, other] = clients_of_both(&mut farm, FAR);
         let ours = [one.server, other.server][heard];
         farm.synch_cut = true;
         let now = farm.now;
@@ -338,5 +348,26 @@ fn a_refusal_is_for_the_offer_that_it_answers() {
         );
         let bound = farm.bound();
         assert_eq!((bound.0, farm.read(bound)), (0, REQUEST.to_vec()));
+    });
+}
+
+/// The streams are near each other, and what is said late of one does not move the other one.
+#[test]
+fn a_late_word_about_one_address_moves_no_connection_of_the_other() {
+    without_and_with(|late| {
+        let mut farm = with_two_addresses(3);
+        let [mut one, mut other] = clients_of_both(&mut farm, [1_000_000_000; 2]);
+        to_the_second(&mut farm, &mut one);
+        let bound = to_the_second(&mut farm, &mut other);
+        lose(&mut farm, FrameType::Moved, 1);
+        migrate(&mut farm, 1, &one, "s3", 300);
+        let word = frames(&farm, 2, FrameType::Moved).remove(0);
+        let theirs = farm.bound();
+        at_rest(&mut farm, theirs);
+        migrate(&mut farm, 2, &one, "s2", 300);
+        if late {
+            farm.deliver(0, Port::B, &word);
+        }
+        works(&mut farm, &mut other, bound);
     });
 }

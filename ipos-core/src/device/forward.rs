@@ -12,6 +12,7 @@ use crate::event::{Forward, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{Bound, Retry, Target};
+use crate::members::Member;
 use crate::packet::Ipv4Packet;
 use crate::tcp::Segment;
 use crate::time::Instant;
@@ -251,11 +252,14 @@ impl Device {
     /// Whether a segment may be the first of what its giver replays: nothing of that lies before what the endpoint has.
     fn begins(&self, endpoint: u32, segment: &Segment<'_>) -> bool {
         self.stack.get(endpoint).is_some_and(|slot| {
-            let next = slot.tcp.rcv_nxt();
+            let (next, una) = (slot.tcp.rcv_nxt(), slot.tcp.snd_una());
+            // A long response goes round the numbers: how far behind the acknowledgment may lie is no half circle.
+            let sent = una.raw().wrapping_sub(slot.tcp.iss().raw());
+            let behind = una.raw().wrapping_sub(segment.ack.raw());
             segment.seq.ge(next)
                 && segment.seq.le(slot.tcp.rcv_adv().max(next))
-                && segment.ack.gt(slot.tcp.iss())
-                && segment.ack.le(slot.tcp.snd_una())
+                && segment.ack.le(una)
+                && behind <= sent.wrapping_sub(1)
         })
     }
 
@@ -282,7 +286,8 @@ impl Device {
         let Some((flow, _)) = self.flows.get(key) else {
             return;
         };
-        let unknown = self.members.by_port_a(*flow.endpoint.ip()).is_none();
+        let first = self.members.by_port_a(*flow.endpoint.ip());
+        let (unknown, newest) = (first.is_none(), first.and_then(Member::newest));
         let moved = self.flows.update(key, |record| {
             let Record::ForwardConnect(installed) = record else {
                 return None;
@@ -291,6 +296,7 @@ impl Device {
             installed.back = None;
             let elsewhere = installed.first.hardware != installed.giver.hardware;
             let led_elsewhere = !installed.home && (elsewhere || unknown);
+            installed.newest = newest;
             installed.moved = led_elsewhere.then(|| Retry::new(now));
             installed.moved
         });

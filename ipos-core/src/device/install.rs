@@ -108,6 +108,7 @@ impl Device {
             epoch: control.epoch,
             owner: None,
             moved: None,
+            newest: None,
             cover: received,
             last_word: (received == Some(control.rcv_nxt))
                 .then_some((control.rcv_nxt, control.snd_nxt)),

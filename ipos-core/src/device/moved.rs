@@ -15,9 +15,9 @@ use crate::time::Instant;
 
 /// What the first server has of a connection that has moved on.
 enum MovedAway {
-    /// Nothing of the client's port.
+    /// Nothing: what there is of the client's port has never moved.
     Unknown,
-    /// Its record leads to the owner, or the connection is over.
+    /// Its record leads to the owner, or to a later one, or is of a connection that is over.
     Followed,
     /// The record at this place leads to an earlier owner.
     Before(u32),
@@ -75,8 +75,8 @@ impl Device {
         Ok(Verdict::Consumed)
     }
 
-    /// 0x13: the forward record follows, and is there for whoever repeats it: 0x03. Where there is nothing of the client's port,
-    /// this server has forgotten the connection: RELEASE.
+    /// 0x13: the forward record follows, and is there for whoever repeats it: 0x03. Where there is nothing of the connection, this
+    /// server has forgotten it: RELEASE.
     pub(super) fn moved(
         &mut self,
         header: &Header,
@@ -117,7 +117,7 @@ impl Device {
                 .of_port(header.client, header.port, header.protocol);
             all.filter(|(_, flow, _)| self.config.is_own(*flow.endpoint.ip()))
         };
-        if own().next().is_none() {
+        if !own().any(|(_, _, record)| record.has_moved()) {
             return Ok(MovedAway::Unknown);
         }
         let meant = || {
@@ -130,12 +130,12 @@ impl Device {
         if meant().any(|(_, leads)| leads.epoch >= epoch && leads.concerns(hardware)) {
             return Ok(MovedAway::Followed);
         }
-        let mut before = meant().filter(|(_, leads)| leads.epoch < epoch);
-        match (before.next(), before.next()) {
-            (Some((key, _)), None) => Ok(MovedAway::Before(key)),
-            (None, _) => Ok(MovedAway::Followed),
+        let mut all = meant();
+        match (all.next(), all.next()) {
+            (Some((key, leads)), None) if leads.epoch < epoch => Ok(MovedAway::Before(key)),
+            (_, None) => Ok(MovedAway::Followed),
             // Its former owner passes packets on.
-            (Some(_), Some(_)) => Err(DropReason::Ambiguous),
+            (_, Some(_)) => Err(DropReason::Ambiguous),
         }
     }
 

@@ -316,6 +316,9 @@ impl Device {
         trailer: Option<Trailer>,
     ) -> Result<Verdict, DropReason> {
         let fits = |epoch: Epoch| trailer.is_none_or(|trailer| trailer.epoch == epoch);
+        // Only the Synch LAN vouches for its bits.
+        let life = self.members.by_hardware(hardware).map(|m| m.incarnation);
+        let life = life.filter(|&life| trailer.is_some_and(|t| t.incarnation == life));
         match self.flows.get_mut(key) {
             Some((_, Record::Pending(pending))) => {
                 let migration = pending
@@ -331,7 +334,7 @@ impl Device {
             {
                 installed.moved = None;
                 // In this life it has the connection.
-                installed.incarnation = trailer.map_or(0, |trailer| trailer.incarnation);
+                installed.incarnation = life.unwrap_or(installed.incarnation);
                 if installed.owner.is_some() {
                     self.flows.schedule(key, None);
                 }

@@ -48,7 +48,7 @@ impl Device {
         hop: Hop,
         make: impl FnOnce(Link) -> Option<Vec<u8>>,
     ) -> Option<()> {
-        let Lookup { hardware, ask } = self.neighbours.refresh(now, hop);
+        let Lookup { hardware, ask, .. } = self.neighbours.refresh(now, hop);
         if ask {
             self.ask_for(hop);
         }
@@ -142,8 +142,13 @@ impl Device {
                     }
                 }
                 None => {
-                    self.stack.reschedule(index);
-                    self.sweep(now, index);
+                    if known.full {
+                        // Nobody will be told, and nothing waits for that.
+                        self.lose_output(now, index);
+                    } else {
+                        self.stack.reschedule(index);
+                        self.sweep(now, index);
+                    }
                     let queued = self.outbox.pop(port, buf);
                     if queued.is_some() {
                         return queued;

@@ -129,15 +129,19 @@ impl Forwarding {
             let opens =
                 matches!(self.aside.as_deref(), Some(Aside::Opening(o)) if o.seq == received);
             // Its owner has received more than the SYN: that is said of what has ended before, where the SYN was passed on to.
-            let began = self.first().is_some() || received.gt(self.irs);
+            // Not so a stream that has gone round the numbers.
+            let behind = |at: SeqNum| (0..=NEAR as i32).contains(&self.irs.since(at));
+            let began = self.first().is_some() || !behind(received) || behind(self.seq);
             opens || began && received.since(self.seq).unsigned_abs() <= NEAR
         })
     }
 
-    /// Whether a RELEASE can be for the flow: one that does not say where the connection was answers MOVE.
+    /// Whether a RELEASE can be for the flow: one that does not say where the connection was, and is of no epoch, answers MOVE.
     pub(crate) fn is_told(&self, trailer: Option<&Trailer>) -> bool {
-        let placed = |trailer: &Trailer| trailer.acknowledged().is_some();
-        trailer.is_none_or(placed) || self.asked().is_some()
+        trailer.is_none_or(|trailer| {
+            let unknown = trailer.epoch == Epoch::default();
+            trailer.acknowledged().is_some() || unknown && self.asked().is_some()
+        })
     }
 
     /// Whether a REFUSE can be for the kept offer.
@@ -218,4 +222,60 @@ pub(crate) struct Replaying {
     /// They are covered when the owner has received up to here.
     pub(crate) until: SeqNum,
     pub(crate) retry: Retry,
+}
+
+#[cfg(test)]
+mod tests {
+    use ipos_proto::TrailerFlags;
+
+    use super::*;
+
+    /// A RELEASE or MOVED that tells how much of the client's stream was received.
+    fn told(received: SeqNum) -> Trailer {
+        Trailer {
+            flags: TrailerFlags::RCV_NXT,
+            epoch: Epoch::new(1),
+            rcv_nxt: received,
+            incarnation: 1,
+            number: 1,
+            tag: None,
+        }
+    }
+
+    /// The client's stream is as long as it likes, and its connection is told from others of its port by its place in it.
+    #[test]
+    fn words_are_told_apart_by_their_place_in_the_stream() {
+        let irs = SeqNum::new(1_000);
+        for sent in [1, NEAR, 1 << 31, 3 << 30, u32::MAX - 10] {
+            let mut forwarding =
+                Forwarding::new(Instant::ZERO, [0; ENCAPSULATION_LEN], Epoch::new(1), 1);
+            (forwarding.irs, forwarding.seq) = (irs, irs + sent);
+            assert!(forwarding.is_of(&told(irs + sent)), "{sent}");
+            assert!(!forwarding.is_of(&told(irs + sent + NEAR + 1)), "{sent}");
+        }
+        let mut young = Forwarding::new(Instant::ZERO, [0; ENCAPSULATION_LEN], Epoch::new(1), 1);
+        (young.irs, young.seq) = (irs, irs + 100);
+        // Of what has ended before: the SYN was passed on to its owner.
+        assert!(!young.is_of(&told(irs)) && !young.is_of(&told(irs - 1)));
+    }
+
+    /// RELEASE that does not say where the connection was answers MOVE where nothing is known of it, of no epoch; and MOVED.
+    #[test]
+    fn an_answer_to_moved_ends_nothing_that_is_asked_about() {
+        let mut forwarding =
+            Forwarding::new(Instant::ZERO, [0; ENCAPSULATION_LEN], Epoch::new(1), 1);
+        let unplaced = |epoch| Trailer {
+            flags: TrailerFlags::empty(),
+            epoch: Epoch::new(epoch),
+            ..told(SeqNum::default())
+        };
+        assert!(!forwarding.is_told(Some(&unplaced(0))));
+        forwarding.aside = Some(Box::new(Aside::Asked(Asked {
+            target: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80),
+            retry: Retry::new(Instant::ZERO),
+            tries: 1,
+        })));
+        assert!(forwarding.is_told(Some(&unplaced(0))));
+        assert!(!forwarding.is_told(Some(&unplaced(1))));
+    }
 }

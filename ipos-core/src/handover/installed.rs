@@ -2,9 +2,10 @@
 
 use alloc::boxed::Box;
 
-use ipos_proto::{ControlBlock, Epoch, MacAddr, SeqNum};
+use ipos_proto::{ControlBlock, Epoch, MacAddr, SeqNum, Trailer};
 
 use super::{Forwarding, Retry, Target};
+use crate::members::Newest;
 use crate::time::Instant;
 
 /// A forward-connect record; of a connection that has come home, a local one.
@@ -22,6 +23,8 @@ pub(crate) struct Installed {
     pub(crate) owner: Option<Instant>,
     /// MOVED is repeated until the first server's record has followed.
     pub(crate) moved: Option<Retry>,
+    /// What the first server had said last when it was told so first: what is not newer answers something else.
+    pub(crate) newest: Option<Newest>,
     /// What the giver has acknowledged to the client, and must be told of.
     pub(crate) cover: Option<SeqNum>,
     /// Where nothing was replayed: number and acknowledgment of the segment that came instead.
@@ -82,6 +85,12 @@ impl Installed {
     /// Place in [`TABLES`](crate::flow_table::TABLES): a connection that has come home is local.
     pub(crate) fn table(&self) -> usize {
         if self.home { 1 } else { 2 }
+    }
+
+    /// Whether what the first server says may answer MOVED.
+    pub(crate) fn is_answered_by(&self, trailer: Option<&Trailer>) -> bool {
+        let newer = |trailer| self.newest.is_none_or(|newest| newest.is_before(trailer));
+        self.moved.is_some() && trailer.is_none_or(newer)
     }
 
     /// Whether the client's packets come from the Port B with this hardware address.

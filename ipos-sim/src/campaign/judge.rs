@@ -125,9 +125,15 @@ pub fn left_behind(farm: &Farm) -> impl Iterator<Item = String> {
             ("sessions of the application", server.sessions().len()),
         ];
         let rest = rest.into_iter().filter(|(_, count)| *count > 0);
+        let (flows, _) = device.flows(0, usize::MAX, |_, _| true);
+        let flows = flows.iter().map(|row| {
+            let (name, state, flow) = (row.table, row.state, row.flow);
+            format!("s{}: {name} has {flow}, {state}", index + 1)
+        });
         full.map(|table| (table.name, table.len))
             .chain(rest)
-            .map(move |(name, count)| format!("s{}: {count} {name} are left", index + 1))
+            .map(|(name, count)| format!("s{}: {count} {name} are left", index + 1))
+            .chain(flows)
             .collect::<Vec<_>>()
     })
 }
