@@ -262,7 +262,7 @@ impl Device {
         }
     }
 
-    /// The flow's forward record leads to `target` from this epoch on, if it is older.
+    /// The flow's forward record, which is older, leads to `target` from this epoch on.
     pub(super) fn follow(
         &mut self,
         key: u32,
@@ -295,9 +295,7 @@ impl Device {
                 Record::ForwardConnect(installed) => installed.back.as_deref_mut(),
                 _ => None,
             };
-            let older =
-                |f: &&mut Forwarding| f.first().is_none() && epoch > f.epoch && f.is_of(trailer);
-            if let Some(forwarding) = forwarding.filter(older) {
+            if let Some(forwarding) = forwarding {
                 forwarding.follow(headers, epoch, incarnation);
             }
         });
