@@ -35,6 +35,7 @@ pub(crate) use self::forwarding::{Aside, Asked, Before, Forwarding, NEAR, Openin
 pub(crate) use self::installed::{Datagrams, DatagramsInstalled, Installed, Tombstone};
 use crate::content::Wanted;
 use crate::event::Port;
+use crate::members::Newest;
 use crate::outbox::Outbox;
 use crate::tcp::Replay;
 use crate::time::{Duration, Instant};
@@ -153,8 +154,8 @@ pub(crate) struct Migration {
     pub(crate) epoch: Epoch,
     pub(crate) started: Instant,
     pub(crate) retry: Retry,
-    /// The newest trailer that the server had sent by then: what is not newer answers something else.
-    pub(crate) newest: Option<u32>,
+    /// What the server had said last by then: what is not newer answers something else.
+    pub(crate) newest: Option<Newest>,
 }
 
 impl Migration {
@@ -164,7 +165,7 @@ impl Migration {
         let fits = |trailer: &Trailer| {
             trailer.epoch == self.epoch
                 && trailer.acknowledged().is_none()
-                && self.is_newer(trailer.number)
+                && self.is_newer(trailer)
         };
         self.to.hardware == hardware && trailer.is_none_or(fits)
     }
@@ -174,15 +175,14 @@ impl Migration {
     pub(crate) fn is_refused_by(&self, hardware: MacAddr, trailer: Option<&Trailer>) -> bool {
         let fits = |trailer: &Trailer| {
             let epoch = trailer.epoch;
-            (epoch == self.epoch || epoch == Epoch::default()) && self.is_newer(trailer.number)
+            (epoch == self.epoch || epoch == Epoch::default()) && self.is_newer(trailer)
         };
         self.to.hardware == hardware && trailer.is_none_or(fits)
     }
 
-    /// Whether a trailer with this number may have been sent after the offer.
-    pub(crate) fn is_newer(&self, number: u32) -> bool {
-        let behind = |newest: u32| number.wrapping_sub(newest) as i32 > 0;
-        self.newest.is_none_or(behind)
+    /// Whether a trailer may have been sent after the offer.
+    pub(crate) fn is_newer(&self, trailer: &Trailer) -> bool {
+        self.newest.is_none_or(|newest| newest.is_before(trailer))
     }
 }
 

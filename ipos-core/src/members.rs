@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::net::Ipv4Addr;
 
+use ipos_proto::synch::SynchHeader;
 use ipos_proto::{MacAddr, Trailer};
 
 use crate::config::Listen;
@@ -31,7 +32,7 @@ pub(crate) struct Member {
     pub(crate) listen: Vec<Listen>,
     pub(crate) incarnation: u32,
     /// Sequence number of the last report of each priority.
-    pub(crate) sequence: [u32; 3],
+    pub(crate) sequence: [Option<u32>; 3],
     /// The parts of a medium-priority report that have come so far.
     pub(crate) partial: Vec<Listen>,
     /// The part of a report of each priority that comes next.
@@ -76,7 +77,7 @@ const FAR: u32 = 1 << 16;
 
 impl Counter {
     /// The newest number that has come, if any.
-    pub(crate) fn newest(&self) -> Option<u32> {
+    fn newest(&self) -> Option<u32> {
         (self.seen != 0).then_some(self.newest)
     }
 
@@ -200,7 +201,7 @@ pub(crate) struct Members {
 struct Former {
     synch: Ipv4Addr,
     incarnation: u32,
-    sequence: [u32; 3],
+    sequence: [Option<u32>; 3],
     next_part: [u8; 3],
     left: bool,
     counter: Counter,
@@ -238,10 +239,17 @@ impl Members {
     }
 
     /// Whether a forgotten server has said this, or something since.
-    pub(crate) fn has_said(&self, synch: Ipv4Addr, incarnation: u32, sequence: u32) -> bool {
-        let newest = |former: &Former| former.sequence.iter().copied().max().unwrap_or(0);
+    pub(crate) fn has_said(&self, synch: Ipv4Addr, header: &SynchHeader) -> bool {
+        let said = |former: &Former| match header.incarnation.cmp(&former.incarnation) {
+            Ordering::Less => true,
+            Ordering::Equal => !former
+                .sequence
+                .iter()
+                .all(|&last| header.is_newer_than(last)),
+            Ordering::Greater => false,
+        };
         let mut former = self.former.iter().filter(|former| former.synch == synch);
-        former.any(|former| (incarnation, sequence) <= (former.incarnation, newest(former)))
+        former.any(said)
     }
 
     /// Whether a server with another Synch address has said in this life, or a later one, that this Port B is its own.
@@ -324,7 +332,7 @@ impl Members {
         } = former.unwrap_or(Former {
             synch,
             incarnation,
-            sequence: [0; 3],
+            sequence: [None; 3],
             next_part: [0; 3],
             left: false,
             counter: Counter::default(),

@@ -371,3 +371,32 @@ fn a_late_word_about_one_address_moves_no_connection_of_the_other() {
         works(&mut farm, &mut other, bound);
     });
 }
+
+/// The streams are near each other, and the owner that tells of one does not know of the other one's later epoch: its place in the
+/// stream tells which is meant.
+#[test]
+fn streams_that_are_near_are_told_apart_at_rest() {
+    let mut farm = with_two_addresses(4);
+    let [mut one, mut other] = clients_of_both(&mut farm, [1_000_000_000, 1_000_100_000]);
+    let bound = to_the_second(&mut farm, &mut other);
+    // The second server's turn is over.
+    for port in 30_000.. {
+        let mut another = farm.connect(0, port);
+        request(&mut farm, &mut another);
+        if farm.bound().0 == 1 {
+            break;
+        }
+    }
+    let moving = exchange(&mut farm, &mut one, 150);
+    assert_eq!(moving.0, 2);
+    at_rest(&mut farm, moving);
+    migrate(&mut farm, 2, &one, "s4", 300);
+    assert_eq!(farm.bound().0, 3);
+    at_rest(&mut farm, bound);
+    migrate(&mut farm, 1, &other, "s3", 300);
+    let bound = farm.bound();
+    assert_eq!(bound.0, 2);
+    farm.lan_b.clear();
+    works(&mut farm, &mut other, bound);
+    assert_eq!(frames(&farm, 1, FrameType::Packet).len(), 0);
+}

@@ -44,7 +44,7 @@ pub(super) struct Server {
     listen: Vec<Listening>,
     incarnation: u32,
     /// Sequence number of the last report of each priority.
-    sequence: [u32; 3],
+    sequence: [Option<u32>; 3],
     /// The parts of a medium report that have come so far.
     partial: Vec<Listening>,
     next_part: u8,
@@ -197,7 +197,7 @@ impl Server {
             draining: false,
             listen: Vec::new(),
             incarnation,
-            sequence: [0; 3],
+            sequence: [None; 3],
             partial: Vec::new(),
             next_part: 0,
             heard: now,
@@ -286,31 +286,31 @@ impl Server {
         if self.left {
             return false;
         }
-        let newest = self.sequence.iter().copied().max().unwrap_or(0);
+        let newest = self.sequence.iter().all(|&last| header.is_newer_than(last));
         let [high, medium, low] = &mut self.sequence;
         match kind {
             SynchKind::Leave => {
                 // Nothing of this life comes after it.
-                let newer = sequence > newest;
-                self.sequence = [sequence.max(newest); 3];
-                newer
+                newest
             }
             SynchKind::Medium => {
-                let begins = part == 0 && sequence > *medium;
-                let goes_on = part != 0 && sequence == *medium && part == self.next_part;
+                let begins = part == 0 && header.is_newer_than(*medium);
+                let goes_on = part != 0 && *medium == Some(sequence) && part == self.next_part;
                 if begins {
                     self.partial.clear();
                 }
                 if begins || goes_on {
-                    *medium = sequence;
+                    *medium = Some(sequence);
                     self.next_part = part.saturating_add(1);
                 }
                 begins || goes_on
             }
             SynchKind::High | SynchKind::Low => {
                 let last = if kind == SynchKind::High { high } else { low };
-                let newer = sequence > *last;
-                *last = sequence.max(*last);
+                let newer = header.is_newer_than(*last);
+                if newer {
+                    *last = Some(sequence);
+                }
                 newer
             }
         }

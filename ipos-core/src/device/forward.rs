@@ -12,7 +12,6 @@ use crate::event::{Forward, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{Bound, Retry, Target};
-use crate::members::Member;
 use crate::packet::Ipv4Packet;
 use crate::tcp::Segment;
 use crate::time::Instant;
@@ -286,8 +285,7 @@ impl Device {
         let Some((flow, _)) = self.flows.get(key) else {
             return;
         };
-        let first = self.members.by_port_a(*flow.endpoint.ip());
-        let (unknown, newest) = (first.is_none(), first.and_then(Member::newest));
+        let unknown = self.members.by_port_a(*flow.endpoint.ip()).is_none();
         let moved = self.flows.update(key, |record| {
             let Record::ForwardConnect(installed) = record else {
                 return None;
@@ -296,7 +294,6 @@ impl Device {
             installed.back = None;
             let elsewhere = installed.first.hardware != installed.giver.hardware;
             let led_elsewhere = !installed.home && (elsewhere || unknown);
-            installed.newest = newest;
             installed.moved = led_elsewhere.then(|| Retry::new(now));
             installed.moved
         });

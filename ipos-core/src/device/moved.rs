@@ -130,13 +130,16 @@ impl Device {
         if meant().any(|(_, leads)| leads.epoch >= epoch && leads.concerns(hardware)) {
             return Ok(MovedAway::Followed);
         }
-        let mut all = meant();
-        match (all.next(), all.next()) {
-            (Some((key, leads)), None) if leads.epoch < epoch => Ok(MovedAway::Before(key)),
-            (_, None) => Ok(MovedAway::Followed),
+        // It has moved at rest, or with the last packet that has passed.
+        let exactly = || meant().filter(|(_, leads)| trailer.acknowledged() == Some(leads.seq));
+        let only = match meant().count() {
+            0 | 1 => meant().next(),
+            _ if exactly().count() == 1 => exactly().next(),
             // Its former owner passes packets on.
-            (_, Some(_)) => Err(DropReason::Ambiguous),
-        }
+            _ => return Err(DropReason::Ambiguous),
+        };
+        let before = only.filter(|(_, leads)| leads.epoch < epoch);
+        Ok(before.map_or(MovedAway::Followed, |(key, _)| MovedAway::Before(key)))
     }
 
     /// MOVED, naming this server, as soon as the first server is known.
@@ -152,6 +155,7 @@ impl Device {
             hardware: first.hardware,
             port: flow.endpoint.port(),
         };
+        installed.newest = first.newest();
         let (first, epoch) = (installed.first, installed.epoch);
         let endpoint = installed.endpoint;
         let listener = self.stack.get(endpoint).map(|slot| slot.listener);

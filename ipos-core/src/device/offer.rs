@@ -17,6 +17,7 @@ use crate::flow_table::Record;
 use crate::handover::{
     Aside, Before, Bound, Forwarding, Kept, Migration, Pending, Replaying, Retry, TRIES, Target,
 };
+use crate::members::Member;
 use crate::stack::Slot;
 use crate::time::{Duration, Instant};
 
@@ -114,7 +115,7 @@ impl Device {
             epoch,
             started: now,
             retry: Retry::new(now),
-            newest: member.and_then(|member| member.counter.newest()),
+            newest: member.and_then(Member::newest),
         };
         self.flows.update(key, |record| {
             if let Record::Pending(pending) = record {

@@ -96,13 +96,9 @@ impl Device {
             Record::Identity(identity) => Some(identity.port_b),
             _ => None,
         });
-        let SynchHeader {
-            incarnation: life,
-            sequence,
-            ..
-        } = *message.header();
+        let life = message.header().incarnation;
         let known = self.members.iter().find(|member| member.synch == from);
-        if known.is_none() && self.members.has_said(from, life, sequence) {
+        if known.is_none() && self.members.has_said(from, message.header()) {
             return Err(DropReason::SynchOld);
         }
         let Some(port_b) = told else {
@@ -402,7 +398,7 @@ impl Member {
     /// The server has begun a new life: what was known of the old one does not hold.
     fn restarted(&mut self, incarnation: u32) {
         self.incarnation = incarnation;
-        self.sequence = [0; 3];
+        self.sequence = [None; 3];
         self.counter = Counter::default();
         self.up = false;
         self.next_part = [0; 3];
@@ -414,26 +410,23 @@ impl Member {
     }
 
     /// Whether a message is newer than what was heard; parts of a report come in order.
-    fn take_sequence(&mut self, header: &SynchHeader) -> bool {
-        let newest = self.sequence.iter().copied().max().unwrap_or(0);
-        let Some(priority) = PRIORITIES.iter().position(|kind| *kind == header.kind) else {
-            // Leave: nothing of this life comes after it.
-            let newer = header.sequence > newest && !self.left;
-            self.sequence = [header.sequence.max(newest); 3];
-            return newer;
-        };
-        let last = &mut self.sequence[priority];
+    pub(crate) fn take_sequence(&mut self, header: &SynchHeader) -> bool {
         if self.left {
             return false;
         }
+        let Some(priority) = PRIORITIES.iter().position(|kind| *kind == header.kind) else {
+            // Leave: nothing of this life comes after it.
+            return self.sequence.iter().all(|&last| header.is_newer_than(last));
+        };
+        let last = &mut self.sequence[priority];
         let next = &mut self.next_part[priority];
-        let begins = header.part == 0 && header.sequence > *last;
-        let goes_on = header.part != 0 && header.sequence == *last && header.part == *next;
+        let begins = header.part == 0 && header.is_newer_than(*last);
+        let goes_on = header.part != 0 && *last == Some(header.sequence) && header.part == *next;
         if begins && priority == MEDIUM {
             self.partial.clear();
         }
         if begins || goes_on {
-            *last = header.sequence;
+            *last = Some(header.sequence);
             *next = header.part.saturating_add(1);
         }
         begins || goes_on

@@ -23,7 +23,7 @@ pub(crate) struct Installed {
     pub(crate) owner: Option<Instant>,
     /// MOVED is repeated until the first server's record has followed.
     pub(crate) moved: Option<Retry>,
-    /// What the first server had said last when it was told so first: what is not newer answers something else.
+    /// What the first server had said last when it was told so: what is not newer answers something else.
     pub(crate) newest: Option<Newest>,
     /// What the giver has acknowledged to the client, and must be told of.
     pub(crate) cover: Option<SeqNum>,

@@ -1,3 +1,5 @@
+use ipos_proto::synch::{SynchFlags, SynchKind};
+
 use super::*;
 
 /// Whether trailers of these numbers count, in this order.
@@ -33,4 +35,29 @@ fn numbers_run_over() {
         let numbers = [u32::MAX - 1, 1, u32::MAX, u32::MAX, 0];
         assert_eq!(taken(signed, numbers), [true, true, true, false, true]);
     }
+}
+
+/// So do those of reports; and what was said last by a server that is forgotten meanwhile counts on.
+#[test]
+fn reports_run_over() {
+    const SYNCH: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 11);
+    let report = |kind, sequence| SynchHeader {
+        kind,
+        flags: SynchFlags::empty(),
+        incarnation: 1,
+        sequence,
+        part: 0,
+        parts: 1,
+        records_len: 0,
+    };
+    let mut members = Members::new(2);
+    let member = members.add(Instant::ZERO, SYNCH, 1).unwrap();
+    let mut takes = |kind, sequence| member.take_sequence(&report(kind, sequence));
+    for sequence in [3_000_000_000, u32::MAX, 0, 1] {
+        assert!(takes(SynchKind::High, sequence), "{sequence}");
+        assert!(!takes(SynchKind::High, sequence), "{sequence}");
+    }
+    assert!(!takes(SynchKind::High, u32::MAX));
+    assert!(takes(SynchKind::Medium, 2), "each priority has its own");
+    assert!(!takes(SynchKind::Leave, 2) && takes(SynchKind::Leave, 3));
 }

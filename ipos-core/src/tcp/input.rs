@@ -252,11 +252,13 @@ impl Endpoint {
         }
     }
 
-    /// RFC 7323 §4.3 (2): TS.Recent follows segments that begin at or before the last acknowledgment.
+    /// RFC 7323 §4.3 (2): TS.Recent follows segments that begin at or before the last acknowledgment. One that says nothing new makes
+    /// it no younger: the last word that moves along with a connection has been said long ago. An old one is replaced by any.
     fn take_timestamp(&mut self, now: Instant, segment: &Segment<'_>) {
         if let (Some(ours), Some(theirs)) = (&mut self.timestamps, segment.options.timestamp)
             && segment.seq.le(self.last_ack_sent)
-            && !is_before(theirs.value, ours.recent)
+            && (is_before(ours.recent, theirs.value)
+                || now.saturating_since(ours.recent_at) >= TS_RECENT_VALID)
         {
             ours.recent = theirs.value;
             ours.recent_at = now;

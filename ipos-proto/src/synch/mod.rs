@@ -185,6 +185,29 @@ pub struct SynchHeader {
 }
 
 impl SynchHeader {
+    /// Whether it comes after the report with this sequence number, of the same incarnation; any does where there was none. Numbers
+    /// run over (RFC 1982).
+    ///
+    /// ```
+    /// use ipos_proto::synch::{SynchFlags, SynchHeader, SynchKind};
+    ///
+    /// let header = SynchHeader {
+    ///     kind: SynchKind::High,
+    ///     flags: SynchFlags::empty(),
+    ///     incarnation: 1,
+    ///     sequence: 2,
+    ///     part: 0,
+    ///     parts: 1,
+    ///     records_len: 0,
+    /// };
+    /// assert!([None, Some(1), Some(u32::MAX)].iter().all(|&last| header.is_newer_than(last)));
+    /// assert!(!header.is_newer_than(Some(2)) && !header.is_newer_than(Some(3)));
+    /// ```
+    #[must_use]
+    pub fn is_newer_than(&self, last: Option<u32>) -> bool {
+        last.is_none_or(|last| self.sequence.wrapping_sub(last) as i32 > 0)
+    }
+
     /// Reads the header; also gives what follows it.
     ///
     /// # Errors

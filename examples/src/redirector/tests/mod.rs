@@ -65,7 +65,7 @@ impl Voice {
     }
 
     fn report(&mut self, kind: SynchKind, records: &[Record<'_>]) -> Vec<Vec<u8>> {
-        self.sequence += 1;
+        self.sequence = self.sequence.wrapping_add(1);
         let (incarnation, sequence) = (self.incarnation, self.sequence);
         let mut writer = SynchWriter::new(kind, self.flags, incarnation, sequence, self.room);
         for record in records {

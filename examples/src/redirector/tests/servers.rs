@@ -252,3 +252,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn numbers_of_reports_run_over() {
+    let (mut servers, mut voice) = (servers(), Voice::new(11));
+    let from = voice.synch();
+    voice.sequence = u32::MAX - 2;
+    for _ in 0..6 {
+        let message = voice.high(0);
+        assert_ne!(servers.hear(at(0), from, &message), Err(Ignored::Old));
+        assert_eq!(servers.hear(at(0), from, &message), Err(Ignored::Old));
+    }
+    assert_eq!(servers.hear(at(1), from, &voice.leave()), down("s11"));
+}

@@ -16,7 +16,7 @@ use crate::time::{Duration, Instant};
 
 pub(super) const MSS: u16 = 1460;
 const SCALE: u8 = 7;
-const IRS: u32 = 5_000;
+pub(super) const IRS: u32 = 5_000;
 /// RFC 9293 §3.8.6.3, as the common clients do it.
 const DELAYED_ACK: Duration = Duration::from_millis(40);
 

@@ -315,3 +315,31 @@ fn a_segment_that_is_lost_twice_is_sent_a_third_time_though_the_fin_is_never_rep
     }
     assert!(third);
 }
+
+/// A connection that is silent for weeks moves, and its client's last word with it: that word makes TS.Recent no younger (RFC 7323 §5.5).
+#[test]
+fn a_client_is_heard_after_weeks() {
+    const DAY: u64 = 24 * 3600;
+    let tcp = Tcp::default();
+    let begin = Instant::from_millis(1000);
+    let (mut endpoint, first) = established(begin, &tcp, ROUND_TRIP);
+    let mut word = |days: u64, offset: u32, payload: &'static [u8]| {
+        let window = Window::new(u16::MAX);
+        let mut segment = segment(
+            SeqNum::new(super::path::IRS) + offset,
+            first,
+            Flags::ACK,
+            window,
+        );
+        // The client's clock ticks each millisecond; its handshake ended at 2.
+        let value = 2 + (days * DAY * 1000) as u32 * u32::from(!payload.is_empty());
+        segment.options.timestamp = Some(Timestamp { value, echo: 0 });
+        segment.payload = payload;
+        endpoint.handle(begin + Duration::from_secs(days * DAY), &tcp, &segment);
+        endpoint.rcv_nxt()
+    };
+    word(20, 1, b"");
+    let (one, two) = (word(25, 1, b"one"), word(30, 4, b"two"));
+    assert_eq!(two.since(one), 3);
+    assert_eq!(one, SeqNum::new(super::path::IRS) + 4);
+}
