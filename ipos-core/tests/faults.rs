@@ -235,3 +235,28 @@ fn packets_kept_for_a_forgotten_server_are_put_off() {
     farm.run(ms(120_000));
     assert_eq!((farm.connections(0)[3], farm.devices[0].kept()), (0, 0));
 }
+
+/// No 0x03 comes that covers the kept packets, and the client goes on: they are not sent for ever, when their numbers may be others'.
+/// One packet that is far away, of whomever, does not end them.
+#[test]
+fn kept_packets_are_not_repeated_for_ever() {
+    let mut farm = Farm::pair();
+    let mut client = about_to_move(&mut farm);
+    lose_covers(&mut farm);
+    request(&mut farm, &mut client);
+    let mut forged = client.clone();
+    forged.seq += 100_000_000;
+    farm.send(&forged, "A", &[]);
+    let repeats = |farm: &mut Farm, client: &Client| {
+        farm.send(client, "A", &[]);
+        farm.run(ms(3000));
+        farm.lan_b.clear();
+        farm.run(ms(1000));
+        !frames(farm, 0, FrameType::Packet).is_empty()
+    };
+    assert!(repeats(&mut farm, &client));
+    let near = client.clone();
+    client.seq += 5_000_000;
+    assert!(!repeats(&mut farm, &client));
+    assert!(!repeats(&mut farm, &near), "they are gone");
+}

@@ -9,7 +9,8 @@ pub struct Tcp {
     pub mss: u16,
     /// Shift of the windows we announce, where the client offers scaling.
     pub window_scale: u8,
-    /// Bound of an endpoint's receive buffer, in bytes.
+    /// Bound of an endpoint's receive buffer, in bytes; 2 MB at most: what servers say of a connection is told from what they say of
+    /// others of the client's port by the place in its stream, within 4 MB.
     pub receive_buffer: usize,
     /// Bound of an endpoint's send buffer, in bytes.
     pub send_buffer: usize,

@@ -125,9 +125,9 @@ impl Config {
                 "must leave the receive buffer at least four units",
             ),
             (
-                (1024..=1 << 30).contains(&tcp.receive_buffer),
+                (1024..=1 << 21).contains(&tcp.receive_buffer),
                 "tcp.receive_buffer",
-                "must be 1 kB to 1 GB",
+                "must be 1 kB to 2 MB",
             ),
             (
                 (1024..=1 << 30).contains(&tcp.send_buffer),

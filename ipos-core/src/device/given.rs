@@ -9,11 +9,16 @@ use super::Device;
 use crate::counters::DropReason;
 use crate::event::Verdict;
 use crate::flow_table::Record;
-use crate::handover::{Aside, Asked, Forwarding, IDLE_TRIES, Opening, Replaying, Retry, Tombstone};
+use crate::handover::{
+    Aside, Asked, Forwarding, IDLE_TRIES, NEAR, Opening, Replaying, Retry, Tombstone,
+};
 use crate::time::{Duration, Instant};
 
 /// A SYN is answered late within this time: then its client sends it again (RFC 6298 §2.1).
 const SYN_VALID: Duration = Duration::from_secs(1);
+
+/// So often in turn the client was far beyond what is kept of it: it is not needed any more.
+const BEYOND: u8 = 8;
 
 impl Device {
     pub(super) fn schedule_forward(&mut self, key: u32) {
@@ -79,6 +84,19 @@ impl Device {
             return;
         };
         replay.retry.sent(now);
+        if forwarding.seq.since(replay.until) > NEAR as i32 {
+            // Only who had them has let the client go on; unless somebody else has said that it did.
+            replay.beyond += 1;
+            if replay.beyond >= BEYOND {
+                self.flows.update(key, |record| {
+                    if let Record::Forward(forwarding) = record {
+                        forwarding.replay = None;
+                    }
+                });
+            }
+            return self.schedule_forward(key);
+        }
+        replay.beyond = 0;
         let offer = replay.offer;
         if let Some((connection, received)) =
             offer.filter(|_| same_life && now < replay.offer_until)

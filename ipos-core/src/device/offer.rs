@@ -401,6 +401,7 @@ impl Device {
             refusable: now + self.config.limits.install_deadline.saturating_mul(3),
             kept,
             until: slot.tcp.rcv_nxt(),
+            beyond: 0,
             retry: Retry::new(now),
         };
         let forwarding = Forwarding {

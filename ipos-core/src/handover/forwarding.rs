@@ -221,6 +221,8 @@ pub(crate) struct Replaying {
     pub(crate) kept: Kept,
     /// They are covered when the owner has received up to here.
     pub(crate) until: SeqNum,
+    /// How often in turn the client was found far beyond that.
+    pub(crate) beyond: u8,
     pub(crate) retry: Retry,
 }
 
