@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use ipos_core::config::Limits;
 use ipos_core::{Flow, Instant};
 use ipos_proto::{
-    ConnectionInfo, ETHERTYPE, Epoch, Ethernet, Frame, Header, MacAddr, Message, Protocol,
+    ConnectionInfo, ETHERTYPE, Epoch, Ethernet, Frame, Header, MacAddr, Message, Protocol, Trailer,
 };
 use smoltcp::wire::TcpPacket;
 
@@ -350,6 +350,9 @@ impl OneOwner {
                     }
                 }
             }
+            Message::Release {
+                trailer: Some(trailer),
+            } if answers_moved(&trailer) => {}
             Message::Release { trailer } => {
                 // The first server is told: the address that the client connected to is its.
                 let first = to.map(|to| SocketAddrV4::new(ServerAddresses::of(to).a.1, port));
@@ -430,6 +433,9 @@ impl OneOwner {
                     known.passed_to.remove(&server);
                 }
             }
+            Message::Release {
+                trailer: Some(trailer),
+            } if answers_moved(&trailer) => {}
             Message::Release { trailer } => {
                 // Whoever it takes for the owner says that it has no such connection: it is over here. Not an earlier one, which
                 // what it has received tells, or the SYN's number that it was sent.
@@ -565,6 +571,11 @@ impl Observer for OneOwner {
             known.forget(server);
         }
     }
+}
+
+/// Whether a RELEASE answers MOVED: the first server knows nothing of the connection, which it never had in this life.
+fn answers_moved(trailer: &Trailer) -> bool {
+    trailer.acknowledged().is_none() && trailer.epoch != Epoch::default()
 }
 
 #[cfg(test)]
