@@ -4,7 +4,7 @@ mod common;
 
 use common::talk::*;
 use common::{Farm, mac};
-use ipos_core::{Duration, Event};
+use ipos_core::{Duration, Event, Port};
 use ipos_proto::FrameType;
 
 /// The owner dies, or restarts: its clients are reset once that is certain, with a RST that they believe.
@@ -136,6 +136,56 @@ fn a_server_that_leaves_tells_its_clients_of_a_dead_owner() {
         let mut sent = farm.take(&client);
         sent.extend(insist(&mut farm, &client, 10));
         assert!(!sent.is_empty(), "the client is told nothing in 11 s");
+    });
+}
+
+/// No server ever counts as dead for being silent, and the owner has left: its connection goes on while it answers. When it does not
+/// any more, its client may use the port again.
+#[test]
+fn an_owner_that_has_left() {
+    each([false, true], |gone| {
+        let mut farm = Farm::with(2, |_, config| config.limits.owner_lost = None);
+        let (mut client, bound) = moved(&mut farm, 4001);
+        farm.devices[1].leave();
+        farm.run(ms(100));
+        farm.dead[1] = gone;
+        farm.run(ms(3000));
+        if gone {
+            no_reset(&farm.take(&client));
+            let mut new = connect_at(&mut farm, &client, 77_000_000);
+            assert_eq!(exchange(&mut farm, &mut new, 20).0, 0);
+        } else {
+            works(&mut farm, &mut client, bound);
+        }
+    });
+}
+
+/// A connection came home and has ended; frames of its way home are late, and the first server has begun a new life meanwhile: it
+/// serves nothing of it again.
+#[test]
+fn nothing_comes_home_to_a_new_life() {
+    each([false, true], |reused| {
+        let mut farm = Farm::pair();
+        let (mut client, _) = moved(&mut farm, 4001);
+        migrate(&mut farm, 1, &client, "s1", 50);
+        assert_eq!(exchange(&mut farm, &mut client, 20).0, 0);
+        let late = [FrameType::Endpoint, FrameType::Packet].map(|kind| frames(&farm, 1, kind));
+        assert!(late.iter().all(|frames| !frames.is_empty()));
+        farm.send(&client, "R", &[]);
+        restart(&mut farm, 0);
+        farm.run(ms(150));
+        if reused {
+            let new = connect_at(&mut farm, &client, 77_000_000);
+            farm.send(&new, "R", &[]);
+        }
+        farm.events.clear();
+        farm.lan_b.clear();
+        for frame in late.iter().flatten() {
+            farm.deliver(0, Port::B, frame);
+        }
+        farm.run(ms(50));
+        assert_eq!(times_bound(&farm, 0), 0);
+        assert!(!frames(&farm, 0, FrameType::Refuse).is_empty());
     });
 }
 

@@ -18,7 +18,7 @@ use smoltcp::wire::TcpPacket;
 
 use self::datagrams::DatagramFlows;
 use self::hearing::{Hearing, Sign};
-use self::ownership::{Offer, Ownership, USED};
+use self::ownership::{Offer, Ownership, Told, USED};
 use self::packets::{flow_of, is_intact, segment};
 use crate::addresses::ServerAddresses;
 use crate::network::{LanId, NodeId};
@@ -340,7 +340,15 @@ impl OneOwner {
                 }
             }
             Message::Acknowledgement { trailer } => {
-                for (_, known) in flows_of(&mut self.flows, client, port) {
+                let epoch = trailer.map(|trailer| trailer.epoch.raw());
+                for (flow, known) in flows_of(&mut self.flows, client, port) {
+                    let first = self.addresses.get(flow.endpoint.ip()) == Some(&server);
+                    if let Some(told) = known.told.filter(|told| first && Some(told.owner) == to)
+                        && epoch == Some(told.epoch)
+                    {
+                        known.forwarded_to = to;
+                        known.told = None;
+                    }
                     if let Some(offer) = known.offers.get_mut(&server)
                         && Some(offer.giver) == to
                         && trailer.is_none_or(|trailer| trailer.epoch.raw() == offer.epoch)
@@ -460,14 +468,13 @@ impl OneOwner {
                     }
                 }
             }
-            Message::Moved { target, .. } => {
+            Message::Moved { target, trailer } => {
                 let owner = self.by_address.get(target.ip()).copied();
-                let OneOwner {
-                    flows, addresses, ..
-                } = self;
-                for (flow, known) in flows_of(flows, client, port) {
-                    if addresses.get(flow.endpoint.ip()) == Some(&server) {
-                        known.forwarded_to = owner;
+                let epoch = trailer.map(|trailer| trailer.epoch.raw());
+                let told = owner.zip(epoch).map(|(owner, epoch)| Told { owner, epoch });
+                for (flow, known) in flows_of(&mut self.flows, client, port) {
+                    if self.addresses.get(flow.endpoint.ip()) == Some(&server) {
+                        known.told = told;
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! The balance thread (FIG. 9A): frames from Port A, and from Port C.
 
-use etherparse::{ArpOperation, ArpPacketSlice, IpNumber, TcpSlice};
+use etherparse::{ArpOperation, ArpPacketSlice, IpNumber};
 use ipos_proto::{ETHERNET_LEN, MacAddr, SeqNum};
 
 use super::forward::pass_on;
@@ -11,7 +11,7 @@ use crate::counters::DropReason;
 use crate::event::{Failure, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Aside, Kept, NEAR, Opening, Pending, Tombstone};
+use crate::handover::{Aside, Kept, Opening, Pending, Tombstone};
 use crate::neighbour::Hop;
 use crate::packet::{ARP, IPV4, Ipv4Packet};
 use crate::tcp::{
@@ -87,17 +87,6 @@ impl Device {
             self.flows.remove(key);
             return self.open(now, via, &flow, packet, &Segment::read(&slice), None);
         }
-        if self.is_of_a_new_connection(now, key, &flow, &slice) {
-            if let Some(endpoint) = self
-                .flows
-                .get(key)
-                .and_then(|(_, record)| record.endpoint())
-            {
-                self.stack.fail(endpoint, Failure::Reset);
-            }
-            self.discard(key);
-            return self.open(now, via, &flow, packet, &Segment::read(&slice), None);
-        }
         match self.flows.get_mut(key) {
             Some((_, Record::Forward(forwarding))) => {
                 if packet.bytes().len() > self.config.port_b.room() {
@@ -147,33 +136,6 @@ impl Device {
                 self.open(now, via, &flow, packet, &segment, Some(acknowledged))
             }
         }
-    }
-
-    /// Whether a segment that lies far from what is known of its flow brings a cookie back: the SYN was answered when this
-    /// server knew nothing of an earlier connection, which has come home, or was told of, since.
-    fn is_of_a_new_connection(
-        &self,
-        now: Instant,
-        key: u32,
-        flow: &Flow,
-        slice: &TcpSlice<'_>,
-    ) -> bool {
-        if !self.cookies.are_awaited(now) || !slice.ack() || slice.syn() || slice.rst() {
-            return false;
-        }
-        let at = match self.flows.get(key) {
-            Some((_, Record::Forward(forwarding))) => forwarding.seq,
-            Some((_, Record::ForwardConnect(installed))) if installed.home => {
-                self.rcv_nxt(installed.endpoint)
-            }
-            _ => return false,
-        };
-        let seq = SeqNum::new(slice.sequence_number());
-        seq.since(at).unsigned_abs() > NEAR
-            && self
-                .cookies
-                .check(now, flow, &Segment::read(slice))
-                .is_some()
     }
 
     /// A segment of a connection that is bound here, and was opened here.

@@ -138,6 +138,7 @@ impl Device {
 
     /// Where the endpoint goes, if it may be installed; what is older makes room. What was installed here once is installed
     /// `again` only where its packets are known never to have come: else it may have been this server's, and its client served.
+    /// And a connection comes home to a server that knows it: in what was given away by an earlier life, its client has no part.
     fn place_for(
         &mut self,
         now: Instant,
@@ -146,7 +147,8 @@ impl Device {
         control: &ControlBlock,
         again: bool,
     ) -> Result<Place, DropReason> {
-        let free = match again {
+        let known = again || self.config.is_own(*flow.endpoint.ip());
+        let free = match known {
             true => Place::Forgotten,
             false => Place::Free,
         };
@@ -159,7 +161,7 @@ impl Device {
                 if same && (tombstone.owned || control.epoch < tombstone.epoch) {
                     return Err(DropReason::Stale);
                 }
-                if again && !(same && control.epoch == tombstone.epoch) {
+                if known && !(same && control.epoch == tombstone.epoch) {
                     return Ok(Place::Forgotten);
                 }
                 self.discard(key);

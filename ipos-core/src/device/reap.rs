@@ -56,14 +56,16 @@ impl Reaping {
 impl Device {
     /// Looks for owners that have died, and asks those that are silent whether they live.
     pub(super) fn look_for_dead(&mut self, now: Instant) {
-        let Some(lost) = self.config.limits.owner_lost else {
-            return;
-        };
+        let lost = self.config.limits.owner_lost;
         let silence = self.config.synch.silence;
         // This server may have stood still itself: answers may lie in the ports' queues.
         let patience = self.config.synch.high.saturating_mul(2);
         let (mut dead, mut silent) = (Vec::new(), Vec::new());
         for member in self.members.iter_mut() {
+            // Nobody is given up for being silent, perhaps; who has said that it leaves, and does not answer, is gone.
+            let Some(lost) = lost.or(member.left.then_some(silence)) else {
+                continue;
+            };
             let seen = now.saturating_since(member.seen());
             if member.is_alive(now, silence) || seen < lost {
                 // It may fall silent once more.
@@ -159,13 +161,13 @@ impl Device {
         first.is_some_and(|first| first.port_b == port_b)
     }
 
-    /// Whether a forward record leads to a server that is forgotten, and is not reset for it.
+    /// Whether a forward record leads to a server that has left and is gone, or is forgotten, and is not reset for it.
     pub(super) fn leads_nowhere(&self, key: u32) -> bool {
         let Some((_, Record::Forward(forwarding))) = self.flows.get(key) else {
             return false;
         };
         let owner = self.members.by_port_b(forwarding.to().address);
-        self.config.limits.owner_lost.is_none() && owner.is_none()
+        self.config.limits.owner_lost.is_none() && owner.is_none_or(|owner| owner.lost)
     }
 
     /// A record that was laid by meanwhile may lead to a server that has died.

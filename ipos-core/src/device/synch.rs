@@ -407,6 +407,7 @@ impl Member {
         self.connections = 0;
         self.sent = 0;
         self.left = false;
+        self.lost = false;
     }
 
     /// Whether a message is newer than what was heard; parts of a report come in order.

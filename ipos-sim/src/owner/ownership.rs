@@ -28,6 +28,8 @@ pub(super) struct Ownership {
     pub(super) forgotten: BTreeSet<usize>,
     /// The server that the first one sends the client's packets to.
     pub(super) forwarded_to: Option<usize>,
+    /// The last MOVED that has come to the first server, and that it has not answered.
+    pub(super) told: Option<Told>,
     /// Where other servers have passed the client's packets on to, last.
     pub(super) passed_to: BTreeMap<usize, usize>,
     /// The owner has released it.
@@ -41,6 +43,13 @@ pub(super) struct Offer {
     pub(super) epoch: u32,
     /// It was answered with 0x03.
     pub(super) answered: bool,
+}
+
+/// A MOVED: the first server follows when it knows who says so.
+#[derive(Clone, Copy)]
+pub(super) struct Told {
+    pub(super) owner: usize,
+    pub(super) epoch: u32,
 }
 
 impl Ownership {

@@ -242,12 +242,16 @@ impl Bench {
         self.passes(from, to, FrameType::Acknowledgement, message);
     }
 
-    /// The first server learns who the owner is.
+    /// The first server is told who the owner is.
     fn moved(&mut self, owner: usize) {
         let target = SocketAddrV4::new(server(owner).b.1, 80);
+        let trailer = Trailer {
+            epoch: Epoch::new(self.epoch),
+            ..Trailer::default()
+        };
         let message = Message::Moved {
             target,
-            trailer: None,
+            trailer: Some(trailer),
         };
         self.passes(owner, 0, FrameType::Moved, message);
     }
@@ -533,7 +537,7 @@ fn a_crash_is_remembered_where_the_connection_needed_the_server() {
         bench.move_to(0, 1);
         bench.move_to(1, 2);
     }
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
         (|_| {}, 1, false),
         (taken, 1, true),
         (taken, 2, false),
@@ -542,12 +546,21 @@ fn a_crash_is_remembered_where_the_connection_needed_the_server() {
         (|bench| bench.agree(0, 1), 1, false),
         (between, 1, true),
         (between, 2, true),
-        // The first server takes its former owner for the owner, until it is told.
+        // The first server takes its former owner for the owner, until it is told, and knows who tells it.
         (moved_on, 1, true),
         (
             |bench| {
                 moved_on(bench);
                 bench.moved(2);
+            },
+            1,
+            true,
+        ),
+        (
+            |bench| {
+                moved_on(bench);
+                bench.moved(2);
+                bench.accept(0, 2);
             },
             1,
             false,
