@@ -98,6 +98,9 @@ pub struct Counters {
     pub refused: u64,
     /// Hand-overs that the other server did not answer.
     pub unanswered: u64,
+    /// Requests whose cookie, or else map, names servers of which none could be asked: silent, draining, without the application, or
+    /// let alone for a while because it has not taken others.
+    pub unavailable: u64,
     /// Connections given up here because the server that had them died.
     pub owners_lost: u64,
     /// RST segments of no endpoint: answers to segments of no connection, and ends of connections whose server died.
@@ -137,6 +140,7 @@ impl Counters {
             offers_repeated,
             refused,
             unanswered,
+            unavailable,
             owners_lost,
             resets,
             cookies_sent,
@@ -156,6 +160,7 @@ impl Counters {
             ("offers-repeated", *offers_repeated),
             ("refused", *refused),
             ("unanswered", *unanswered),
+            ("unavailable", *unavailable),
             ("owners-lost", *owners_lost),
             ("resets", *resets),
             ("cookies-sent", *cookies_sent),

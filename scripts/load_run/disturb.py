@@ -15,9 +15,9 @@ CHANGES = [
 
 
 class Disturber:
-    def __init__(self, servers, history, generator, tell, broken):
+    def __init__(self, servers, history, generator, tell, broken, look):
         self.servers, self.history, self.random = servers, history, generator
-        self.tell, self.broken = tell, broken
+        self.tell, self.broken, self.look = tell, broken, look
         self.bag, self.targets, self.changes = [], [], 0
         self.selecting = None
         self.done = {kind: 0 for kind in self.kinds()}
@@ -103,6 +103,8 @@ class Disturber:
     def kill(self):
         server, away = self.any(mortal=True), self.random.choice([0, 0.3, 2, 5])
         self.tell(f"SIGKILL of {server.name}'s device, for {away} s")
+        # What it has counted goes with it.
+        self.look()
         end = self.history.end(server.number, "kill")
         server.kill_device()
         end.dead = time.monotonic()
@@ -119,6 +121,7 @@ class Disturber:
         self.tell(f"orderly end of {server.name}'s device, for {away} s")
         move = self.history.moving()
         self.drained(server)
+        self.look()
         end = self.history.end(server.number, "stop")
         status = server.stop_device()
         end.dead = time.monotonic()

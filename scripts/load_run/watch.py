@@ -22,7 +22,7 @@ class Watch(threading.Thread):
     def __init__(self, servers):
         super().__init__(daemon=True)
         self.servers, self.began = servers, time.monotonic()
-        self.stopping = threading.Event()
+        self.stopping, self.looking = threading.Event(), threading.Lock()
         self.rss = {server.name: [] for server in servers}
         self.peaks = {server.name: {} for server in servers}
         # Counters of lives that are over, and the last ones seen.
@@ -34,14 +34,15 @@ class Watch(threading.Thread):
             self.look()
 
     def look(self):
-        for server in self.servers:
-            try:
-                metrics = server.metrics()
-                rss, descriptors = server.process()
-            except (OSError, http.client.HTTPException, TypeError, KeyError):
-                # Its device is away just now.
-                continue
-            self.take(server.name, metrics, rss, descriptors)
+        with self.looking:
+            for server in self.servers:
+                try:
+                    metrics = server.metrics()
+                    rss, descriptors = server.process()
+                except (OSError, http.client.HTTPException, TypeError, KeyError):
+                    # Its device is away just now.
+                    continue
+                self.take(server.name, metrics, rss, descriptors)
 
     def take(self, name, metrics, rss, descriptors):
         self.rss[name].append((time.monotonic() - self.began, rss))

@@ -13,7 +13,7 @@ use super::tables::{port_name, protocol_name};
 pub(super) const TYPE: &str = TEXT_FORMAT;
 
 /// What the device's counters count, by their names.
-const COUNTERS: [(&str, &str); 14] = [
+const COUNTERS: [(&str, &str); 15] = [
     ("frames", "Frames received."),
     ("forwarded", "Client packets forwarded as 0x02."),
     (
@@ -31,6 +31,10 @@ const COUNTERS: [(&str, &str); 14] = [
     (
         "unanswered",
         "Hand-overs that the other server did not answer.",
+    ),
+    (
+        "unavailable",
+        "Requests that name servers of which none could be asked.",
     ),
     (
         "owners-lost",

@@ -54,7 +54,7 @@ impl Device {
         wanted: &Wanted,
         stay: bool,
     ) -> Option<Choice> {
-        for servers in wanted.lists() {
+        for (rule, servers) in wanted.lists().enumerate() {
             self.gather_candidates(now, listener, but);
             self.keep_only(servers);
             if self
@@ -68,6 +68,8 @@ impl Device {
                 }
                 return Some(self.choose(client));
             }
+            // Who has not taken this very request is counted as such.
+            self.counters.unavailable += u64::from(rule == 0 && but.is_empty());
         }
         None
     }

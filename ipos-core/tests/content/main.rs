@@ -288,6 +288,8 @@ fn a_server_that_takes_nothing_is_passed_over_for_the_next_rule() {
         assert_eq!(server_for(&mut farm, IMAGE), 1);
         fault(&mut farm);
         assert_eq!(server_for(&mut farm, IMAGE), 0, "{name}");
+        let counters = farm.devices[0].counters();
+        assert_eq!(counters.refused + counters.unavailable, 1, "{name}");
     }
     // It has died, and nobody knows yet.
     let mut farm = farm();
@@ -296,6 +298,8 @@ fn a_server_that_takes_nothing_is_passed_over_for_the_next_rule() {
     assert_eq!(server(&mut farm, &client), None, "it is asked first");
     farm.run(ms(100));
     assert_eq!(assert_received(&mut farm, &client, IMAGE), 0);
+    let counters = farm.devices[0].counters();
+    assert_eq!((counters.unanswered, counters.unavailable), (1, 0));
 }
 
 #[test]

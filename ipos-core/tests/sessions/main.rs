@@ -211,6 +211,8 @@ fn a_session_whose_server_takes_nothing_moves_and_the_map_follows() {
         fault(&mut farm, 1);
         // Of a new connection, and of an old one.
         assert_eq!(visit(&mut farm, 2, Some(&id)), (2, None));
+        let counters = farm.devices[2].counters();
+        assert_eq!(counters.refused + counters.unavailable, 1);
         for at in [0, 2, 3] {
             assert_eq!(
                 holder(&farm, at, &id).as_deref(),

@@ -42,7 +42,7 @@ counts! {
     /// Connections that failed because the first server had not heard their owner for so long that it was taken for dead.
     given_up = "failed: owner not heard",
     /// Connections that failed because two servers did not hear each other on LAN B while one had handed it to the other.
-    parted = "failed: LAN B was parted",
+    parted = "failed: servers were parted",
     /// New connections that their first server had no place for.
     rejected = "failed: first server full",
     /// Bindings to an application of the server that the client connected to.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use ipos_core::Instant;
+use ipos_core::{Instant, Port};
 
 use super::plan::{Machine, PORTS, Plan};
 use super::run::Report;
@@ -26,9 +26,10 @@ pub(super) struct Outage {
     pub(super) left: bool,
 }
 
-/// A time in which two machines did not hear each other on LAN B.
+/// A time in which two machines did not hear each other on a LAN.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parted {
+    pub(super) port: Port,
     pub(super) pair: [Machine; 2],
     pub(super) from: Instant,
     pub(super) to: Option<Instant>,
@@ -80,11 +81,19 @@ impl Facts {
         outages.any(|outage| overlap(outage.from, outage.to, (at, at)))
     }
 
-    /// Whether two servers did not hear each other for so long on LAN B.
+    /// Whether two servers could not speak to each other for so long on LAN B, or one of them has begun a life in which it had not
+    /// heard of the other one.
     fn was_parted(&self, least: Duration, span: (Instant, Instant)) -> bool {
-        let long = |parted: &Parted| parted.to.is_none_or(|to| parted.from + least <= to);
-        let mut parted = self.parted.iter();
-        parted.any(|parted| long(parted) && overlap(parted.from, parted.to, span))
+        let of = |port| self.parted.iter().filter(move |parted| parted.port == port);
+        let deaf = of(Port::B).map(|parted| (parted.from, parted.to));
+        let strangers = of(Port::Synch).flat_map(|parted| {
+            let of_pair = |outage: &&Outage| parted.pair.contains(&Machine::Server(outage.server));
+            let begun = self.outages.iter().filter(of_pair).filter_map(|o| o.to);
+            let begun = begun.filter(|&up| overlap(parted.from, parted.to, (up, up)));
+            begun.map(|up| (up, parted.to))
+        });
+        deaf.chain(strangers)
+            .any(|(from, to)| to.is_none_or(|to| from + least <= to) && overlap(from, to, span))
     }
 }
 

@@ -315,20 +315,20 @@ impl Run<'_> {
 
     fn part(&mut self, port: Port, one: Machine, other: Machine, apart: bool) {
         let now = self.farm.now();
-        if port == Port::B {
-            let parted = &mut self.facts.parted;
-            let same = |known: &&mut Parted| {
-                known.to.is_none() && known.pair.contains(&one) && known.pair.contains(&other)
-            };
-            match (parted.iter_mut().find(same), apart) {
-                (Some(known), false) => known.to = Some(now),
-                (None, true) => parted.push(Parted {
-                    pair: [one, other],
-                    from: now,
-                    to: None,
-                }),
-                _ => {}
-            }
+        let parted = &mut self.facts.parted;
+        let same = |known: &&mut Parted| {
+            let pair = known.pair.contains(&one) && known.pair.contains(&other);
+            known.to.is_none() && known.port == port && pair
+        };
+        match (parted.iter_mut().find(same), apart) {
+            (Some(known), false) => known.to = Some(now),
+            (None, true) => parted.push(Parted {
+                port,
+                pair: [one, other],
+                from: now,
+                to: None,
+            }),
+            _ => {}
         }
         let node = |machine| match machine {
             Machine::Server(server) => self.farm.server_node(server),
