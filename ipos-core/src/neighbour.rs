@@ -1,5 +1,6 @@
 //! Neighbours on the LANs of clients: hardware addresses by ARP (RFC 826).
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
@@ -54,13 +55,15 @@ impl Neighbour {
 }
 
 /// The neighbour table. Bounded: the longest unused is replaced, but none that is asked for and may answer yet; then
-/// nothing is learnt of the new one.
+/// the new one waits for room.
 #[derive(Debug)]
 pub(crate) struct Neighbours {
     table: HashMap<Hop, Neighbour, foldhash::fast::FixedState>,
     bound: usize,
     /// The earliest `retry` of an address that somebody waits for.
     next: Option<Instant>,
+    /// Who waits for room in the table.
+    crowded: BTreeSet<u32>,
     /// Datagrams for addresses that are asked for.
     held: Vec<Held>,
 }
@@ -84,8 +87,17 @@ pub(crate) struct Lookup {
     pub(crate) hardware: Option<MacAddr>,
     /// A request should be sent.
     pub(crate) ask: bool,
-    /// The table has no room for it: nobody will be told.
-    pub(crate) full: bool,
+}
+
+/// What [`Neighbours::due`] gives.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// Addresses to ask for again.
+    pub(crate) ask: Vec<Hop>,
+    /// Who waited for an address that does not answer and is forgotten.
+    pub(crate) given_up: Vec<u32>,
+    /// Who waited for room, and may look up again.
+    pub(crate) crowded: BTreeSet<u32>,
 }
 
 impl Neighbours {
@@ -95,6 +107,7 @@ impl Neighbours {
             table: HashMap::with_hasher(hasher),
             bound: bound.max(1),
             next: None,
+            crowded: BTreeSet::new(),
             held: Vec::new(),
         }
     }
@@ -120,29 +133,31 @@ impl Neighbours {
         })
     }
 
-    /// Looks `hop` up for `who`, who is told by [`Neighbours::confirm`] when it was not known.
-    pub(crate) fn lookup(&mut self, now: Instant, hop: Hop, who: u32) -> Lookup {
+    /// Looks `hop` up for `who`, who is told by [`Neighbours::confirm`] when it was not known; or when there may be room, where
+    /// there was none (`None`).
+    pub(crate) fn lookup(&mut self, now: Instant, hop: Hop, who: u32) -> Option<Lookup> {
         let lookup = self.refresh(now, hop);
-        if let Some(neighbour) = self.table.get_mut(&hop)
-            && neighbour.hardware.is_none()
-        {
-            if !neighbour.waiting.contains(&who) {
-                neighbour.waiting.push(who);
+        let retry = match self.table.get_mut(&hop) {
+            Some(neighbour) if neighbour.hardware.is_some() => return lookup,
+            Some(neighbour) => {
+                if !neighbour.waiting.contains(&who) {
+                    neighbour.waiting.push(who);
+                }
+                neighbour.retry
             }
-            let retry = neighbour.retry;
-            self.next = Some(self.next.map_or(retry, |next| next.min(retry)));
-        }
+            None => {
+                self.crowded.insert(who);
+                now + RETRY
+            }
+        };
+        self.next = Some(self.next.map_or(retry, |next| next.min(retry)));
         lookup
     }
 
-    /// Looks `hop` up for somebody who does not wait.
-    pub(crate) fn refresh(&mut self, now: Instant, hop: Hop) -> Lookup {
+    /// Looks `hop` up for somebody who does not wait. `None`: the table has no room for it.
+    pub(crate) fn refresh(&mut self, now: Instant, hop: Hop) -> Option<Lookup> {
         if !self.table.contains_key(&hop) && !self.make_room(now) {
-            return Lookup {
-                hardware: None,
-                ask: false,
-                full: true,
-            };
+            return None;
         }
         let neighbour = self
             .table
@@ -155,11 +170,10 @@ impl Neighbours {
             neighbour.retry = now + RETRY;
             neighbour.tries = neighbour.tries.saturating_add(1);
         }
-        Lookup {
+        Some(Lookup {
             hardware: neighbour.hardware,
             ask,
-            full: false,
-        }
+        })
     }
 
     /// Keeps a frame for `hop`, which was asked for, until its hardware address is known, for a while.
@@ -194,7 +208,7 @@ impl Neighbours {
     }
 
     /// `hop` is at `hardware`. Learnt where somebody has asked for it, or where `learn` says that it is of use
-    /// (RFC 826: the target of a request). Returns those who waited.
+    /// (RFC 826: the target of a request). Returns those who waited for it, and then those who wait for room.
     pub(crate) fn confirm(
         &mut self,
         now: Instant,
@@ -212,7 +226,9 @@ impl Neighbours {
         neighbour.hardware = Some(hardware);
         neighbour.since = now;
         neighbour.tries = 0;
-        core::mem::take(&mut neighbour.waiting)
+        let mut waiting = core::mem::take(&mut neighbour.waiting);
+        waiting.extend(core::mem::take(&mut self.crowded));
+        waiting
     }
 
     /// When [`Neighbours::due`] must be called.
@@ -220,12 +236,12 @@ impl Neighbours {
         self.next
     }
 
-    /// Addresses to ask for again, and those who waited for one that does not answer and is forgotten.
-    pub(crate) fn due(&mut self, now: Instant) -> (Vec<Hop>, Vec<u32>) {
+    /// What is to be done now.
+    pub(crate) fn due(&mut self, now: Instant) -> Due {
         if self.next.is_none_or(|next| next > now) {
-            return (Vec::new(), Vec::new());
+            return Due::default();
         }
-        let (mut due, mut given_up) = (Vec::new(), Vec::new());
+        let (mut ask, mut given_up) = (Vec::new(), Vec::new());
         self.table.retain(|hop, n| {
             if n.hardware.is_some() || n.retry > now {
                 return true;
@@ -236,14 +252,18 @@ impl Neighbours {
             }
             n.tries += 1;
             n.retry = now + RETRY;
-            due.push(*hop);
+            ask.push(*hop);
             true
         });
         let pending = self.table.values().filter(|n| n.hardware.is_none());
         self.next = pending.map(|n| n.retry).min();
-        due.sort_unstable();
+        ask.sort_unstable();
         given_up.sort_unstable();
-        (due, given_up)
+        Due {
+            ask,
+            given_up,
+            crowded: core::mem::take(&mut self.crowded),
+        }
     }
 
     /// Whether there is room for one more.
@@ -285,40 +305,36 @@ mod tests {
         let mut table = Neighbours::new(4, 1);
         assert_eq!(
             table.lookup(at(0), HOST, 7),
-            Lookup {
+            Some(Lookup {
                 hardware: None,
                 ask: true,
-                full: false
-            }
+            })
         );
         assert_eq!(
             table.lookup(at(1), HOST, 8),
-            Lookup {
+            Some(Lookup {
                 hardware: None,
                 ask: false,
-                full: false
-            }
+            })
         );
-        assert!(table.due(at(100)).0.is_empty());
-        assert_eq!(table.due(at(250)), (vec![HOST], vec![]));
+        assert!(table.due(at(100)).ask.is_empty());
+        assert_eq!(table.due(at(250)).ask, [HOST]);
         assert_eq!(table.confirm(at(260), HOST, MAC, false), [7, 8]);
         assert_eq!(
             table.lookup(at(300), HOST, 7),
-            Lookup {
+            Some(Lookup {
                 hardware: Some(MAC),
                 ask: false,
-                full: false
-            }
+            })
         );
-        assert!(table.due(at(10_000)).0.is_empty());
+        assert!(table.due(at(10_000)).ask.is_empty());
         assert_eq!(table.timeout(), None);
         assert_eq!(
             table.lookup(at(61_000), HOST, 7),
-            Lookup {
+            Some(Lookup {
                 hardware: Some(MAC),
                 ask: true,
-                full: false
-            }
+            })
         );
     }
 
@@ -328,9 +344,9 @@ mod tests {
         table.lookup(at(0), HOST, 7);
         let (mut asked, mut given_up) = (0, vec![]);
         while let Some(next) = table.timeout() {
-            let (again, given) = table.due(next);
-            asked += again.len();
-            given_up.extend(given);
+            let due = table.due(next);
+            asked += due.ask.len();
+            given_up.extend(due.given_up);
         }
         assert_eq!((asked, table.len()), (usize::from(TRIES) - 1, 0));
         assert_eq!(given_up, [7]);
@@ -344,18 +360,25 @@ mod tests {
             table.confirm(at(n.into()), host(n), MAC, true);
         }
         assert_eq!(table.len(), 2);
-        assert_eq!(table.lookup(at(9), host(1), 0).hardware, None);
-        assert_eq!(table.lookup(at(9), host(3), 0).hardware, Some(MAC));
+        let mut found = |n| table.lookup(at(9), host(n), 0).unwrap().hardware;
+        assert_eq!(found(1), None);
+        assert_eq!(found(3), Some(MAC));
     }
 
     #[test]
     fn a_full_table_lets_its_requests_be_answered() {
         let mut table = Neighbours::new(1, 1);
         let other = hop(Port::A, 9);
-        assert!(table.lookup(at(0), HOST, 1).ask);
-        assert!(!table.lookup(at(1), other, 2).ask);
-        assert_eq!(table.confirm(at(2), HOST, MAC, false), [1]);
-        assert!(table.lookup(at(3), other, 2).ask);
+        assert!(table.lookup(at(0), HOST, 1).unwrap().ask);
+        assert_eq!(table.lookup(at(1), other, 2), None);
+        assert_eq!(table.confirm(at(2), HOST, MAC, false), [1, 2]);
+        assert!(table.lookup(at(3), other, 2).unwrap().ask);
+        assert_eq!(table.lookup(at(4), HOST, 1), None);
+        // That one does not answer.
+        let due = table.due(at(253));
+        assert_eq!((due.ask, due.crowded), (vec![other], BTreeSet::from([1])));
+        assert_eq!(table.lookup(at(300), HOST, 1), None);
+        assert!(table.lookup(at(1_003), HOST, 1).unwrap().ask);
     }
 
     #[test]
@@ -363,7 +386,7 @@ mod tests {
         let mut table = Neighbours::new(4, 1);
         let at_c = hop(Port::C, 100);
         table.confirm(at(0), HOST, MAC, true);
-        assert_eq!(table.lookup(at(1), at_c, 7).hardware, None);
+        assert_eq!(table.lookup(at(1), at_c, 7).unwrap().hardware, None);
         assert!(table.take_held(at_c, MAC).is_empty());
         assert_eq!(table.confirm(at(2), at_c, MAC, false), [7]);
     }

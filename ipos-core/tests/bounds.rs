@@ -49,6 +49,41 @@ fn full_tables_say_so_and_keep_their_bounds() {
     assert_eq!(farm.table(0, "local"), 2);
 }
 
+/// A SYN is answered with a cookie, and once more when there is room for its record: the client takes the first answer.
+#[test]
+fn a_cookie_counts_when_its_syn_comes_again() {
+    let mut small = config(0);
+    small.limits.temporary = 1;
+    let mut farm = Farm::new(vec![small]);
+    let other = farm.connect(0, 1);
+    let mut client = Client::new(0, 2, 70_000);
+    let mut answers = vec![];
+    for ends in [true, false] {
+        farm.send_with(&client, "S", &[2, 4, 5, 0xb4], &[]);
+        answers.extend(farm.take(&client));
+        if ends {
+            farm.send(&other, "R", &[]);
+        }
+    }
+    assert_eq!(farm.devices[0].counters().cookies_sent, 1);
+    let [cookie, again] = &answers[..] else {
+        panic!("{answers:?}")
+    };
+    assert_ne!(cookie.header.sequence_number, again.header.sequence_number);
+    client.opened_by(cookie);
+    farm.send(&client, "PA", b"ping");
+    let bound = farm.bound();
+    assert_eq!(farm.read(bound), b"ping");
+    assert!(farm.take(&client).iter().all(|sent| !sent.header.rst));
+    // What no cookie vouches for is refused as before.
+    let mut other = Client::new(0, 3, 70_000);
+    farm.send_with(&other, "S", &[2, 4, 5, 0xb4], &[]);
+    other.opened_by(&farm.take(&other)[0]);
+    other.ack += 1;
+    farm.send(&other, "PA", b"ping");
+    assert!(farm.take(&other)[0].header.rst);
+}
+
 #[test]
 fn a_cookie_opens_a_connection_once_there_is_room() {
     let mut small = config(0);

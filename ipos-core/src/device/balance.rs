@@ -322,7 +322,7 @@ impl Device {
         let Some((flow, Record::Pending(pending))) = self.flows.get(key) else {
             return Err(DropReason::Stale);
         };
-        let flow = *flow;
+        let (flow, bound) = (*flow, pending.bound.is_some());
         let carries = !segment.payload.is_empty() || segment.flags.fin;
         if carries && !self.may_keep(&pending.kept, packet) {
             if pending.inspector.is_some() {
@@ -337,14 +337,20 @@ impl Device {
             .get(endpoint)
             .is_some_and(|slot| slot.tcp.state() == State::SynReceived);
         let outcome = self.stack.handle(now, &self.config.tcp, endpoint, segment);
-        if outcome.refuse {
-            if let (Some(reset), Some(via)) = (reset_for(segment), via) {
+        if let Some(via) = via.filter(|_| outcome.refuse) {
+            if self.cookies.check(now, &flow, segment).is_some() {
+                // Its SYN has come twice: the answer that it takes was a cookie, when there was no room for a record.
+                self.discard(key);
+                return self.open(now, via, &flow, packet, segment, None);
+            }
+            if let Some(reset) = reset_for(segment) {
                 self.counters.resets += 1;
                 self.answer_segment(now, via, &flow, &reset);
             }
+        }
+        if outcome.refuse {
             return Err(DropReason::Unmatched);
         }
-        let bound = pending.bound.is_some();
         if carries && outcome.accepted {
             self.keep(key, packet);
         }

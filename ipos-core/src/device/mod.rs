@@ -53,7 +53,7 @@ use crate::flow_table::{AHEAD, FlowTable};
 use crate::handover::Target;
 use crate::inspect::{Load, Process};
 use crate::members::Members;
-use crate::neighbour::Neighbours;
+use crate::neighbour::{Due, Neighbours};
 use crate::outbox::Outbox;
 use crate::sessions::Sessions;
 use crate::stack::Stack;
@@ -234,12 +234,19 @@ impl Device {
         while let Some(key) = self.flows.expired(now) {
             self.flow_deadline(now, key);
         }
-        let (due, given_up) = self.neighbours.due(now);
-        for hop in due {
+        let Due {
+            ask,
+            given_up,
+            crowded,
+        } = self.neighbours.due(now);
+        for hop in ask {
             self.ask_for(hop);
         }
         for index in given_up {
             self.lose_output(now, index);
+        }
+        for index in crowded {
+            self.stack.touch(index);
         }
         while let Some((flow, from, packet)) = self.early.expire(now) {
             self.counters.drop(DropReason::NoEndpoint);

@@ -8,7 +8,7 @@ use ipos_proto::{ETHERNET_LEN, MacAddr};
 use super::{Device, Via};
 use crate::build::{self, Link, Sum};
 use crate::event::{Port, Transmit};
-use crate::neighbour::{Hop, Lookup};
+use crate::neighbour::Hop;
 use crate::time::Instant;
 
 impl Device {
@@ -48,10 +48,11 @@ impl Device {
         hop: Hop,
         make: impl FnOnce(Link) -> Option<Vec<u8>>,
     ) -> Option<()> {
-        let Lookup { hardware, ask, .. } = self.neighbours.refresh(now, hop);
-        if ask {
+        let known = self.neighbours.refresh(now, hop);
+        if known.is_some_and(|known| known.ask) {
             self.ask_for(hop);
         }
+        let hardware = known.and_then(|known| known.hardware);
         let frame = self.make_frame(hop.port, hardware.unwrap_or(MacAddr::BROADCAST), make)?;
         match hardware {
             Some(_) => self.outbox.push(hop.port, frame),
@@ -109,10 +110,11 @@ impl Device {
             };
             let hop = self.next_hop(*slot.flow.endpoint.ip(), *slot.flow.client.ip());
             let known = self.neighbours.lookup(now, hop, index);
-            if known.ask {
+            if known.is_some_and(|known| known.ask) {
                 self.ask_for(hop);
             }
-            let built = match (known.hardware, self.stack.get_mut(index)) {
+            let hardware = known.and_then(|known| known.hardware);
+            let built = match (hardware, self.stack.get_mut(index)) {
                 (Some(hardware), Some(slot)) => {
                     let segment = slot.tcp.poll_burst(now, &self.config.tcp, most);
                     segment.map(|segment| {
@@ -142,13 +144,8 @@ impl Device {
                     }
                 }
                 None => {
-                    if known.full {
-                        // Nobody will be told, and nothing waits for that.
-                        self.lose_output(now, index);
-                    } else {
-                        self.stack.reschedule(index);
-                        self.sweep(now, index);
-                    }
+                    self.stack.reschedule(index);
+                    self.sweep(now, index);
                     let queued = self.outbox.pop(port, buf);
                     if queued.is_some() {
                         return queued;
