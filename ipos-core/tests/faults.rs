@@ -260,3 +260,22 @@ fn kept_packets_are_not_repeated_for_ever() {
     assert!(!repeats(&mut farm, &client));
     assert!(!repeats(&mut farm, &near), "they are gone");
 }
+
+/// The owner offers the connection home in vain, and its client sends much meanwhile: word of its end is believed for all that.
+#[test]
+fn an_upload_while_a_connection_is_offered_home_in_vain() {
+    let mut farm = Farm::pair();
+    let (mut client, bound) = moved(&mut farm, 4001);
+    lose(&mut farm, FrameType::Acknowledgement, usize::MAX);
+    migrate(&mut farm, 1, &client, "s1", 100);
+    for _ in 0..4_000 {
+        farm.send(&client, "A", &[7; 1400]);
+        client.seq += 1400;
+        assert_eq!(farm.read(bound).len(), 1400);
+    }
+    heal(&mut farm);
+    farm.run(farm.devices[0].config().limits.install_deadline);
+    assert_eq!(farm.table(0, "forward"), 1);
+    farm.send(&client, "R", &[]);
+    assert_eq!(farm.table(0, "forward"), 0);
+}

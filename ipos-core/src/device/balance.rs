@@ -92,12 +92,10 @@ impl Device {
                 if packet.bytes().len() > self.config.port_b.room() {
                     return self.say_too_big(now, via, packet);
                 }
-                forwarding.used = now;
+                forwarding.passes(now, &slice);
                 let seq = SeqNum::new(slice.sequence_number());
-                if slice.ack() {
-                    forwarding.seq = seq + slice.payload().len() as u32;
-                    forwarding.acknowledges(SeqNum::new(slice.acknowledgment_number()));
-                } else if slice.syn() && slice.payload().is_empty() && seq != forwarding.irs {
+                let opens = slice.syn() && !slice.ack() && slice.payload().is_empty();
+                if opens && seq != forwarding.irs {
                     let frame = frame.get(..packet.range().end).unwrap_or_default().into();
                     let opening = Aside::Opening(Opening {
                         at: now,
@@ -118,7 +116,7 @@ impl Device {
                     if packet.bytes().len() > self.config.port_b.room() {
                         return self.say_too_big(now, via, packet);
                     }
-                    return self.pass_back(now, key, ETHERNET_LEN, packet);
+                    return self.pass_back(now, key, ETHERNET_LEN, packet, &slice);
                 }
                 let endpoint = installed.endpoint;
                 self.local_segment(now, via, (key, endpoint), packet, &Segment::read(&slice))

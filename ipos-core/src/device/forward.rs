@@ -1,6 +1,6 @@
 //! The forward thread (FIG. 9B): frames from Port B.
 
-use etherparse::IpNumber;
+use etherparse::{IpNumber, TcpSlice};
 use ipos_proto::{
     ENCAPSULATION_LEN, Frame, FrameType, Header, Layer, MacAddr, Message, SeqNum, Trailer,
     split_tag,
@@ -202,7 +202,7 @@ impl Device {
                 if installed.owner.is_none() {
                     if installed.giver.hardware != hardware {
                         // Only the giver knows that its offer was taken.
-                        return self.pass_back(now, key, ENCAPSULATION_LEN, &packet);
+                        return self.pass_back(now, key, ENCAPSULATION_LEN, &packet, &slice);
                     }
                     if !self.begins(endpoint, &Segment::read(&slice)) {
                         // Of an earlier connection, or of the endpoint's former life here.
@@ -227,10 +227,8 @@ impl Device {
                 if forwarding.to().hardware == hardware || !forwarding.concerns(hardware) {
                     return Err(DropReason::Stale);
                 }
-                forwarding.used = now;
                 // It may not be of this connection any more, and be answered as such.
-                let seq = SeqNum::new(slice.sequence_number());
-                forwarding.seq = seq + slice.payload().len() as u32;
+                forwarding.passes(now, &slice);
                 self.counters.forwarded += 1;
                 Ok(pass_on(forwarding.headers, ENCAPSULATION_LEN, &packet))
             }
@@ -313,12 +311,13 @@ impl Device {
         key: u32,
         at: usize,
         packet: &Ipv4Packet<'_>,
+        segment: &TcpSlice<'_>,
     ) -> Result<Verdict, DropReason> {
         let Some((_, Record::ForwardConnect(installed))) = self.flows.get_mut(key) else {
             return Err(DropReason::Stale);
         };
         let back = installed.back.as_mut().ok_or(DropReason::Stale)?;
-        back.used = now;
+        back.passes(now, segment);
         self.counters.forwarded += 1;
         Ok(pass_on(back.headers, at, packet))
     }

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
+use etherparse::TcpSlice;
 use ipos_proto::{
     ConnectionInfo, ENCAPSULATION_LEN, ETHERNET_LEN, Epoch, MacAddr, SeqNum, Trailer,
 };
@@ -95,8 +96,18 @@ impl Forwarding {
         }
     }
 
+    /// A packet of the client passes: where its stream is now.
+    pub(crate) fn passes(&mut self, now: Instant, segment: &TcpSlice<'_>) {
+        self.used = now;
+        if segment.ack() {
+            let seq = SeqNum::new(segment.sequence_number());
+            self.seq = seq + segment.payload().len() as u32;
+            self.acknowledges(SeqNum::new(segment.acknowledgment_number()));
+        }
+    }
+
     /// The client has acknowledged up to here. Packets overtake one another: an older one says nothing new.
-    pub(crate) fn acknowledges(&mut self, up_to: SeqNum) {
+    fn acknowledges(&mut self, up_to: SeqNum) {
         let further = up_to.since(self.acknowledged);
         if (1..=LARGEST_WINDOW).contains(&further) {
             self.acknowledged = up_to;
