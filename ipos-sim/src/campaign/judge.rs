@@ -39,6 +39,8 @@ pub(super) struct Parted {
 pub(super) struct Facts {
     pub(super) outages: Vec<Outage>,
     pub(super) parted: Vec<Parted>,
+    /// Servers that have said that they leave, and report nothing from then on.
+    pub(super) quiet: Vec<(usize, Instant)>,
     /// When each server had no place for further connections.
     full: Vec<Vec<(Instant, Option<Instant>)>>,
 }
@@ -48,6 +50,7 @@ impl Facts {
         Facts {
             outages: Vec::new(),
             parted: Vec::new(),
+            quiet: Vec::new(),
             full: vec![Vec::new(); servers],
         }
     }
@@ -84,16 +87,32 @@ impl Facts {
     /// Whether two servers could not speak to each other for so long on LAN B, or one of them has begun a life in which it had not
     /// heard of the other one.
     fn was_parted(&self, least: Duration, span: (Instant, Instant)) -> bool {
-        let of = |port| self.parted.iter().filter(move |parted| parted.port == port);
-        let deaf = of(Port::B).map(|parted| (parted.from, parted.to));
-        let strangers = of(Port::Synch).flat_map(|parted| {
-            let of_pair = |outage: &&Outage| parted.pair.contains(&Machine::Server(outage.server));
-            let begun = self.outages.iter().filter(of_pair).filter_map(|o| o.to);
-            let begun = begun.filter(|&up| overlap(parted.from, parted.to, (up, up)));
-            begun.map(|up| (up, parted.to))
-        });
-        deaf.chain(strangers)
+        let on_b = self.parted.iter().filter(|parted| parted.port == Port::B);
+        let parted = on_b.map(|parted| (parted.from, parted.to));
+        parted
+            .chain(self.strangers())
             .any(|(from, to)| to.is_none_or(|to| from + least <= to) && overlap(from, to, span))
+    }
+
+    /// The times in which a server's life did not know another server: that one was not to be heard on the Synch LAN, or is quiet.
+    fn strangers(&self) -> impl Iterator<Item = (Instant, Option<Instant>)> {
+        let begun = || self.outages.iter().filter_map(|o| Some((o.server, o.to?)));
+        let parted = self.parted.iter().filter(|p| p.port == Port::Synch);
+        let parted = parted.flat_map(move |&Parted { pair, from, to, .. }| {
+            let of_pair = move |server| pair.contains(&Machine::Server(server));
+            let begun = begun().filter(move |(server, _)| of_pair(*server));
+            begun.map(move |(_, up)| (up, from, to))
+        });
+        let quiet = self.quiet.iter().flat_map(move |&(server, from)| {
+            let back = begun().find(|(other, up)| *other == server && *up > from);
+            let others = begun().filter(move |(other, _)| *other != server);
+            others.map(move |(_, up)| (up, from, back.map(|(_, up)| up)))
+        });
+        let within = |&(up, from, to): &_| overlap(from, to, (up, up));
+        parted
+            .chain(quiet)
+            .filter(within)
+            .map(|(up, _, to)| (up, to))
     }
 }
 

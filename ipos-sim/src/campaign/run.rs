@@ -244,8 +244,10 @@ impl Run<'_> {
             }
             Act::Leave(server) => {
                 let leave = |device: &mut Device, _| device.leave();
-                let done = self.farm.with_device(server, leave);
-                counts.leaves += u64::from(done.is_some());
+                if self.farm.with_device(server, leave).is_some() {
+                    counts.leaves += 1;
+                    self.facts.quiet.push((server, self.farm.now()));
+                }
             }
             Act::Stop(server) => self.stop(server, true),
             Act::Restart(server) => {
