@@ -98,8 +98,8 @@ pub struct Counters {
     pub refused: u64,
     /// Hand-overs that the other server did not answer.
     pub unanswered: u64,
-    /// Requests whose cookie, or else map, names servers of which none could be asked: silent, draining, without the application, or
-    /// let alone for a while because it has not taken others.
+    /// Selections where the cookie, or else the map, or the application, names servers of which none could be asked: silent, draining,
+    /// without the application.
     pub unavailable: u64,
     /// Connections given up here because the server that had them died.
     pub owners_lost: u64,

@@ -48,7 +48,7 @@ pub(crate) struct Member {
     pub(crate) willingness: Willingness,
     /// Of its trailers.
     pub(crate) counter: Counter,
-    /// It has been silent for so long that its connections were given up.
+    /// It has been silent for so long that it counts as gone.
     pub(crate) lost: bool,
     /// It has said that it leaves: kept so that an older message does not bring it back.
     pub(crate) left: bool,

@@ -62,8 +62,12 @@ pub(crate) struct Neighbours {
     bound: usize,
     /// The earliest `retry` of an address that somebody waits for.
     next: Option<Instant>,
-    /// Who waits for room in the table.
+    /// Who waits for room in the table, whose turn was last, and when there may be room at the earliest.
     crowded: BTreeSet<u32>,
+    turn: u32,
+    room_at: Instant,
+    /// Who waited for an address that had to make room.
+    evicted: Vec<u32>,
     /// Datagrams for addresses that are asked for.
     held: Vec<Held>,
 }
@@ -94,7 +98,7 @@ pub(crate) struct Lookup {
 pub(crate) struct Due {
     /// Addresses to ask for again.
     pub(crate) ask: Vec<Hop>,
-    /// Who waited for an address that does not answer and is forgotten.
+    /// Who waited for an address that has not answered and is forgotten.
     pub(crate) given_up: Vec<u32>,
     /// Who waited for room, and may look up again.
     pub(crate) crowded: BTreeSet<u32>,
@@ -108,6 +112,9 @@ impl Neighbours {
             bound: bound.max(1),
             next: None,
             crowded: BTreeSet::new(),
+            turn: 0,
+            room_at: Instant::ZERO,
+            evicted: Vec::new(),
             held: Vec::new(),
         }
     }
@@ -122,6 +129,7 @@ impl Neighbours {
 
     pub(crate) fn set_bound(&mut self, bound: usize) {
         self.bound = bound.max(1);
+        self.room_at = Instant::ZERO;
     }
 
     /// All of them, in no order.
@@ -208,7 +216,7 @@ impl Neighbours {
     }
 
     /// `hop` is at `hardware`. Learnt where somebody has asked for it, or where `learn` says that it is of use
-    /// (RFC 826: the target of a request). Returns those who waited for it, and then those who wait for room.
+    /// (RFC 826: the target of a request). Returns those who waited for it, and one of those who wait for room.
     pub(crate) fn confirm(
         &mut self,
         now: Instant,
@@ -223,12 +231,23 @@ impl Neighbours {
         let Some(neighbour) = self.table.get_mut(&hop) else {
             return Vec::new();
         };
-        neighbour.hardware = Some(hardware);
+        let answered = neighbour.hardware.replace(hardware).is_none();
         neighbour.since = now;
         neighbour.tries = 0;
         let mut waiting = core::mem::take(&mut neighbour.waiting);
-        waiting.extend(core::mem::take(&mut self.crowded));
+        if answered {
+            self.room_at = Instant::ZERO;
+            waiting.extend(self.next_of_crowded());
+        }
         waiting
+    }
+
+    /// Each has its turn.
+    fn next_of_crowded(&mut self) -> Option<u32> {
+        let behind = self.crowded.range(self.turn..).next();
+        let next = *behind.or(self.crowded.first())?;
+        self.turn = next.wrapping_add(1);
+        self.crowded.take(&next)
     }
 
     /// When [`Neighbours::due`] must be called.
@@ -241,7 +260,8 @@ impl Neighbours {
         if self.next.is_none_or(|next| next > now) {
             return Due::default();
         }
-        let (mut ask, mut given_up) = (Vec::new(), Vec::new());
+        self.room_at = Instant::ZERO;
+        let (mut ask, mut given_up) = (Vec::new(), core::mem::take(&mut self.evicted));
         self.table.retain(|hop, n| {
             if n.hardware.is_some() || n.retry > now {
                 return true;
@@ -271,6 +291,9 @@ impl Neighbours {
         if self.table.len() < self.bound {
             return true;
         }
+        if now < self.room_at {
+            return false;
+        }
         let may_answer =
             |n: &Neighbour| n.hardware.is_none() && now.saturating_since(n.since) < ANSWER;
         let oldest = self
@@ -279,7 +302,16 @@ impl Neighbours {
             .filter(|(_, n)| !may_answer(n))
             .min_by_key(|(hop, n)| (n.used, **hop))
             .map(|(hop, _)| *hop);
-        oldest.is_some_and(|oldest| self.table.remove(&oldest).is_some())
+        let Some(oldest) = oldest.and_then(|oldest| self.table.remove(&oldest)) else {
+            let answers = self.table.values().map(|n| n.since + ANSWER);
+            self.room_at = answers.min().unwrap_or(now);
+            return false;
+        };
+        if !oldest.waiting.is_empty() {
+            self.evicted.extend(oldest.waiting);
+            self.next = Some(now);
+        }
+        true
     }
 }
 
@@ -379,6 +411,25 @@ mod tests {
         assert_eq!((due.ask, due.crowded), (vec![other], BTreeSet::from([1])));
         assert_eq!(table.lookup(at(300), HOST, 1), None);
         assert!(table.lookup(at(1_003), HOST, 1).unwrap().ask);
+        assert_eq!(table.due(at(1_003)).given_up, [2]);
+    }
+
+    #[test]
+    fn who_waits_for_room_has_its_turn() {
+        let mut table = Neighbours::new(1, 1);
+        let mut turns = vec![];
+        table.lookup(at(0), hop(Port::A, 0), 0);
+        for now in 1..=8 {
+            for who in 1..=4 {
+                table.lookup(at(now), hop(Port::A, who as u8), who);
+            }
+            let asked = table.iter().next().unwrap().address;
+            let asked = hop(Port::A, asked.octets()[3]);
+            let next = table.confirm(at(now), asked, MAC, false).pop().unwrap();
+            turns.push(next);
+            table.lookup(at(now), hop(Port::A, next as u8), next);
+        }
+        assert_eq!(turns, [1, 2, 3, 4, 1, 2, 3, 4]);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 mod common;
 
 use common::talk::*;
-use common::{Client, Farm, config};
-use ipos_core::{DropReason, Event, Verdict};
+use common::{CLIENT_MAC, Client, Farm, config, mac, port_a};
+use etherparse::PacketBuilder;
+use ipos_core::{DropReason, Duration, Event, Port, Verdict};
 
 #[test]
 fn buffers_of_a_quiet_connection_give_their_memory_back() {
@@ -47,6 +48,29 @@ fn full_tables_say_so_and_keep_their_bounds() {
         assert_eq!(reset, port == 3);
     }
     assert_eq!(farm.table(0, "local"), 2);
+}
+
+/// The neighbour table is full of stations that do not answer: whoever waits is told at last, and nothing stays.
+#[test]
+fn nobody_waits_for_ever_for_a_full_neighbour_table() {
+    let mut small = config(0);
+    small.limits.neighbours = 1;
+    let mut farm = Farm::new(vec![small]);
+    let client = farm.connect(0, 9);
+    farm.send(&client, "R", &[]);
+    for station in 101..=120 {
+        let syn = PacketBuilder::ethernet2(CLIENT_MAC.0, mac(0xa, 0).0)
+            .ipv4([10, 77, 0, station], port_a(0).octets(), 64)
+            .tcp(1000, 80, 7, 64_240)
+            .syn();
+        let mut frame = vec![];
+        syn.write(&mut frame, &[]).unwrap();
+        farm.deliver(0, Port::A, &frame);
+    }
+    farm.pump();
+    assert_eq!(farm.table(0, "temporary"), 20);
+    farm.run(Duration::from_secs(300));
+    assert_eq!(farm.table(0, "temporary"), 0);
 }
 
 /// A SYN is answered with a cookie, and once more when there is room for its record: the client takes the first answer.

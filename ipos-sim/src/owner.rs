@@ -347,6 +347,7 @@ impl OneOwner {
                         && epoch == Some(told.epoch)
                     {
                         known.forwarded_to = to;
+                        known.followed = told.epoch;
                         known.told = None;
                     }
                     if let Some(offer) = known.offers.get_mut(&server)
@@ -474,7 +475,7 @@ impl OneOwner {
                 let told = owner.zip(epoch).map(|(owner, epoch)| Told { owner, epoch });
                 for (flow, known) in flows_of(&mut self.flows, client, port) {
                     if self.addresses.get(flow.endpoint.ip()) == Some(&server) {
-                        known.told = told;
+                        known.told = told.filter(|told| told.epoch > known.followed);
                     }
                 }
             }

@@ -34,7 +34,7 @@ const COUNTERS: [(&str, &str); 15] = [
     ),
     (
         "unavailable",
-        "Requests that name servers of which none could be asked.",
+        "Selections where the servers that are named could not be asked.",
     ),
     (
         "owners-lost",

@@ -82,7 +82,7 @@ impl Device {
         let Some(key) = self.flows.find(&flow) else {
             return self.open(now, via, &flow, packet, &Segment::read(&slice), None);
         };
-        if slice.syn() && self.leads_nowhere(key) {
+        if self.leads_nowhere(key, &slice) {
             // Nobody else ends it.
             self.flows.remove(key);
             return self.open(now, via, &flow, packet, &Segment::read(&slice), None);
@@ -93,9 +93,8 @@ impl Device {
                     return self.say_too_big(now, via, packet);
                 }
                 forwarding.passes(now, &slice);
-                let seq = SeqNum::new(slice.sequence_number());
-                let opens = slice.syn() && !slice.ack() && slice.payload().is_empty();
-                if opens && seq != forwarding.irs {
+                if slice.payload().is_empty() && forwarding.is_followed_by(&slice) {
+                    let seq = SeqNum::new(slice.sequence_number());
                     let frame = frame.get(..packet.range().end).unwrap_or_default().into();
                     let opening = Aside::Opening(Opening {
                         at: now,
@@ -335,19 +334,9 @@ impl Device {
             .get(endpoint)
             .is_some_and(|slot| slot.tcp.state() == State::SynReceived);
         let outcome = self.stack.handle(now, &self.config.tcp, endpoint, segment);
-        if let Some(via) = via.filter(|_| outcome.refuse) {
-            if self.cookies.check(now, &flow, segment).is_some() {
-                // Its SYN has come twice: the answer that it takes was a cookie, when there was no room for a record.
-                self.discard(key);
-                return self.open(now, via, &flow, packet, segment, None);
-            }
-            if let Some(reset) = reset_for(segment) {
-                self.counters.resets += 1;
-                self.answer_segment(now, via, &flow, &reset);
-            }
-        }
         if outcome.refuse {
-            return Err(DropReason::Unmatched);
+            let via = via.ok_or(DropReason::Unmatched)?;
+            return self.not_acceptable(now, via, (key, &flow), packet, segment);
         }
         if carries && outcome.accepted {
             self.keep(key, packet);
@@ -374,6 +363,36 @@ impl Device {
             self.serve_here(now, key);
         }
         Ok(Verdict::Consumed)
+    }
+
+    /// An ACK that a SYN-ACK does not get (RFC 9293 §3.10.7.4). A client whose SYN has come twice may take an answer that was a
+    /// cookie, when there was no room for a record.
+    fn not_acceptable(
+        &mut self,
+        now: Instant,
+        via: Via,
+        (key, flow): (u32, &Flow),
+        packet: &Ipv4Packet<'_>,
+        segment: &Segment<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let endpoint = self
+            .flows
+            .get(key)
+            .and_then(|(_, record)| record.endpoint());
+        let slot = endpoint.and_then(|endpoint| self.stack.get(endpoint));
+        let irs = slot.map(|slot| slot.tcp.irs()).ok_or(DropReason::Stale)?;
+        let cookie = self.cookies.check(now, flow, segment);
+        if cookie.is_some_and(|cookie| cookie.irs == irs) {
+            self.discard(key);
+            return self.open(now, via, flow, packet, segment, None);
+        }
+        // The segment that brings the cookie back may come later than this one.
+        let later = self.cookies.are_awaited(now) && segment.seq.gt(irs + 1);
+        if let Some(reset) = reset_for(segment).filter(|_| !later) {
+            self.counters.resets += 1;
+            self.answer_segment(now, via, flow, &reset);
+        }
+        Err(DropReason::Unmatched)
     }
 
     /// Whether there is room for one more packet of a request.

@@ -229,6 +229,9 @@ impl Device {
                 }
                 // It may not be of this connection any more, and be answered as such.
                 forwarding.passes(now, &slice);
+                if !slice.ack() {
+                    forwarding.seq = SeqNum::new(slice.sequence_number());
+                }
                 self.counters.forwarded += 1;
                 Ok(pass_on(forwarding.headers, ENCAPSULATION_LEN, &packet))
             }

@@ -243,7 +243,7 @@ impl Device {
             self.ask_for(hop);
         }
         for index in given_up {
-            self.lose_output(now, index);
+            self.not_found(now, index);
         }
         for index in crowded {
             self.stack.touch(index);

@@ -278,7 +278,10 @@ impl Device {
 
     /// The server refused, for this reason, or did not answer: another one, or this one.
     fn offer_failed(&mut self, now: Instant, key: u32, reason: TrailerFlags) {
-        let Some(&Flow { protocol, .. }) = self.flows.get(key).map(|(flow, _)| flow) else {
+        let Some(&Flow {
+            endpoint, protocol, ..
+        }) = self.flows.get(key).map(|(flow, _)| flow)
+        else {
             return;
         };
         let mut failed = None;
@@ -292,8 +295,13 @@ impl Device {
             let _ = pending.tried.try_push(migration.to.address);
             Some(pending.only)
         });
+        // The first server may have forgotten the connection, which says nothing of others.
+        let unknown = |member: &Member| {
+            reason.contains(TrailerFlags::INVALID) && member.port_a.contains(endpoint.ip())
+        };
         if let Some(to) = failed
             && let Some(member) = self.members.by_port_b_mut(to.address)
+            && !unknown(member)
         {
             let willingness = &mut member.willingness;
             match reason.contains(TrailerFlags::NO_APPLICATION) {

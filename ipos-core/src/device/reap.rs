@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
+use etherparse::TcpSlice;
 use ipos_proto::{Epoch, Message, Protocol};
 
 use super::Device;
@@ -64,6 +65,7 @@ impl Device {
         for member in self.members.iter_mut() {
             // Nobody is given up for being silent, perhaps; who has said that it leaves, and does not answer, is gone.
             let Some(lost) = lost.or(member.left.then_some(silence)) else {
+                member.lost = false;
                 continue;
             };
             let seen = now.saturating_since(member.seen());
@@ -161,11 +163,15 @@ impl Device {
         first.is_some_and(|first| first.port_b == port_b)
     }
 
-    /// Whether a forward record leads to a server that has left and is gone, or is forgotten, and is not reset for it.
-    pub(super) fn leads_nowhere(&self, key: u32) -> bool {
+    /// Whether a segment begins a connection in place of one whose forward record leads to a server that has left and is gone, or is
+    /// forgotten, and that is not reset for it.
+    pub(super) fn leads_nowhere(&self, key: u32, segment: &TcpSlice<'_>) -> bool {
         let Some((_, Record::Forward(forwarding))) = self.flows.get(key) else {
             return false;
         };
+        if !forwarding.is_followed_by(segment) {
+            return false;
+        }
         let owner = self.members.by_port_b(forwarding.to().address);
         self.config.limits.owner_lost.is_none() && owner.is_none_or(|owner| owner.lost)
     }

@@ -156,11 +156,17 @@ impl Device {
         None
     }
 
-    /// What the endpoint has to say is lost: nobody knows where its client is. Its retransmission timer asks again.
-    pub(super) fn lose_output(&mut self, now: Instant, index: u32) {
-        if let Some(slot) = self.stack.get_mut(index)
-            && !slot.muted
-        {
+    /// What the endpoint has to say is lost: nobody knows where its client is. Its retransmission timer asks again. Another
+    /// endpoint may have its place by now, whose client is known.
+    pub(super) fn not_found(&mut self, now: Instant, index: u32) {
+        let Some(slot) = self.stack.get(index) else {
+            return;
+        };
+        let hop = self.next_hop(*slot.flow.endpoint.ip(), *slot.flow.client.ip());
+        if self.neighbours.known(now, hop).is_some() {
+            return self.stack.touch(index);
+        }
+        if let Some(slot) = self.stack.get_mut(index).filter(|slot| !slot.muted) {
             while slot.tcp.poll(now, &self.config.tcp).is_some() {}
         }
         self.stack.reschedule(index);

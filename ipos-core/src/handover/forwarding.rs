@@ -106,6 +106,12 @@ impl Forwarding {
         }
     }
 
+    /// Whether a segment is the SYN of another connection between the same ports.
+    pub(crate) fn is_followed_by(&self, segment: &TcpSlice<'_>) -> bool {
+        let opens = segment.syn() && !segment.ack() && !segment.rst();
+        opens && SeqNum::new(segment.sequence_number()) != self.irs
+    }
+
     /// The client has acknowledged up to here. Packets overtake one another: an older one says nothing new.
     fn acknowledges(&mut self, up_to: SeqNum) {
         let further = up_to.since(self.acknowledged);

@@ -25,12 +25,13 @@
 //! * Every client reads every byte once and in order, or sees that its connection failed. It fails only when
 //!   - its first server or its owner crashed, or had left and stopped; where
 //!     [`Limits::owner_lost`](ipos_core::config::Limits::owner_lost) is `None`, also the owner of an earlier connection from the
-//!     same port: nobody tells the first server;
+//!     same port: nobody tells the first server, unless it had left;
 //!   - its first server has not heard its owner for `owner_lost`, neither on the Synch LAN nor on LAN B;
 //!   - it was reset before the first answer by a first server that had as many connections as it may;
 //!   - two servers did not hear each other on LAN B for as long as an endpoint that was handed over is offered again, and its
 //!     packets are passed on ([`Limits::tombstone`](ipos_core::config::Limits::tombstone)), less half of it, and a second at the
-//!     most, for repetitions that are lost.
+//!     most, for repetitions that are lost; or one of them has begun a life in which it had not heard of the other one for so long,
+//!     which was not to be heard on the Synch LAN, or had said that it leaves: its owner cannot tell the first server.
 //!
 //!   That the client or a server gives up for another reason is a breach: the times are
 //!   such that whatever was lost is sent again long before.

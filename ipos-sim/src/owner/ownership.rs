@@ -30,6 +30,8 @@ pub(super) struct Ownership {
     pub(super) forwarded_to: Option<usize>,
     /// The last MOVED that has come to the first server, and that it has not answered.
     pub(super) told: Option<Told>,
+    /// The epoch of the last one that it has followed.
+    pub(super) followed: u32,
     /// Where other servers have passed the client's packets on to, last.
     pub(super) passed_to: BTreeMap<usize, usize>,
     /// The owner has released it.
