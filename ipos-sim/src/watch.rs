@@ -21,6 +21,8 @@ const SILENT: Duration = Duration::from_secs(70);
 const KEPT: usize = 8;
 /// SYN-ACKs of a conversation that are told apart: a cookie and what comes after it have numbers of their own.
 const SYN_ACKS: usize = 8;
+/// RSTs that are kept of the end of a conversation's predecessor.
+const RESETS: usize = 8;
 /// Conversations that are followed. Full: further ones are not.
 const CONVERSATIONS: usize = 65_536;
 
@@ -64,6 +66,10 @@ pub struct Conversation {
     last_tsval: Option<u32>,
     /// A server has reset it where the client believes it: what others send then, they have not heard of it.
     reset: bool,
+    /// Numbers of RSTs that servers had sent before they answered its SYN: late segments of the former connection got them.
+    former_resets: Vec<u32>,
+    /// When one of them came to the client last.
+    late_reset: Option<Instant>,
     violations: Vec<String>,
 }
 
@@ -128,6 +134,8 @@ impl Conversation {
             last_ack: None,
             last_tsval: None,
             reset: false,
+            former_resets: Vec::new(),
+            late_reset: None,
             violations: Vec::new(),
         }
     }
@@ -163,6 +171,12 @@ impl Conversation {
             .zip(self.acknowledged)
             .map_or(0, |(first, ack)| ack.wrapping_sub(first));
         u64::from(covered) < sent + u64::from(closed)
+    }
+
+    /// When a RST came that the former connection of the ports had got, after the SYN-ACK. smoltcp believes it anywhere in its window,
+    /// others where they expect the next byte alone (RFC 5961 §3.2).
+    pub fn late_reset(&self) -> Option<Instant> {
+        self.late_reset
     }
 
     /// Whether the client has not sent the first thing that it owes for longer than any timeout, though it must
@@ -320,7 +334,11 @@ impl Conversation {
         }
     }
 
-    fn client_hears(&mut self, seen: &Seen) {
+    fn client_hears(&mut self, now: Instant, seen: &Seen) {
+        let opened = self.taken.is_some_and(|taken| taken != seen.seq);
+        if opened && seen.rst && self.former_resets.contains(&seen.seq) {
+            self.late_reset = Some(now);
+        }
         if !seen.rst && seen.has_ack && self.has_used(seen.ack) {
             forward(&mut self.acknowledged, seen.ack);
         }
@@ -343,6 +361,12 @@ impl Watch {
         talks.flat_map(|((client, _), talks)| talks.iter().map(move |talk| (client, talk)))
     }
 
+    /// Those between these two addresses, in the order in which they began.
+    pub fn between(&self, client: SocketAddrV4, server: SocketAddrV4) -> &[Conversation] {
+        let talks = self.conversations.get(&(client, server));
+        talks.map_or(&[], Vec::as_slice)
+    }
+
     /// The conversation that a frame belongs to, and whether its client is the sender. A SYN begins one.
     fn of(&mut self, node: NodeId, frame: &Segment<'_>) -> Option<(bool, &mut Conversation)> {
         let (from, to) = (frame.source, frame.destination);
@@ -363,6 +387,16 @@ impl Watch {
             }
         }
         Some((true, self.newest(from, to)?))
+    }
+
+    /// A server resets what has ended before the newest conversation.
+    fn former_is_reset(&mut self, segment: &Segment<'_>) {
+        if segment.seen.rst
+            && let Some(talk) = self.newest(segment.destination, segment.source)
+            && talk.former_resets.len() < RESETS
+        {
+            talk.former_resets.push(segment.seen.seq);
+        }
     }
 
     fn newest(&mut self, client: SocketAddrV4, server: SocketAddrV4) -> Option<&mut Conversation> {
@@ -451,7 +485,7 @@ impl Observer for Watch {
         match self.of(sighting.node, &segment) {
             Some((true, talk)) => talk.client_sends(sighting.now, &segment.seen),
             Some((false, talk)) => talk.server_sends(sighting.now, &segment.seen),
-            None => {}
+            None => self.former_is_reset(&segment),
         }
     }
 
@@ -470,7 +504,7 @@ impl Observer for Watch {
         } else if let Some(talk) = self.newest(server, client)
             && sighting.node == talk.client_node
         {
-            talk.client_hears(&segment.seen);
+            talk.client_hears(sighting.now, &segment.seen);
         }
     }
 }
@@ -538,6 +572,25 @@ mod tests {
             ..seen(7, 7, 0, 0)
         };
         assert_eq!(broken(reset), "");
+    }
+
+    /// The client's next byte is expected at 501.
+    #[test]
+    fn a_late_reset_is_told_from_its_own() {
+        for (number, sent_before, late) in
+            [(700, true, true), (501, true, false), (700, false, false)]
+        {
+            let mut talk = open();
+            if sent_before {
+                talk.former_resets.push(number);
+            }
+            let reset = Seen {
+                rst: true,
+                ..seen(number, 0, 0, 0)
+            };
+            talk.client_hears(NOW, &reset);
+            assert_eq!(talk.late_reset(), late.then_some(NOW), "{number}");
+        }
     }
 
     #[test]

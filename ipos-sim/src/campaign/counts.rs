@@ -43,6 +43,8 @@ counts! {
     given_up = "failed: owner not heard",
     /// Connections that failed because two servers did not hear each other on LAN B while one had handed it to the other.
     parted = "failed: servers were parted",
+    /// Connections whose client took a RST for its own that the former one of its port had got.
+    late_reset = "failed: late RST of the former",
     /// New connections that their first server had no place for.
     rejected = "failed: first server full",
     /// Bindings to an application of the server that the client connected to.
@@ -97,6 +99,7 @@ impl Counts {
             + self.left
             + self.given_up
             + self.parted
+            + self.late_reset
             + self.rejected
     }
 }

@@ -13,7 +13,7 @@ use crate::asker::{Answer, Asker};
 use crate::farm::Farm;
 use crate::owner::Violation;
 use crate::script::{Connection, ExchangeError, Record};
-use crate::watch::Watch;
+use crate::watch::{Conversation, Watch};
 
 /// A time in which a server was down.
 #[derive(Clone, Copy, Debug)]
@@ -167,7 +167,7 @@ pub fn left_behind(farm: &Farm) -> impl Iterator<Item = String> {
 }
 
 /// Looks at everything that came of a farm.
-pub(super) fn judge(plan: &Plan, farm: &Farm, facts: &Facts, report: &mut Report) {
+pub(super) fn judge(plan: &Plan, farm: &Farm, watch: &Watch, facts: &Facts, report: &mut Report) {
     for what in left_behind(farm) {
         report.breach(what);
     }
@@ -188,7 +188,7 @@ pub(super) fn judge(plan: &Plan, farm: &Farm, facts: &Facts, report: &mut Report
             ));
         }
     }
-    judge_connections(plan, farm, facts, report);
+    judge_connections(plan, farm, watch, facts, report);
     count(plan, farm, report);
 }
 
@@ -238,7 +238,7 @@ fn first(servers: usize, address: SocketAddrV4) -> Option<usize> {
     (0..servers).find(|&index| ServerAddresses::of(index).a.1 == *address.ip())
 }
 
-fn judge_connections(plan: &Plan, farm: &Farm, facts: &Facts, report: &mut Report) {
+fn judge_connections(plan: &Plan, farm: &Farm, watch: &Watch, facts: &Facts, report: &mut Report) {
     // Between two ports there is one connection after the other.
     let mut connections: BTreeMap<(Connection, Instant), Vec<&Record>> = BTreeMap::new();
     let mut exchanges = 0;
@@ -269,7 +269,7 @@ fn judge_connections(plan: &Plan, farm: &Farm, facts: &Facts, report: &mut Repor
         });
         match failed {
             None => report.counts.whole += 1,
-            Some(failure) => judge_failure(plan, farm, facts, failure, report),
+            Some(failure) => judge_failure(plan, farm, watch, facts, failure, report),
         }
     }
 }
@@ -279,6 +279,7 @@ fn judge_connections(plan: &Plan, farm: &Farm, facts: &Facts, report: &mut Repor
 fn judge_failure(
     plan: &Plan,
     farm: &Farm,
+    watch: &Watch,
     facts: &Facts,
     (connection, error, number, span): (Connection, &ExchangeError, usize, (Instant, Instant)),
     report: &mut Report,
@@ -301,6 +302,11 @@ fn judge_failure(
     // The giver offers the endpoint again, and passes packets on, for so long.
     let patience = plan.limits.tombstone;
     let patience = patience - (patience / 2).min(MARGIN);
+    let mut talks = watch
+        .between(connection.client, connection.server)
+        .iter()
+        .filter_map(Conversation::late_reset);
+    let late_reset = talks.any(|at| (span.0..=span.1).contains(&at));
     let counts = &mut report.counts;
     let excuse = match (outage, bereaved) {
         _ if !visible => None,
@@ -312,6 +318,7 @@ fn judge_failure(
         (Some(_), _) | (_, Some(_)) => Some(&mut counts.left),
         // A new connection only: one that has an application keeps it.
         _ if reset && full && number == 0 => Some(&mut counts.rejected),
+        _ if reset && late_reset => Some(&mut counts.late_reset),
         _ if facts.was_parted(patience, span) => Some(&mut counts.parted),
         _ => None,
     };

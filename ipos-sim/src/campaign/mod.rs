@@ -31,7 +31,9 @@
 //!   - two servers did not hear each other on LAN B for as long as an endpoint that was handed over is offered again, and its
 //!     packets are passed on ([`Limits::tombstone`](ipos_core::config::Limits::tombstone)), less half of it, and a second at the
 //!     most, for repetitions that are lost; or one of them has begun a life in which it had not heard of the other one for so long,
-//!     which was not to be heard on the Synch LAN, or had said that it leaves: its owner cannot tell the first server.
+//!     which was not to be heard on the Synch LAN, or had said that it leaves: its owner cannot tell the first server;
+//!   - its client, which has used the port before without TIME-WAIT, takes a RST for its own that late segments of the former connection
+//!     have got (smoltcp believes it anywhere in its window).
 //!
 //!   That the client or a server gives up for another reason is a breach: the times are
 //!   such that whatever was lost is sent again long before.

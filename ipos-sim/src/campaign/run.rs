@@ -99,15 +99,13 @@ pub fn run(
         mut report,
         ..
     } = run;
-    judge::judge(plan, &farm, &facts, &mut report);
+    let watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
+    judge::judge(plan, &farm, &watch, &facts, &mut report);
     for asker in &askers {
         let asker = asker.lock().unwrap_or_else(PoisonError::into_inner);
         judge::judge_datagrams(plan, &asker, &facts, &mut report);
     }
-    judge::judge_segments(
-        &watch.lock().unwrap_or_else(PoisonError::into_inner),
-        &mut report,
-    );
+    judge::judge_segments(&watch, &mut report);
     report.took = farm.now().saturating_since(Instant::ZERO);
     Ok(report)
 }
