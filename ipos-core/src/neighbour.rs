@@ -62,9 +62,11 @@ pub(crate) struct Neighbours {
     bound: usize,
     /// The earliest `retry` of an address that somebody waits for.
     next: Option<Instant>,
-    /// Who waits for room in the table, whose turn was last, and when there may be room at the earliest.
+    /// Who waits for room in the table, from where on the next one has its turn, and when all look up again.
     crowded: BTreeSet<u32>,
     turn: u32,
+    crowded_until: Option<Instant>,
+    /// There is no room before.
     room_at: Instant,
     /// Who waited for an address that had to make room.
     evicted: Vec<u32>,
@@ -101,7 +103,7 @@ pub(crate) struct Due {
     /// Who waited for an address that has not answered and is forgotten.
     pub(crate) given_up: Vec<u32>,
     /// Who waited for room, and may look up again.
-    pub(crate) crowded: BTreeSet<u32>,
+    pub(crate) crowded: Vec<u32>,
 }
 
 impl Neighbours {
@@ -113,6 +115,7 @@ impl Neighbours {
             next: None,
             crowded: BTreeSet::new(),
             turn: 0,
+            crowded_until: None,
             room_at: Instant::ZERO,
             evicted: Vec::new(),
             held: Vec::new(),
@@ -145,20 +148,20 @@ impl Neighbours {
     /// there was none (`None`).
     pub(crate) fn lookup(&mut self, now: Instant, hop: Hop, who: u32) -> Option<Lookup> {
         let lookup = self.refresh(now, hop);
-        let retry = match self.table.get_mut(&hop) {
-            Some(neighbour) if neighbour.hardware.is_some() => return lookup,
+        match self.table.get_mut(&hop) {
+            Some(neighbour) if neighbour.hardware.is_some() => {}
             Some(neighbour) => {
                 if !neighbour.waiting.contains(&who) {
                     neighbour.waiting.push(who);
                 }
-                neighbour.retry
+                let retry = neighbour.retry;
+                self.next = Some(self.next.map_or(retry, |next| next.min(retry)));
             }
             None => {
                 self.crowded.insert(who);
-                now + RETRY
+                self.crowded_until.get_or_insert(now + RETRY);
             }
-        };
-        self.next = Some(self.next.map_or(retry, |next| next.min(retry)));
+        }
         lookup
     }
 
@@ -250,17 +253,38 @@ impl Neighbours {
         self.crowded.take(&next)
     }
 
+    /// All of them, in turn.
+    fn all_of_crowded(&mut self) -> Vec<u32> {
+        self.crowded_until = None;
+        let before: Vec<u32> = self.crowded.range(..self.turn).copied().collect();
+        let all: Vec<u32> = self
+            .crowded
+            .range(self.turn..)
+            .copied()
+            .chain(before)
+            .collect();
+        self.crowded.clear();
+        self.turn = all.first().map_or(0, |first| first.wrapping_add(1));
+        all
+    }
+
     /// When [`Neighbours::due`] must be called.
     pub(crate) fn timeout(&self) -> Option<Instant> {
-        self.next
+        [self.next, self.crowded_until].into_iter().flatten().min()
     }
 
     /// What is to be done now.
     pub(crate) fn due(&mut self, now: Instant) -> Due {
+        let crowded = match self.crowded_until {
+            Some(until) if until <= now => self.all_of_crowded(),
+            _ => Vec::new(),
+        };
         if self.next.is_none_or(|next| next > now) {
-            return Due::default();
+            return Due {
+                crowded,
+                ..Due::default()
+            };
         }
-        self.room_at = Instant::ZERO;
         let (mut ask, mut given_up) = (Vec::new(), core::mem::take(&mut self.evicted));
         self.table.retain(|hop, n| {
             if n.hardware.is_some() || n.retry > now {
@@ -282,7 +306,7 @@ impl Neighbours {
         Due {
             ask,
             given_up,
-            crowded: core::mem::take(&mut self.crowded),
+            crowded,
         }
     }
 
@@ -407,8 +431,8 @@ mod tests {
         assert!(table.lookup(at(3), other, 2).unwrap().ask);
         assert_eq!(table.lookup(at(4), HOST, 1), None);
         // That one does not answer.
-        let due = table.due(at(253));
-        assert_eq!((due.ask, due.crowded), (vec![other], BTreeSet::from([1])));
+        let due = table.due(at(254));
+        assert_eq!((due.ask, due.crowded), (vec![other], vec![1]));
         assert_eq!(table.lookup(at(300), HOST, 1), None);
         assert!(table.lookup(at(1_003), HOST, 1).unwrap().ask);
         assert_eq!(table.due(at(1_003)).given_up, [2]);

@@ -160,6 +160,23 @@ fn an_owner_that_has_left() {
     });
 }
 
+/// The same, and owners count as lost since a reload: the clients of the one that has left and is gone are told.
+#[test]
+fn an_owner_that_has_left_is_given_up_after_a_reload() {
+    let mut farm = Farm::with(2, |_, config| config.limits.owner_lost = None);
+    let (client, _) = moved(&mut farm, 4001);
+    farm.devices[1].leave();
+    farm.run(ms(100));
+    farm.dead[1] = true;
+    farm.run(ms(3000));
+    no_reset(&farm.take(&client));
+    let mut config = farm.devices[0].config().clone();
+    config.limits.owner_lost = Some(ms(4000));
+    farm.devices[0].reconfigure(config).unwrap();
+    farm.run(ms(5000));
+    reset(&farm.take(&client));
+}
+
 /// A connection came home and has ended; frames of its way home are late, and the first server has begun a new life meanwhile: it
 /// serves nothing of it again.
 #[test]

@@ -331,6 +331,8 @@ impl OneOwner {
                 };
                 if first && (known.owner == Some(server) || known.granted.contains(&server)) {
                     known.forwarded_to = to;
+                    let offer = to.and_then(|to| known.offers.get(&to));
+                    known.followed = known.followed.max(offer.map_or(0, |offer| offer.epoch));
                 }
                 if let Some(to) = to.filter(|_| !first) {
                     known.passed_to.insert(server, to);

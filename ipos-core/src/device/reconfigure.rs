@@ -129,6 +129,11 @@ impl Device {
             self.session_rng = session_rng(&config, session.key);
             self.session_key = session.key;
         }
+        if old.limits.owner_lost.is_none() && limits.owner_lost.is_some() {
+            // Who has left and is gone was not given up.
+            let members = self.members.iter_mut();
+            members.for_each(|member| member.lost = false);
+        }
         self.stack.set_bound(limits.buffers);
         self.members.set_bound(limits.servers);
         self.neighbours.set_bound(limits.neighbours);

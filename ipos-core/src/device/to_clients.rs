@@ -56,7 +56,9 @@ impl Device {
         let frame = self.make_frame(hop.port, hardware.unwrap_or(MacAddr::BROADCAST), make)?;
         match hardware {
             Some(_) => self.outbox.push(hop.port, frame),
-            None => self.neighbours.hold(now, hop, frame),
+            None if known.is_some() => self.neighbours.hold(now, hop, frame),
+            // The table is full: nobody asks for it.
+            None => {}
         }
         Some(())
     }

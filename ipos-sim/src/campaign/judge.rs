@@ -104,9 +104,10 @@ impl Facts {
             begun.map(move |(_, up)| (up, from, to))
         });
         let quiet = self.quiet.iter().flat_map(move |&(server, from)| {
-            let back = begun().find(|(other, up)| *other == server && *up > from);
+            let mut outages = self.outages.iter();
+            let stopped = outages.find(|o| o.server == server && o.from >= from);
             let others = begun().filter(move |(other, _)| *other != server);
-            others.map(move |(_, up)| (up, from, back.map(|(_, up)| up)))
+            others.map(move |(_, up)| (up, from, stopped.map(|o| o.from)))
         });
         let within = |&(up, from, to): &_| overlap(from, to, (up, up));
         parted

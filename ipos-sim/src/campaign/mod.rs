@@ -25,7 +25,7 @@
 //! * Every client reads every byte once and in order, or sees that its connection failed. It fails only when
 //!   - its first server or its owner crashed, or had left and stopped; where
 //!     [`Limits::owner_lost`](ipos_core::config::Limits::owner_lost) is `None`, also the owner of an earlier connection from the
-//!     same port: nobody tells the first server, unless it had left;
+//!     same port: nobody tells the first server, where it has not heard it leave;
 //!   - its first server has not heard its owner for `owner_lost`, neither on the Synch LAN nor on LAN B;
 //!   - it was reset before the first answer by a first server that had as many connections as it may;
 //!   - two servers did not hear each other on LAN B for as long as an endpoint that was handed over is offered again, and its
