@@ -171,7 +171,7 @@ fn an_owner_that_has_left_is_given_up_after_a_reload() {
     farm.run(ms(3000));
     no_reset(&farm.take(&client));
     let mut config = farm.devices[0].config().clone();
-    config.limits.owner_lost = Some(ms(4000));
+    config.limits.owner_lost = Some(ms(2000));
     farm.devices[0].reconfigure(config).unwrap();
     farm.run(ms(5000));
     reset(&farm.take(&client));
