@@ -187,17 +187,19 @@ impl Neighbours {
         })
     }
 
-    /// Keeps a frame for `hop`, which was asked for, until its hardware address is known, for a while.
-    pub(crate) fn hold(&mut self, now: Instant, hop: Hop, frame: Vec<u8>) {
+    /// Keeps a frame for `hop`, which is asked for, until its hardware address is known, for a while. Whether there is room.
+    pub(crate) fn hold(&mut self, now: Instant, hop: Hop, frame: Vec<u8>) -> bool {
         self.held
             .retain(|held| now.saturating_since(held.since) < HELD);
-        if self.held.len() < HELD_BOUND {
+        let room = self.held.len() < HELD_BOUND;
+        if room {
             self.held.push(Held {
                 hop,
                 since: now,
                 frame,
             });
         }
+        room
     }
 
     /// The frames that were kept for `hop`, with its hardware address.

@@ -54,11 +54,11 @@ impl Device {
         }
         let hardware = known.and_then(|known| known.hardware);
         let frame = self.make_frame(hop.port, hardware.unwrap_or(MacAddr::BROADCAST), make)?;
-        match hardware {
-            Some(_) => self.outbox.push(hop.port, frame),
-            None if known.is_some() => self.neighbours.hold(now, hop, frame),
-            // The table is full: nobody asks for it.
-            None => {}
+        if hardware.is_some() {
+            self.outbox.push(hop.port, frame);
+        } else if self.neighbours.hold(now, hop, frame) && known.is_none() {
+            // The table is full: the frame itself waits for the answer.
+            self.ask_for(hop);
         }
         Some(())
     }
