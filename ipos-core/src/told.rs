@@ -130,7 +130,9 @@ impl Said<'_> {
                 forwarding.epoch == epoch && forwarding.first().is_none() && to == self.hardware
             }
             Record::ForwardConnect(installed) => {
-                let told = installed.giver.hardware != installed.first.hardware;
+                // By itself, or because it was asked to move to where it is.
+                let told = installed.giver.hardware != installed.first.hardware
+                    || installed.newest.is_some();
                 installed.epoch == epoch && told && at_sender()
             }
             Record::Tombstone(tombstone) => tombstone.epoch == epoch && at_sender(),

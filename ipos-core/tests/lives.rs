@@ -177,29 +177,6 @@ fn an_owner_that_has_left_is_given_up_after_a_reload() {
     reset(&farm.take(&client));
 }
 
-/// The owner restarts, and frames for its former life are late: the new one does not take them.
-#[test]
-fn nothing_is_installed_at_the_begin_of_a_life() {
-    each([20, 120], |after| {
-        let mut farm = Farm::pair();
-        let client = about_to_move(&mut farm);
-        // A first offer, which is late, and its packet.
-        farm.send(&client, "PA", REQUEST);
-        farm.run(ms(1));
-        let late = [FrameType::Endpoint, FrameType::Packet].map(|kind| frames(&farm, 0, kind));
-        restart(&mut farm, 1);
-        // Both have heard each other.
-        farm.run(ms(after));
-        farm.events.clear();
-        for frame in late.iter().flatten() {
-            farm.deliver(1, Port::B, frame);
-        }
-        farm.run(ms(1));
-        let taken = times_bound(&farm, 1);
-        assert_eq!(taken, usize::from(after > 100), "it cannot tell for ever");
-    });
-}
-
 /// A connection came home and has ended; frames of its way home are late, and the first server has begun a new life meanwhile: it
 /// serves nothing of it again.
 #[test]

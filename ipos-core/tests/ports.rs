@@ -224,6 +224,43 @@ fn an_answer_about_one_connection_answers_no_offer_of_another() {
     });
 }
 
+/// While a connection is offered to the second server, which does not hear of it, that one's own connection from the port comes here, with
+/// the same epoch; and the second server asks for it to move to where it is. Its answer to the MOVED that it gets for that gives the
+/// former away to nobody.
+#[test]
+fn an_answer_to_the_answer_of_a_move_answers_no_offer() {
+    let mut farm = Farm::pair();
+    // The first server's turn at the second one.
+    let mut before = farm.connect(1, 4000);
+    assert_eq!(exchange(&mut farm, &mut before, 150).0, 0);
+    let mut client = farm.connect_from(0, 4001, 3_000_000_000);
+    let mut other = farm.connect_from(1, 4001, 1_000_000_000);
+    let clients = [(&mut client, 0), (&mut other, 1)];
+    let bound = clients.map(|(client, at)| {
+        let bound = exchange(&mut farm, client, 150);
+        assert_eq!(bound.0, at);
+        bound
+    });
+    let ours = client.server;
+    farm.tap = Box::new(move |frame| match &frame.message {
+        Message::Endpoint { connection, .. } if connection.first() == ours => Pass::Lose,
+        _ => Pass::Deliver,
+    });
+    migrate(&mut farm, 0, &client, "s2", 0);
+    let now = farm.now;
+    farm.devices[1].migrate(now, &flow(&other), "s1").unwrap();
+    farm.pump();
+    assert_eq!(farm.bound().0, 0);
+    let [offered, theirs] = [0, 1].map(|at| epochs(&frames(&farm, at, FrameType::Endpoint)));
+    assert_eq!(offered, theirs);
+    farm.devices[1].migrate(now, &flow(&other), "s1").unwrap();
+    farm.pump();
+    assert_eq!(frames(&farm, 0, FrameType::Moved).len(), 1);
+    assert_eq!(farm.table(0, "forward"), 0, "it is not given away");
+    farm.run(ms(500));
+    works(&mut farm, &mut client, bound[0]);
+}
+
 /// A client has connections from one port with two servers, each of which has handed its own to the other: answers and notes, which
 /// name the port alone, find theirs.
 #[test]

@@ -37,7 +37,7 @@ pub struct Limits {
     pub request_deadline: Duration,
     /// Packets (0x02) of a flow kept while its endpoint (0x01) has not come. Full: dropped.
     pub early_packets: usize,
-    /// How long they are kept; and so long a new life of a server installs nothing, for frames may be under way to the one before.
+    /// How long they are kept.
     pub early_deadline: Duration,
     /// How long an installed endpoint waits for its first packet.
     pub install_deadline: Duration,

@@ -46,9 +46,6 @@ impl Device {
                 trailer,
             } => {
                 let from = self.sender(hardware, &header)?;
-                if now < self.me.quiet_until {
-                    return Err(DropReason::Stale);
-                }
                 self.install(now, &header, from, connection, trailer)
             }
             Message::Packet(packet) => self.owned_packet(now, hardware, packet),

@@ -122,8 +122,6 @@ struct Me {
     unavailable: BTreeSet<usize>,
     /// Until then others may take this life for an earlier one.
     young_until: Instant,
-    /// Until then frames for an earlier life may come (RFC 9293 §3.4.3): nothing is installed.
-    quiet_until: Instant,
     /// When the last ICMP error was sent.
     error_at: Instant,
     selected: u64,
@@ -194,7 +192,6 @@ impl Device {
             me: Me {
                 due: [now; 3],
                 young_until: now + config.synch.silence,
-                quiet_until: now + config.limits.early_deadline,
                 ..Me::default()
             },
             reapings: Vec::new(),

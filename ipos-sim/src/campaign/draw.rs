@@ -18,6 +18,8 @@ const ADVERTS: u32 = 40;
 const MOST: f64 = 0.3;
 /// When the last connections and faults begin.
 pub(super) const ACTIVE: Duration = Duration::from_millis(2_500);
+/// A server takes so long to start: longer than a frame for its last life may be under way.
+pub(super) const START: Duration = Duration::from_millis(100);
 /// The longest time that a LAN is impaired in one go.
 const IMPAIRED: Duration = Duration::from_millis(1_500);
 /// How long a client waits for all responses on a connection, where servers are not apart for long.
@@ -127,7 +129,7 @@ impl Plan {
             let at = dice.time(ACTIVE);
             self.acts.push((at, Act::Kill(server)));
             if dice.chance(80) {
-                let down = dice.micros(100..=3_000_000);
+                let down = dice.micros(100..=3_000_000).max(START);
                 self.acts.push((at + down, Act::Restart(server)));
             }
         }

@@ -7,7 +7,7 @@ use ipos_core::config::Limits;
 use ipos_core::{FarmKey, Port};
 
 use super::dice::Dice;
-use super::draw::{ACTIVE, talk};
+use super::draw::{ACTIVE, START, talk};
 use super::kind::Kind;
 use super::plan::{Act, AskerPlan, Machine, Plan, Reuse};
 
@@ -133,7 +133,7 @@ impl Plan {
             at += dice.micros(0..=3_000_000);
             self.acts.push((at, Act::Stop(server)));
             if dice.chance(60) {
-                at += dice.micros(100..=3_000_000);
+                at += dice.micros(100..=3_000_000).max(START);
                 self.acts.push((at, Act::Restart(server)));
             }
         }
