@@ -169,11 +169,20 @@ impl OneOwner {
             }
             return;
         }
+        let known = self.flows.get(&flow);
+        let led_to = known.and_then(|known| known.forwarded_to.filter(|_| is_first));
+        let lost = led_to.and_then(|led| self.hearing.lost_since(now, server, led));
+        let answered = segment.ack_number().0.wrapping_sub(1);
+        let opens = segment.syn() && known.is_some_and(|known| known.next == Some(answered));
+        if let Some(since) = lost.filter(|_| opens) {
+            // The former connection was given up.
+            self.bereave(since, flow);
+        }
         let Some(ownership) = self.flows.get_mut(&flow) else {
             return;
         };
         let may = if is_first && segment.syn() {
-            ownership.begins(server, segment.ack_number().0.wrapping_sub(1))
+            ownership.begins(server, answered)
         } else if ownership.ended {
             segment.rst()
         } else if ownership.granted.remove(&server) {
@@ -185,10 +194,8 @@ impl OneOwner {
         if may {
             return;
         }
-        let (owner, led_to) = (ownership.owner, ownership.forwarded_to);
-        if is_first
-            && let Some(since) = led_to.and_then(|led| self.hearing.lost_since(now, server, led))
-        {
+        let owner = ownership.owner;
+        if let Some(since) = lost {
             return self.bereave(since, flow);
         }
         self.violated(now, flow, server, owner, segment.to_string());
