@@ -152,6 +152,15 @@ http {{ access_log off; sendfile on; keepalive_requests 1000000; keepalive_timeo
         self.app.kill()
         self.app.wait()
         os.killpg(self.app.pid, signal.SIGKILL)
+        # It is dead when it has had its turn.
+        limit = time.monotonic() + 5
+        while self.app_listens() and time.monotonic() < limit:
+            time.sleep(0.005)
+
+    def app_listens(self):
+        with socket_in(self.name) as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(("127.0.0.1", 8080)) == 0
 
     def wait_app(self, patience=10):
         limit = time.monotonic() + patience
