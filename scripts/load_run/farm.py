@@ -63,7 +63,7 @@ class Server:
         self.number, self.name, self.address = number, f"s{number}", f"10.77.0.1{number}"
         self.backend = backend
         # Bounds that a short run reaches too, and forward records that end soon where a client is gone.
-        self.limits = {"sessions": 32768, "forward_idle_ms": 20000}
+        self.limits = {"forward_idle_ms": 20000}
         self.balance, self.maps = {"policy": "inverse-connections"}, []
         self.device = self.app = None
         # A sampling thread looks while devices come and go.
@@ -94,7 +94,7 @@ app = "127.0.0.1:8080"
 service = "web"
 [session]
 cookie = "IPOSSESSION"
-lifetime_s = 60
+lifetime_s = 10
 [admin]
 listen = "127.0.0.1:9180"
 [limits]

@@ -18,8 +18,8 @@ For wrk, whose errors have no time, in one interval: none without an end; any if
 read error for each of its connections otherwise, none at all for `stop`.
 A body that is whole and not right, and a status other than 200, are never allowed. A request of a session goes to the server that has
 the session, as long as that one lives and takes requests; but for as many as hand-overs were refused or not answered in time, or the
-devices say that a server that was named could not be asked (it was silent), those of wrk included, and for no more than one in a hundred,
-with --short one in ten, of the sessions' requests. A session that has moved counts once.
+devices say that a server that was named could not be asked (it was silent), those of wrk included, and for no more than one in a hundred
+of the sessions' requests; with --short for one in ten besides. A session that has moved counts once.
 
 Memory is flat, in a run of six minutes at least (before, tables that keep for 60 s may be filling still): in the last third of the run no
 device's resident memory is more than 10 % and 8 MB (buffers of some connections) above its peak in the middle third; s1's device is
