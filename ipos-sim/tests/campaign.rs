@@ -39,7 +39,7 @@ fn farms_hold() {
     assert_eq!(counts.whole + failed, counts.connections);
     if farms >= FARMS {
         // What happens on one farm in a thousand.
-        let rare = [counts.given_up, counts.parted].into_iter();
+        let rare = [counts.given_up, counts.parted, counts.late_reset].into_iter();
         let never = counts.iter().filter(|(_, count)| *count == 0);
         let expected = rare.filter(|count| *count == 0).count();
         assert_eq!(never.count(), expected, "{counts}");
