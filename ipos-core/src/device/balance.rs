@@ -82,7 +82,7 @@ impl Device {
         let Some(key) = self.flows.find(&flow) else {
             return self.open(now, via, &flow, packet, &Segment::read(&slice), None);
         };
-        if self.leads_nowhere(key, &slice) {
+        if slice.syn() && self.leads_nowhere(key, &slice) {
             // Nobody else ends it.
             self.flows.remove(key);
             return self.open(now, via, &flow, packet, &Segment::read(&slice), None);
@@ -336,7 +336,7 @@ impl Device {
         let outcome = self.stack.handle(now, &self.config.tcp, endpoint, segment);
         if outcome.refuse {
             let via = via.ok_or(DropReason::Unmatched)?;
-            return self.not_acceptable(now, via, (key, &flow), packet, segment);
+            return self.not_acceptable(now, via, (key, endpoint), packet, segment);
         }
         if carries && outcome.accepted {
             self.keep(key, packet);
@@ -371,26 +371,22 @@ impl Device {
         &mut self,
         now: Instant,
         via: Via,
-        (key, flow): (u32, &Flow),
+        (key, endpoint): (u32, u32),
         packet: &Ipv4Packet<'_>,
         segment: &Segment<'_>,
     ) -> Result<Verdict, DropReason> {
-        let endpoint = self
-            .flows
-            .get(key)
-            .and_then(|(_, record)| record.endpoint());
-        let slot = endpoint.and_then(|endpoint| self.stack.get(endpoint));
-        let irs = slot.map(|slot| slot.tcp.irs()).ok_or(DropReason::Stale)?;
-        let cookie = self.cookies.check(now, flow, segment);
+        let slot = self.stack.get(endpoint).ok_or(DropReason::Stale)?;
+        let (flow, irs) = (slot.flow, slot.tcp.irs());
+        let cookie = self.cookies.check(now, &flow, segment);
         if cookie.is_some_and(|cookie| cookie.irs == irs) {
             self.discard(key);
-            return self.open(now, via, flow, packet, segment, None);
+            return self.open(now, via, &flow, packet, segment, None);
         }
         // The segment that brings the cookie back may come later than this one.
         let later = self.cookies.are_awaited(now) && segment.seq.gt(irs + 1);
         if let Some(reset) = reset_for(segment).filter(|_| !later) {
             self.counters.resets += 1;
-            self.answer_segment(now, via, flow, &reset);
+            self.answer_segment(now, via, &flow, &reset);
         }
         Err(DropReason::Unmatched)
     }

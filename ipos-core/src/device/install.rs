@@ -138,7 +138,7 @@ impl Device {
 
     /// Where the endpoint goes, if it may be installed; what is older makes room. What was installed here once is installed
     /// `again` only where its packets are known never to have come: else it may have been this server's, and its client served.
-    /// And a connection comes home to a server that knows it: in what was given away by an earlier life, its client has no part.
+    /// And a connection comes home only to a server that has something of it: what an earlier life gave away is over.
     fn place_for(
         &mut self,
         now: Instant,
@@ -147,8 +147,8 @@ impl Device {
         control: &ControlBlock,
         again: bool,
     ) -> Result<Place, DropReason> {
-        let known = again || self.config.is_own(*flow.endpoint.ip());
-        let free = match known {
+        let must_be_known = again || self.config.is_own(*flow.endpoint.ip());
+        let free = match must_be_known {
             true => Place::Forgotten,
             false => Place::Free,
         };
@@ -161,7 +161,7 @@ impl Device {
                 if same && (tombstone.owned || control.epoch < tombstone.epoch) {
                     return Err(DropReason::Stale);
                 }
-                if known && !(same && control.epoch == tombstone.epoch) {
+                if must_be_known && !(same && control.epoch == tombstone.epoch) {
                     return Ok(Place::Forgotten);
                 }
                 self.discard(key);
