@@ -316,10 +316,10 @@ impl Device {
         packet: &Ipv4Packet<'_>,
         segment: &Segment<'_>,
     ) -> Result<Verdict, DropReason> {
-        let Some((flow, Record::Pending(pending))) = self.flows.get(key) else {
+        let Some((_, Record::Pending(pending))) = self.flows.get(key) else {
             return Err(DropReason::Stale);
         };
-        let (flow, bound) = (*flow, pending.bound.is_some());
+        let bound = pending.bound.is_some();
         let carries = !segment.payload.is_empty() || segment.flags.fin;
         if carries && !self.may_keep(&pending.kept, packet) {
             if pending.inspector.is_some() {
