@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use core::hash::BuildHasher;
+use core::mem::offset_of;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use arrayvec::ArrayVec;
@@ -152,30 +153,20 @@ impl Record {
     }
 }
 
-/// Whole cache lines: a packet touches two of them here, side by side.
+/// Whole cache lines, of which a packet that is passed on needs the first one only.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 struct Entry {
     flow: Flow,
-    scheduled: Option<Instant>,
     record: Record,
+    scheduled: Option<Instant>,
 }
 
-const _: () = assert!(size_of::<Option<Entry>>() <= 128);
-
-impl Entry {
-    /// Something of each cache line.
-    fn read(&self) -> u64 {
-        let record = match &self.record {
-            Record::Forward(forwarding) => {
-                forwarding.used.as_micros() ^ u64::from(forwarding.headers[0])
-            }
-            _ => 0,
-        };
-        let scheduled = self.scheduled.map_or(0, Instant::as_micros);
-        record ^ scheduled ^ u64::from(self.flow.client.port())
-    }
-}
+const _: () = {
+    assert!(size_of::<Option<Entry>>() <= 128);
+    assert!(size_of::<Record>() == size_of::<Forwarding>());
+    assert!(offset_of!(Entry, record) + Forwarding::HOT <= 64);
+};
 
 /// Flows that are looked ahead for at once.
 pub(crate) const AHEAD: usize = 64;
@@ -192,6 +183,14 @@ pub(crate) struct FlowTable {
     timers: TimerQueue,
     /// The deadlines of tombstones: the oldest makes room.
     graves: TimerQueue,
+    ahead: Ahead,
+}
+
+/// Places of flows whose frames come next, in the order of these.
+#[derive(Debug, Default)]
+struct Ahead {
+    keys: ArrayVec<u32, AHEAD>,
+    next: usize,
 }
 
 impl FlowTable {
@@ -206,6 +205,7 @@ impl FlowTable {
             kept: 0,
             timers: TimerQueue::default(),
             graves: TimerQueue::default(),
+            ahead: Ahead::default(),
         }
     }
 
@@ -271,28 +271,41 @@ impl FlowTable {
         })
     }
 
-    /// Brings near what [`FlowTable::find`] and [`FlowTable::get_mut`] will read for these flows. One flow's reads depend on each
-    /// other, those of several flows do not: each pass makes one read for every flow, so that the processor waits for all of
-    /// them at once.
-    pub(crate) fn look_ahead(&self, flows: &[Flow]) {
-        for flows in flows.chunks(AHEAD) {
-            type Each<T> = ArrayVec<T, AHEAD>;
-            let hashes: Each<u64> = flows
-                .iter()
-                .map(|flow| self.hasher.hash_one(flow))
-                .collect();
-            // Control bytes: the first bucket of the right tag is nearly always the flow's.
-            let buckets = hashes.iter().map(|&hash| self.index.iter_hash(hash).next());
-            let buckets: Each<Option<&u32>> = buckets.collect();
-            // Buckets.
-            let keys: Each<u32> = buckets.into_iter().flatten().copied().collect();
-            // Rows.
-            let rows = keys
-                .iter()
-                .filter_map(|&key| self.entries.get(key as usize));
-            let read = rows.map(Entry::read);
-            core::hint::black_box(read.fold(0, |all, one| all ^ one));
+    /// The place of a flow that has been looked ahead for, perhaps.
+    pub(crate) fn find_next(&mut self, flow: &Flow) -> Option<u32> {
+        let Ahead { keys, next } = &mut self.ahead;
+        // One that was looked ahead for may have been dropped before it came here.
+        for at in *next..keys.len().min(*next + 2) {
+            let key = keys[at];
+            if self
+                .entries
+                .get(key as usize)
+                .is_some_and(|e| e.flow == *flow)
+            {
+                *next = at + 1;
+                return Some(key);
+            }
         }
+        self.find(flow)
+    }
+
+    /// Brings near what [`FlowTable::find_next`] and [`FlowTable::get_mut`] will read for these flows. One flow's reads depend on
+    /// each other, those of several flows do not: each pass makes one read for every flow, so that the processor waits for all
+    /// of them at once.
+    pub(crate) fn look_ahead(&mut self, flows: &ArrayVec<Flow, AHEAD>) {
+        type Each<T> = ArrayVec<T, AHEAD>;
+        let hashes = flows.iter().map(|flow| self.hasher.hash_one(flow));
+        let hashes: Each<u64> = hashes.collect();
+        // Control bytes: the first bucket of the right tag is nearly always the flow's.
+        let buckets = hashes.iter().map(|&hash| self.index.iter_hash(hash).next());
+        let buckets: Each<Option<&u32>> = buckets.collect();
+        // Buckets.
+        let keys = buckets.into_iter().flatten().copied().collect();
+        self.ahead = Ahead { keys, next: 0 };
+        // Rows.
+        let row = |&key: &u32| self.entries.get(key as usize);
+        let read = self.ahead.keys.iter().filter_map(row);
+        core::hint::black_box(read.fold(0, |all, row| all ^ row.flow.client.port()));
     }
 
     pub(crate) fn get(&self, key: u32) -> Option<(&Flow, &Record)> {

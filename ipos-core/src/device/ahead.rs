@@ -38,7 +38,9 @@ impl Device {
 
     /// Brings near what the tables have of the frames that [`Device::expect_frame`] was told of.
     pub fn look_ahead(&mut self) {
-        self.flows.look_ahead(&self.ahead);
-        self.ahead.clear();
+        if !self.ahead.is_empty() {
+            self.flows.look_ahead(&self.ahead);
+            self.ahead.clear();
+        }
     }
 }

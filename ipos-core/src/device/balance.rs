@@ -79,7 +79,7 @@ impl Device {
     ) -> Result<Verdict, DropReason> {
         let slice = packet.tcp()?;
         let flow = packet.tcp_flow(&slice);
-        let Some(key) = self.flows.find(&flow) else {
+        let Some(key) = self.flows.find_next(&flow) else {
             return self.open(now, via, &flow, packet, &Segment::read(&slice), None);
         };
         if slice.syn() && self.leads_nowhere(key, &slice) {

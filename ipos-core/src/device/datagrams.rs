@@ -68,7 +68,7 @@ impl Device {
         packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
         let (flow, payload) = packet.udp()?;
-        let Some(key) = self.flows.find(&flow) else {
+        let Some(key) = self.flows.find_next(&flow) else {
             return self.open_datagrams(now, via, &flow, packet);
         };
         match self.flows.get_mut(key) {
@@ -254,7 +254,7 @@ impl Device {
         packet: &Ipv4Packet<'_>,
     ) -> Result<Verdict, DropReason> {
         let (flow, payload) = packet.udp()?;
-        let Some(key) = self.flows.find(&flow) else {
+        let Some(key) = self.flows.find_next(&flow) else {
             return self.keep_early(now, &flow, hardware, packet);
         };
         let (listener, begins) = match self.flows.get_mut(key) {

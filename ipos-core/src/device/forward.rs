@@ -190,7 +190,7 @@ impl Device {
         // The client's checksum is the only thing that vouches for what Port B has carried.
         let slice = packet.tcp()?;
         let flow = packet.tcp_flow(&slice);
-        let Some(key) = self.flows.find(&flow) else {
+        let Some(key) = self.flows.find_next(&flow) else {
             return self.keep_early(now, &flow, hardware, &packet);
         };
         match self.flows.get_mut(key) {
