@@ -1,4 +1,4 @@
-//! A farm of axum servers on this machine, each in its device's own process: open its pages in a browser, and see which server
+//! A farm of axum servers on this machine, each with its device, in one process: open its pages in a browser, and see which server
 //! answers while connections move between them.
 //!
 //! ```text

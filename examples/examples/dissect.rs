@@ -7,14 +7,24 @@
 //! ```
 
 use std::io;
-use std::process::ExitCode;
+use std::process::{ExitCode, exit};
+use std::thread;
+use std::time::Duration;
 
 use ipos_examples::{dissect, program};
 
+/// How long after SIGINT the end of a capture may come.
+const TAIL: Duration = Duration::from_millis(500);
+
 fn main() -> ExitCode {
     program::init_logging("warn");
-    // Every frame is written in one piece, so the program may end between any two.
-    if let Err(error) = program::on_interrupt(|| std::process::exit(0)) {
+    // The same ^C ends who writes the capture, in a pipe: what is on its way is still read. Every frame is written in one piece, so
+    // the program may end between any two.
+    let end = || {
+        thread::sleep(TAIL);
+        exit(0);
+    };
+    if let Err(error) = program::on_interrupt(end) {
         tracing::warn!(%error, "signals are not caught");
     }
     dissect::run(

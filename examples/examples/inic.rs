@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
-use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::process::{ExitCode, exit};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use ipos_core::{Device, Event};
-use ipos_engine::{Engine, Options, Ports, clock};
+use ipos_engine::{Engine, Options, Ports, Stop, clock};
 use ipos_examples::admin::Admin;
 use ipos_examples::backend::{Opener, claims_a, claims_b, claims_c, claims_synch};
 use ipos_examples::config::{FileConfig, FileError, Interfaces, Start};
@@ -42,11 +42,23 @@ fn main() -> ExitCode {
         Ok(configured) => configured,
         Err(status) => return status,
     };
+    let stop = Arc::new(OnceLock::<Stop>::new());
+    let interrupted = Arc::clone(&stop);
+    // Nobody knows of a device that is not up yet.
+    let end = move || {
+        interrupted
+            .get()
+            .map_or_else(|| exit(0), |stop| stop.stop())
+    };
+    if let Err(error) = program::on_interrupt(end) {
+        return program::fail(format_args!("cannot catch signals: {error}"), 1);
+    }
     let (mut engine, reloader, admin) = match start(&path, file) {
         Ok(started) => started,
         Err(StartError::Input(error)) => return program::fail(error, program::BAD_INPUT),
         Err(StartError::System(error)) => return program::fail(error, 1),
     };
+    stop.get_or_init(|| engine.stop_handle());
     match run(&mut engine, reloader, admin) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => program::fail(error, 1),
@@ -202,15 +214,13 @@ fn incarnation() -> Result<u32, &'static str> {
     u32::try_from(since / UNIT + 1).map_err(|_| wrong)
 }
 
-/// Runs until SIGINT or SIGTERM; at each SIGHUP it reads its file again.
+/// Runs until it is stopped; at each SIGHUP it reads its file again.
 fn run(
     engine: &mut Engine,
     mut reloader: Reloader,
     admin: Option<Admin>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let stop = engine.stop_handle();
-    program::on_interrupt(move || stop.stop())
-        .and_then(|()| program::on_hangup(move || reloader.reload()))
+    program::on_hangup(move || reloader.reload())
         .map_err(|error| format!("cannot catch signals: {error}"))?;
     if let Some(admin) = admin {
         let started = admin.start(engine.control());

@@ -378,7 +378,15 @@ fn a_relay_repeats_what_it_carries() {
 
 #[test]
 fn every_program_has_help() {
-    for name in ["farm", "inic", "dissect", "relay"] {
+    for name in [
+        "axum_farm",
+        "direct",
+        "dissect",
+        "farm",
+        "inic",
+        "redirector",
+        "relay",
+    ] {
         let output = Command::new(common::example(name))
             .arg("--help")
             .output()

@@ -280,7 +280,7 @@ impl Backend for XdpBackend {
         if self.queue_alone(len, burst) {
             return;
         }
-        // What was queued before leaves before.
+        // What was queued before leaves before, while the kernel takes it; a burst that overtakes it is TCP's to put in order.
         if let Err(error) = self.flush_queue() {
             self.fault = Some(error);
         }

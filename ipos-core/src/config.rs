@@ -106,7 +106,7 @@ pub enum Unmatched {
 /// IPv4 and TCP headers without options, in bytes.
 const IP_TCP: u16 = 40;
 /// Rows of the application information table. Full: the others are not told.
-pub(crate) const PROCESSES: usize = 1_024;
+pub const PROCESSES: usize = 64;
 
 /// A configuration that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -62,6 +62,11 @@ impl Record {
         }
     }
 
+    /// Whether the flow is served here: it is local, or forward-connect.
+    pub(crate) fn is_bound(&self) -> bool {
+        matches!(self.table(), 1 | 2)
+    }
+
     /// Places in the forward table that it may come to need: its endpoint is offered, or its forward record is set aside.
     fn reserved(&self) -> usize {
         let reserved = match self {
@@ -153,7 +158,7 @@ impl Record {
     }
 }
 
-/// Whole cache lines, of which a packet that is passed on needs the first one only.
+/// Whole cache lines, of which a client's packet that is passed on needs the first one only.
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Entry {
@@ -271,20 +276,16 @@ impl FlowTable {
         })
     }
 
-    /// The place of a flow that has been looked ahead for, perhaps.
+    /// As [`FlowTable::find`], for a frame's flow: one that was looked ahead for is there at once. Not so those before the last
+    /// [`AHEAD`] of a longer burst, and those behind two in turn that were dropped before they came here.
     pub(crate) fn find_next(&mut self, flow: &Flow) -> Option<u32> {
         let Ahead { keys, next } = &mut self.ahead;
-        // One that was looked ahead for may have been dropped before it came here.
-        for at in *next..keys.len().min(*next + 2) {
-            let key = keys[at];
-            if self
-                .entries
-                .get(key as usize)
-                .is_some_and(|e| e.flow == *flow)
-            {
-                *next = at + 1;
-                return Some(key);
-            }
+        let entries = &self.entries;
+        let is_there = |&key: &u32| entries.get(key as usize).is_some_and(|e| e.flow == *flow);
+        let passed = keys.iter().skip(*next).take(2).position(is_there);
+        if let Some(passed) = passed {
+            *next += passed + 1;
+            return keys.get(*next - 1).copied();
         }
         self.find(flow)
     }
@@ -448,3 +449,6 @@ impl FlowTable {
         Some(key)
     }
 }
+
+#[cfg(test)]
+mod tests;

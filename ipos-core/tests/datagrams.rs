@@ -142,6 +142,23 @@ fn a_migrated_flow_is_answered_by_the_second_server_under_the_first_ones_address
 }
 
 #[test]
+fn flows_that_are_ended_are_told_of() {
+    let mut farm = farm(2);
+    let moved = migrated(&mut farm);
+    send(&mut farm, &moved, b"question");
+    let local = flow(0, 4000);
+    let now = farm.now;
+    for (at, flow) in [(0, local), (1, moved)] {
+        farm.devices[at].end_connections(now);
+        assert_eq!(farm.devices[at].connections(), 0);
+        farm.pump();
+        assert!(farm.events.contains(&(at, Event::DatagramsEnded(flow))));
+    }
+    assert_eq!(farm.types().last(), Some(&0x10));
+    assert_eq!(farm.table(0, "forward"), 0);
+}
+
+#[test]
 fn datagrams_wait_for_the_answer_to_their_offer() {
     let mut farm = farm(2);
     let flow = migrated(&mut farm);

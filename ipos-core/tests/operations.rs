@@ -6,7 +6,7 @@ use common::talk::*;
 use common::{Farm, config, port_a};
 use ipos_balance::PolicyKind;
 use ipos_core::config::{Config, Session, Threshold};
-use ipos_core::{Device, Duration, FlowRow, Instant, ReconfigureError};
+use ipos_core::{Device, Duration, Event, Failure, FlowRow, Instant, ReconfigureError};
 
 /// Rows of one table, from a walk in pieces of two places.
 fn rows(device: &Device, table: &str) -> Vec<FlowRow> {
@@ -46,6 +46,24 @@ fn rows_of_a_connection_that_moves() {
     }
     let neighbours: Vec<_> = farm.devices[0].neighbours().collect();
     assert!(neighbours.iter().any(|row| row.address == common::CLIENT));
+}
+
+#[test]
+fn connections_are_ended() {
+    let mut farm = Farm::pair();
+    let (away, (_, installed)) = moved(&mut farm, 4001);
+    let (here, bound) = asked(&mut farm);
+    let now = farm.now;
+    farm.sent.clear();
+    for (at, client, id) in [(0, &here, bound.1), (1, &away, installed)] {
+        farm.devices[at].end_connections(now);
+        farm.pump();
+        reset(&farm.take(client));
+        let failed = Event::Failed(id, Failure::Reset);
+        assert!(farm.events.contains(&(at, failed)), "{:?}", farm.events);
+        assert_eq!(farm.devices[at].connections(), 0);
+    }
+    assert_eq!(farm.table(0, "forward"), 0, "it is told");
 }
 
 #[test]

@@ -10,8 +10,8 @@
 //! What passes is followed as HTTP. Between two requests the endpoint may move to another server, for there a fresh connection
 //! to the application goes on; the one here is closed when it has. An exchange that is not HTTP stays where it is.
 //!
-//! A connection that the application refuses is parked, where applications are looked after: it goes to another server, or the
-//! application comes back; after a while the client gets RST.
+//! A connection that the application refuses, or does not take for a while, is parked, where applications are looked after: it
+//! goes to another server, or the application comes back; after a while the client gets RST.
 
 mod joint;
 
@@ -25,7 +25,7 @@ use mio::{Registry, Token};
 use slab::Slab;
 
 use crate::connect;
-use crate::health::Health;
+use crate::health::{self, Health};
 use crate::proxy;
 pub(crate) use joint::TURN;
 use joint::{Bridge, Progress};
@@ -202,6 +202,7 @@ impl Bridges {
     pub(crate) fn resume(
         &mut self,
         device: &mut Device,
+        health: &mut Health,
         now: Instant,
         registry: &Registry,
         listener: ListenerId,
@@ -211,7 +212,7 @@ impl Bridges {
         let parked: Vec<usize> = self.parked.iter().copied().filter(of_listener).collect();
         for key in parked {
             self.parked.remove(&key);
-            self.renew(device, now, registry, key);
+            self.renew(device, health, now, registry, key);
         }
     }
 
@@ -259,36 +260,34 @@ impl Bridges {
             bridge.queued = false;
             let progress = bridge.pump(device, now, &mut self.scratch, &mut allowance);
             match progress {
-                Progress::Stale => self.renew(device, now, registry, key),
+                Progress::Stale => self.renew(device, health, now, registry, key),
                 Progress::Refused(error) => self.refuse(device, health, now, key, &error),
                 progress => self.settle(device, now, key, progress),
             }
         }
     }
 
-    /// Closes the bridges whose application closed, and whose client then did nothing for too long.
+    /// Closes the bridges whose application closed, and whose client then did nothing for too long. An application that is
+    /// looked after and does not take a connection for too long has refused it.
     ///
     /// An application's `close` and its `shutdown` look the same from here; a kernel would
     /// end its side of a closed connection after a time (FIN-WAIT-2), and so does this.
-    pub(crate) fn sweep(&mut self, device: &mut Device, now: Instant) {
-        let silent: Vec<usize> = self
-            .bridges
-            .iter()
-            .filter(|(_, bridge)| {
-                bridge.application_done && now.saturating_since(bridge.last) >= self.half_close
-            })
-            .map(|(key, _)| key)
-            .collect();
+    pub(crate) fn sweep(&mut self, device: &mut Device, health: &mut Health, now: Instant) {
+        let (mut silent, mut deaf) = (Vec::new(), Vec::new());
+        for (key, bridge) in &self.bridges {
+            let since = now.saturating_since(bridge.last);
+            let waits = !bridge.connected && bridge.parked.is_none();
+            if bridge.application_done && since >= self.half_close {
+                silent.push(key);
+            } else if waits && since >= self.patience && health.watches(bridge.listener) {
+                deaf.push(key);
+            }
+        }
         for key in silent {
             self.settle(device, now, key, Progress::Finished);
         }
-    }
-
-    /// Ends everything: clients and applications get RST.
-    pub(crate) fn abort_all(&mut self, device: &mut Device, now: Instant) {
-        let all: Vec<usize> = self.bridges.iter().map(|(key, _)| key).collect();
-        for key in all {
-            self.settle(device, now, key, Progress::Failed);
+        for key in deaf {
+            self.refuse(device, health, now, key, &health::late());
         }
     }
 
@@ -331,15 +330,7 @@ impl Bridges {
         let application = self.applications.get_mut(&listener)?;
         let entry = self.bridges.vacant_entry();
         let key = entry.key();
-        let header = match application.proxied {
-            true => proxy::header(flow),
-            false => Ok(Vec::new()),
-        };
-        let dial = |header| {
-            let socket = application.dial(registry, Token(self.base + key))?;
-            Ok((socket, header))
-        };
-        match header.and_then(dial) {
+        match application.dial(registry, Token(self.base + key), flow) {
             Ok((socket, header)) => {
                 entry.insert(Bridge::new(endpoint, listener, socket, header, now));
                 Some(key)
@@ -352,20 +343,27 @@ impl Bridges {
     }
 
     /// Connects to the application again.
-    fn renew(&mut self, device: &mut Device, now: Instant, registry: &Registry, key: usize) {
+    fn renew(
+        &mut self,
+        device: &mut Device,
+        health: &mut Health,
+        now: Instant,
+        registry: &Registry,
+        key: usize,
+    ) {
         let Some(bridge) = self.bridges.get_mut(key) else {
             return;
         };
-        let Some(application) = self.applications.get_mut(&bridge.listener) else {
+        let Some(application) = self.applications.get(&bridge.listener) else {
             return;
         };
-        match application.dial(registry, Token(self.base + key)) {
-            Ok(socket) => bridge.renew(socket),
-            Err(error) => {
-                application.say_refused(&error);
-                self.refused += 1;
-                self.settle(device, now, key, Progress::Failed);
-            }
+        let endpoint = device.endpoint(now, bridge.endpoint);
+        let Some(flow) = endpoint.and_then(|endpoint| endpoint.flow()) else {
+            return;
+        };
+        match application.dial(registry, Token(self.base + key), &flow) {
+            Ok((socket, header)) => bridge.renew(socket, header, now),
+            Err(error) => self.refuse(device, health, now, key, &error),
         }
     }
 
@@ -384,7 +382,7 @@ impl Bridges {
         let (endpoint, listener) = (bridge.endpoint, bridge.listener);
         if health.watches(listener) {
             health.refused(device, now, listener, error);
-            bridge.parked = Some(now);
+            bridge.parked.get_or_insert(now);
             self.parked.insert(key);
             return pass_on(device, now, endpoint);
         }
@@ -446,9 +444,18 @@ impl Bridges {
 }
 
 impl Application {
-    /// Begins to connect to it.
-    fn dial(&self, registry: &Registry, token: Token) -> std::io::Result<TcpStream> {
-        connect::dial(self.address, registry, token)
+    /// Begins to connect to it; and what it is told first.
+    fn dial(
+        &self,
+        registry: &Registry,
+        token: Token,
+        flow: &Flow,
+    ) -> std::io::Result<(TcpStream, Vec<u8>)> {
+        let header = match self.proxied {
+            true => proxy::header(flow)?,
+            false => Vec::new(),
+        };
+        Ok((connect::dial(self.address, registry, token)?, header))
     }
 
     /// Says once that the application cannot be reached, until it could be again.

@@ -17,6 +17,8 @@ pub(crate) struct Drain {
     told: u32,
     /// No connection was left once.
     ended: bool,
+    /// What was left at the deadline was reset.
+    over: bool,
 }
 
 /// How far draining has come.
@@ -49,6 +51,7 @@ impl Drain {
             migrated_out: device.counters().migrated_out,
             told: connections,
             ended: false,
+            over: false,
         }
     }
 
@@ -86,12 +89,13 @@ impl Drain {
         self.ended |= left == 0;
         self.told = left;
         let over = self.deadline.is_some_and(|deadline| deadline <= now);
-        if over && left > 0 {
+        let overdue = over && left > 0;
+        if overdue && !std::mem::replace(&mut self.over, true) {
             tracing::warn!(
                 left,
                 "the drain's deadline has passed: what is left is reset"
             );
         }
-        over && left > 0
+        overdue
     }
 }

@@ -270,7 +270,7 @@ impl Engine {
         } = self;
         sockets.turn(device, now);
         for listener in health.turn(device, now, poll.registry()) {
-            host.resume(device, now, poll.registry(), listener);
+            host.resume(device, health, now, poll.registry(), listener);
         }
         host.turn(device, health, now, poll.registry());
     }
@@ -297,8 +297,8 @@ impl Engine {
     /// As [`Engine::run`].
     pub fn leave(&mut self) -> Result<(), EngineError> {
         let now = clock::now();
-        self.host.abort_all(&mut self.device, now);
         self.sockets.abort_all(&mut self.device, now);
+        self.device.end_connections(now);
         self.device.leave();
         self.transmit(now)?;
         for _ in 0..LEAVE_TURNS {

@@ -133,7 +133,7 @@ impl Health {
                 continue;
             }
             let outcome = match &check.socket {
-                Some(socket) => connect::outcome(socket).or_else(|| due.then(late)),
+                Some(socket) => connect::outcome(socket).or_else(|| due.then(|| Err(late()))),
                 None if due => check.dial(registry, Token(self.base + at)),
                 None => None,
             };
@@ -153,8 +153,9 @@ impl Health {
     }
 }
 
-fn late() -> Result<()> {
-    Err(Error::new(ErrorKind::TimedOut, "it does not answer"))
+/// What is told of an application that takes no connection.
+pub(crate) fn late() -> Error {
+    Error::new(ErrorKind::TimedOut, "it does not answer")
 }
 
 impl Check {

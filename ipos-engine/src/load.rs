@@ -12,6 +12,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ipos_core::Process;
+use ipos_core::config::PROCESSES;
 use mio::Waker;
 use procfs::net::{TcpNetEntries, TcpState};
 use procfs::process::{self, FDTarget};
@@ -19,8 +20,6 @@ use procfs::{
     CpuTime, Current, CurrentSI, FromReadSI, KernelStats, Meminfo, ProcError, ProcResult,
 };
 
-/// Rows of the application information table that one server tells.
-const PROCESSES: usize = 64;
 /// Figures that may wait for the loop. Full: the newest are lost, the next come soon.
 const WAITING: usize = 4;
 

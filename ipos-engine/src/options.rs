@@ -23,8 +23,8 @@ pub struct Options {
     pub linger: Duration,
     /// The processor that [`Engine::run`](crate::Engine::run) binds its thread to.
     pub cpu: Option<usize>,
-    /// How long a connection that its application has refused waits for another server, or for the application, where that is
-    /// asked. Then its client gets RST.
+    /// Where the application is asked: how long it may take to accept a connection, and how long one that it has refused waits for
+    /// another server, or for the application. Then its client gets RST.
     pub patience: Duration,
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ipos_core::Config;
 use ipos_engine::Options;
+use socket2::{Domain, Socket, Type};
 use support::client::{Client, State, take};
 use support::cord::cord;
 use support::{Server, address, config, engine, round_robin};
@@ -175,6 +176,37 @@ fn a_request_that_its_application_refuses_goes_to_another_server() {
         for server in servers {
             assert_eq!(server.stop().0.refused, 0);
         }
+    }
+}
+
+/// An application that listens, and takes no connection; and who has filled its queue.
+fn deaf(at: SocketAddr) -> (Socket, Vec<TcpStream>) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.set_reuse_address(true).unwrap();
+    listener.bind(&at.into()).unwrap();
+    listener.listen(0).unwrap();
+    let connect = || TcpStream::connect_timeout(&at, Duration::from_millis(200)).ok();
+    (listener, std::iter::from_fn(connect).collect())
+}
+
+#[test]
+fn a_request_that_its_application_does_not_take_goes_to_another_server() {
+    let apps = [free(), free()];
+    let [_app1, app2] = [('1', apps[0]), ('2', apps[1])].map(|(n, at)| Application::start(at, n));
+    let options = Options {
+        patience: Duration::from_secs(2),
+        ..options(NEVER)
+    };
+    let (servers, mut client) = farm(round_robin, apps, &options);
+    let both = (0..MANY).any(|_| request(&mut client) == Some('2'));
+    assert!(both, "the servers know each other");
+    app2.end();
+    let _deaf = deaf(apps[1]);
+    for _ in 0..4 {
+        assert_eq!(request(&mut client), Some('1'));
+    }
+    for server in servers {
+        assert_eq!(server.stop().0.refused, 0);
     }
 }
 

@@ -1,14 +1,16 @@
 //! Requests to the admin address, and their answers.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue, ORIGIN,
+    RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use ipos_core::{Flow, MigrateError};
 use ipos_engine::{Control, DrainStatus, Operator};
@@ -55,11 +57,28 @@ impl Problem {
     }
 }
 
-/// Answers one request.
+/// Whether an address of this host alone was asked for as such. A page of elsewhere whose name is made to lead here (DNS
+/// rebinding) would read what is told to this host alone.
+fn is_of_this_host(host: &HeaderValue) -> bool {
+    let authority = Authority::try_from(host.as_bytes());
+    authority.is_ok_and(|authority| {
+        let name = authority.host();
+        let literal = name.trim_start_matches('[').trim_end_matches(']');
+        name.eq_ignore_ascii_case("localhost") || literal.parse::<IpAddr>().is_ok()
+    })
+}
+
+/// Answers one request, to an address that is this host's alone, or not.
 pub(super) async fn answer<B: Body<Error: Display>>(
     control: &Control,
+    local: bool,
     request: Request<B>,
 ) -> Answer {
+    let host = request.headers().get(HOST);
+    if local && host.is_some_and(|host| !is_of_this_host(host)) {
+        let what = json!({ "error": "this address is asked for by its number, or as localhost" });
+        return json_answer(StatusCode::FORBIDDEN, &what);
+    }
     match route(control, request).await {
         Ok(answer) => answer,
         Err(Problem { status, what }) => {
@@ -97,7 +116,7 @@ async fn route<B: Body<Error: Display>>(
     if !allowed.split(", ").any(|one| one == method.as_str()) {
         let what = json!({ "error": format!("{path} takes {allowed}") });
         let mut answer = json_answer(StatusCode::METHOD_NOT_ALLOWED, &what);
-        let allow = hyper::header::HeaderValue::from_static(allowed);
+        let allow = HeaderValue::from_static(allowed);
         answer.headers_mut().insert(ALLOW, allow);
         return Ok(answer);
     }

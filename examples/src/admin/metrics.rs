@@ -202,6 +202,11 @@ fn device(families: &mut Families, snapshot: &Snapshot) {
         "Connections that are served here.",
         connections,
     );
+    families.gauge(
+        "connections_bound",
+        "Connections that may be served here.",
+        snapshot.endpoints as f64,
+    );
     let memory = [
         (
             "kept",

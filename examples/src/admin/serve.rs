@@ -28,11 +28,12 @@ const HEAD: usize = 16 * 1024;
 /// Serves for ever.
 pub(super) async fn listen(listener: StdListener, control: Control) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
+    let local = listener.local_addr()?.ip().is_loopback();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     accept(listener, places, |stream, client| {
         let control = control.clone();
         async move {
-            if let Err(error) = connection(stream, control).await {
+            if let Err(error) = connection(stream, control, local).await {
                 tracing::debug!(%client, %error, "admin connection");
             }
         }
@@ -41,10 +42,10 @@ pub(super) async fn listen(listener: StdListener, control: Control) -> io::Resul
     Ok(())
 }
 
-async fn connection(stream: TcpStream, control: Control) -> hyper::Result<()> {
+async fn connection(stream: TcpStream, control: Control, local: bool) -> hyper::Result<()> {
     let service = service_fn(|request: Request<Incoming>| {
         let control = &control;
-        async move { Ok::<Answer, Infallible>(answer::answer(control, request).await) }
+        async move { Ok::<Answer, Infallible>(answer::answer(control, local, request).await) }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())

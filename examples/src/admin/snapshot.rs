@@ -7,8 +7,8 @@ use std::time::Duration;
 use ipos_backend::Statistics as PortStatistics;
 use ipos_core::config::Listen;
 use ipos_core::{
-    Counters, EarlyRow, FLOW_TABLES, FlowRow, Instant, ListenerId, NeighbourRow, Port, Process,
-    ServerState, TableSize,
+    Counters, Device, EarlyRow, FLOW_TABLES, FlowRow, Instant, ListenerId, NeighbourRow, Port,
+    Process, ServerState, TableSize,
 };
 use ipos_engine::{DrainStatus, Operator, Statistics};
 
@@ -84,11 +84,14 @@ pub(super) struct Snapshot {
     pub(super) draining: bool,
     pub(super) drain: Option<DrainStatus>,
     pub(super) connections: u32,
+    /// Connections that may be served here.
+    pub(super) endpoints: usize,
     pub(super) counters: Counters,
     pub(super) engine: Statistics,
     pub(super) ports: Vec<(Port, PortStatistics, usize)>,
     pub(super) kept: [usize; 2],
     pub(super) buffered: [usize; 2],
+    /// All tables' sizes.
     pub(super) tables: Vec<TableSize>,
     /// All of them: there are few.
     pub(super) servers: Vec<ServerState>,
@@ -101,8 +104,8 @@ pub(super) struct Snapshot {
     pub(super) neighbours: Vec<NeighbourRow>,
     pub(super) sessions: Vec<Session>,
     pub(super) early: Vec<EarlyRow>,
-    pub(super) url_map: (usize, Vec<MapRow>),
-    pub(super) ssl_map: (usize, Vec<MapRow>),
+    pub(super) url_map: Vec<MapRow>,
+    pub(super) ssl_map: Vec<MapRow>,
 }
 
 impl Snapshot {
@@ -139,12 +142,13 @@ impl Snapshot {
             draining: device.is_draining(),
             drain: operator.drain_status(),
             connections: device.connections(),
+            endpoints: config.limits.endpoints,
             counters: device.counters(),
             engine: operator.statistics(),
             ports: Port::ALL.into_iter().filter(is_there).map(port).collect(),
             kept: [device.kept(), config.limits.kept],
             buffered: [device.buffered(), config.limits.buffers],
-            tables: device.tables(),
+            tables: sizes(device),
             servers: device.servers(now),
             listening: listening.collect(),
             flows,
@@ -156,10 +160,25 @@ impl Snapshot {
             neighbours: wanted.of("neighbours", device.neighbours()),
             sessions: wanted.of("cookie-map", device.sessions(now).map(session)),
             early: wanted.of("early-packets", device.early_packets()),
-            url_map: (config.content.url_map.len(), wanted.of("url-map", url_map)),
-            ssl_map: (config.content.ssl_map.len(), wanted.of("ssl-map", ssl_map)),
+            url_map: wanted.of("url-map", url_map),
+            ssl_map: wanted.of("ssl-map", ssl_map),
         }
     }
+}
+
+/// The device's tables, and those that its configuration file has made as long as they are.
+fn sizes(device: &Device) -> Vec<TableSize> {
+    let content = &device.config().content;
+    let maps = [
+        ("url-map", content.url_map.len()),
+        ("ssl-map", content.ssl_map.len()),
+    ];
+    let maps = maps.map(|(name, len)| TableSize {
+        name,
+        len,
+        bound: len,
+    });
+    device.tables().into_iter().chain(maps).collect()
 }
 
 /// Rows of the flow tables, and where those go on that have more.

@@ -29,18 +29,10 @@ pub(super) const NAMES: [&str; 14] = [
 
 /// All tables, with what they count.
 pub(super) fn tables(snapshot: &Snapshot) -> Value {
-    let mut tables: Vec<_> = snapshot
-        .tables
-        .iter()
+    let tables = snapshot.tables.iter();
+    let tables: Vec<_> = tables
         .map(|size| table(snapshot, size.name, size.len, size.bound))
         .collect();
-    for (name, (len, _)) in [
-        ("url-map", &snapshot.url_map),
-        ("ssl-map", &snapshot.ssl_map),
-    ] {
-        // As long as the configuration file has made them.
-        tables.push(table(snapshot, name, *len, *len));
-    }
     let counters = snapshot.counters.iter();
     let counters: serde_json::Map<_, _> = counters
         .map(|(name, value)| (name.to_owned(), value.into()))
@@ -90,8 +82,8 @@ fn rows(snapshot: &Snapshot, table: &str) -> Vec<Value> {
                 .map(|(port, _, frames)| json!({ "port": port_name(*port), "frames": frames }))
                 .collect()
         }
-        "url-map" => snapshot.url_map.1.iter().map(url_row).collect(),
-        "ssl-map" => snapshot.ssl_map.1.iter().map(ssl_row).collect(),
+        "url-map" => snapshot.url_map.iter().map(url_row).collect(),
+        "ssl-map" => snapshot.ssl_map.iter().map(ssl_row).collect(),
         _ => {
             let flows = snapshot.flows.iter().filter(|row| row.table == table);
             flows.map(flow).collect()

@@ -145,8 +145,8 @@ impl Map {
         let attributes = MapUpdate {
             map_fd: number(self.descriptor.as_fd()),
             zero: 0,
-            key: key.as_ptr().addr() as u64,
-            value: value.as_ptr().addr() as u64,
+            key: key.as_ptr().expose_provenance() as u64,
+            value: value.as_ptr().expose_provenance() as u64,
             flags: 0,
         };
         // SAFETY: the layout is BPF_MAP_UPDATE_ELEM's; the kernel reads the sizes that the map was made with, which the
@@ -161,13 +161,14 @@ impl AsFd for Map {
     }
 }
 
-/// Loads an XDP program. An error other than a missing right carries what the kernel's verifier says.
+/// Loads an XDP program. An error other than a missing right (EPERM: the verifier's is EACCES) carries what the kernel's verifier
+/// says.
 pub(crate) fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
     let mut attributes = ProgLoad {
         prog_type: BPF_PROG_TYPE_XDP,
         insn_cnt: u32::try_from(program.len()).map_err(io::Error::other)?,
-        insns: program.as_ptr().addr() as u64,
-        license: LICENCE.as_ptr().addr() as u64,
+        insns: program.as_ptr().expose_provenance() as u64,
+        license: LICENCE.as_ptr().expose_provenance() as u64,
         log_level: 0,
         log_size: 0,
         log_buf: 0,
@@ -179,7 +180,7 @@ pub(crate) fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
     };
     // SAFETY: the layout is BPF_PROG_LOAD's; instructions and licence are read only, and live until the call returns.
     let error = match unsafe { make(BPF_PROG_LOAD, &attributes) } {
-        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => error,
+        Err(error) if error.raw_os_error() != Some(libc::EPERM) => error,
         result => return result,
     };
     let mut log = vec![0u8; LOG];
@@ -192,7 +193,7 @@ pub(crate) fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
     }
     let text = String::from_utf8_lossy(&log);
     let text = text.trim_end_matches('\0').trim();
-    Err(io::Error::new(error.kind(), format!("{error}: {text}")))
+    Err(io::Error::other(format!("{error}: {text}")))
 }
 
 /// Attaches a program to an interface until the returned link is closed. `flags` are those of XDP: 2 generic, 4 native.

@@ -50,7 +50,7 @@ impl Buffers {
 
     /// Where they lie: address and length in bytes, for the kernel.
     pub(crate) fn area(&self) -> (u64, u64) {
-        let base = self.mapping.base().as_ptr().addr() as u64;
+        let base = self.mapping.base().as_ptr().expose_provenance() as u64;
         (base, self.mapping.len() as u64)
     }
 

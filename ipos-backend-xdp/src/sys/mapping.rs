@@ -80,14 +80,15 @@ impl RingMapping {
         };
         let count = entries as usize * E::WORDS;
         let start = offset(offsets.desc, 8).ok_or_else(unusable)?;
-        let len = start + count * size_of::<u64>();
+        let len = start.checked_add(count * size_of::<u64>());
+        let len = len.ok_or_else(unusable)?;
         let index = |value| {
             let at = offset(value, 4).ok_or_else(unusable)?;
             // The indices come before the entries.
-            if at + 4 > start {
-                return Err(unusable());
+            match start.checked_sub(4) {
+                Some(last) if at <= last => Ok(at),
+                _ => Err(unusable()),
             }
-            Ok(at)
         };
         let page = libc::off_t::try_from(page).map_err(|_| unusable())?;
         let shared = libc::MAP_SHARED | libc::MAP_POPULATE;

@@ -38,6 +38,7 @@ impl Device {
 
     /// Brings near what the tables have of the frames that [`Device::expect_frame`] was told of.
     pub fn look_ahead(&mut self) {
+        // What a full burst has found at its last frame is not to be forgotten.
         if !self.ahead.is_empty() {
             self.flows.look_ahead(&self.ahead);
             self.ahead.clear();

@@ -302,14 +302,22 @@ impl Device {
 
     /// The flow's deadline has passed: unless something has passed meanwhile, it is over.
     pub(super) fn datagrams_deadline(&mut self, now: Instant, key: u32) {
+        let Some((_, Record::Datagrams(datagrams))) = self.flows.get(key) else {
+            return;
+        };
+        if datagrams.used + self.config.limits.udp_idle > now {
+            return self.schedule_datagrams(key);
+        }
+        self.end_datagrams(key);
+    }
+
+    /// The flow is over: host and first server are told.
+    pub(super) fn end_datagrams(&mut self, key: u32) {
         let Some((&flow, Record::Datagrams(datagrams))) = self.flows.get(key) else {
             return;
         };
         let installed = datagrams.installed;
         let never_owned = installed.is_some_and(|installed| !installed.owner);
-        if datagrams.used + self.config.limits.udp_idle > now {
-            return self.schedule_datagrams(key);
-        }
         self.flows.remove(key);
         if never_owned {
             self.counters.never_owned += 1;

@@ -1,11 +1,14 @@
 //! How endpoints end, and what is left of them.
 
+use alloc::vec::Vec;
+
 use ipos_proto::Message;
 
 use super::Device;
+use crate::event::Failure;
 use crate::flow_table::Record;
 use crate::handover::{Bound, Installed, Tombstone};
-use crate::tcp::Outcome;
+use crate::tcp::{Outcome, State};
 use crate::time::Instant;
 
 impl Device {
@@ -72,6 +75,27 @@ impl Device {
             && let Some(oldest) = self.flows.oldest_tombstone()
         {
             self.flows.remove(oldest);
+        }
+    }
+
+    /// Ends what is served here, for a drain that may take no longer: clients of TCP connections get RST, UDP flows are over.
+    pub fn end_connections(&mut self, now: Instant) {
+        let (rows, _) = self.flows.rows(0, usize::MAX);
+        let bound = rows.filter(|(.., record)| record.is_bound());
+        let bound: Vec<(u32, Option<u32>)> = bound
+            .map(|(place, _, record)| (place as u32, record.endpoint()))
+            .collect();
+        for (key, endpoint) in bound {
+            let Some(endpoint) = endpoint else {
+                self.end_datagrams(key);
+                continue;
+            };
+            let slot = self.stack.get(endpoint);
+            if slot.is_some_and(|slot| slot.tcp.state() != State::TimeWait) {
+                self.take_back(now, endpoint);
+                self.stack.fail(endpoint, Failure::Reset);
+                self.with_endpoint(now, endpoint, |slot, _| slot.tcp.abort());
+            }
         }
     }
 

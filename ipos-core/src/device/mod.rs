@@ -42,7 +42,7 @@ use rand_core::{Rng, SeedableRng};
 use siphasher::sip::SipHasher13;
 
 use crate::build::Sum;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, PROCESSES};
 use crate::content::Rules;
 use crate::cookie::Cookies;
 use crate::counters::{Counters, DropReason};
@@ -264,8 +264,9 @@ impl Device {
         self.me.load = load;
     }
 
-    /// The application information table's new rows.
-    pub fn handle_processes(&mut self, processes: Vec<Process>) {
+    /// The application information table's new rows, [`PROCESSES`] at most.
+    pub fn handle_processes(&mut self, mut processes: Vec<Process>) {
+        processes.truncate(PROCESSES);
         self.me.processes = processes;
     }
 

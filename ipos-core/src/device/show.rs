@@ -82,10 +82,11 @@ impl Device {
     pub fn tables(&self) -> Vec<TableSize> {
         let limits = &self.config.limits;
         let [temporary, local, forward_connect, forward, tombstones] = self.flows.counts();
+        let bound = limits.endpoints.saturating_add(limits.time_wait);
         let flow = [
             (temporary, limits.temporary),
-            (local, limits.endpoints + limits.time_wait),
-            (forward_connect, limits.endpoints + limits.time_wait),
+            (local, bound),
+            (forward_connect, bound),
             (forward, limits.forward),
             (tombstones, limits.tombstones),
         ];
@@ -109,7 +110,10 @@ impl Device {
             ("early-packets", (self.early.len(), self.early.bound())),
             (
                 "outbox",
-                (self.outbox.len(), limits.outbox * Port::ALL.len()),
+                (
+                    self.outbox.len(),
+                    limits.outbox.saturating_mul(Port::ALL.len()),
+                ),
             ),
         ];
         flow.chain(others)

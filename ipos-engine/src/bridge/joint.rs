@@ -34,7 +34,7 @@ pub(super) struct Bridge {
     error: bool,
     /// What the two have said to each other: where it is at rest, the endpoint may move.
     exchange: Exchange,
-    /// When bytes last came from the client, or the application closed.
+    /// When bytes last came from the client, the application closed, or the connect began.
     pub(super) last: Instant,
     pub(super) queued: bool,
 }
@@ -84,10 +84,12 @@ impl Bridge {
         }
     }
 
-    /// Another connection to the application takes the place of one that it has closed between two requests.
-    pub(super) fn renew(&mut self, socket: TcpStream) {
+    /// Another connection to the application takes the place of one that it has closed between two requests, or refused.
+    pub(super) fn renew(&mut self, socket: TcpStream, header: Vec<u8>, now: Instant) {
         self.socket = socket;
         self.connected = false;
+        self.header = header;
+        self.last = now;
         self.told = 0;
         self.parked = None;
         self.readable = false;

@@ -154,11 +154,10 @@ impl Engine {
             return;
         }
         self.housekeeping = now;
-        self.host.sweep(&mut self.device, now);
+        self.host.sweep(&mut self.device, &mut self.health, now);
         self.sockets.sweep(&mut self.device, now);
         if (self.drain.as_mut()).is_some_and(|drain| drain.look(&self.device, now)) {
-            self.host.abort_all(&mut self.device, now);
-            self.sockets.abort_all(&mut self.device, now);
+            self.device.end_connections(now);
         }
         self.ports.iter_mut().for_each(PortState::look_at_losses);
         let checksums = self
