@@ -34,6 +34,8 @@ const AWAITED: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Cookies {
     key: [u8; 16],
+    /// A cookie is good in the life that made it.
+    incarnation: u32,
     /// When one was last made: without any, none is believed.
     made: Option<Instant>,
 }
@@ -53,8 +55,12 @@ fn period(now: Instant) -> u32 {
 }
 
 impl Cookies {
-    pub(crate) fn new(key: [u8; 16]) -> Cookies {
-        Cookies { key, made: None }
+    pub(crate) fn new(key: [u8; 16], incarnation: u32) -> Cookies {
+        Cookies {
+            key,
+            incarnation,
+            made: None,
+        }
     }
 
     /// Cookies are out whose clients may have sent more than the segment that brings one back.
@@ -63,9 +69,15 @@ impl Cookies {
             .is_some_and(|made| now.saturating_since(made) <= AWAITED)
     }
 
+    /// Cookies are out that bring a connection back.
+    pub(crate) fn are_good(&self, now: Instant) -> bool {
+        self.made
+            .is_some_and(|made| now.saturating_since(made) <= 2 * PERIOD)
+    }
+
     fn number(&self, flow: &Flow, irs: SeqNum, period: u32, mss: u32) -> SeqNum {
         let mut hasher = SipHasher13::new_with_key(&self.key);
-        ("cookie", flow, irs, period, mss).hash(&mut hasher);
+        ("cookie", self.incarnation, flow, irs, period, mss).hash(&mut hasher);
         let hash = hasher.finish() as u32 & 0x00ff_ffff;
         SeqNum::new((period & 31) << 27 | mss << 24 | hash)
     }
@@ -102,8 +114,9 @@ impl Cookies {
 
     /// What the cookie held that `ack` acknowledges; `None` when it is none of ours, or too old.
     pub(crate) fn check(&self, now: Instant, flow: &Flow, ack: &Segment<'_>) -> Option<Recovered> {
-        self.made
-            .filter(|made| now.saturating_since(*made) <= 2 * PERIOD)?;
+        if !self.are_good(now) {
+            return None;
+        }
         let (irs, iss) = (ack.seq - 1, ack.ack - 1);
         let mss = iss.raw() >> 24 & 7;
         let current = period(now);
@@ -160,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_goes_in_comes_out() {
-        let mut cookies = Cookies::new([7; 16]);
+        let mut cookies = Cookies::new([7; 16], 1);
         let now = Instant::from_millis(1_000_000);
         for (offered, kept) in [
             (None, 536),
@@ -224,10 +237,10 @@ mod tests {
 
     #[test]
     fn nothing_is_believed_before_a_cookie_was_made() {
-        let mut cookies = Cookies::new([7; 16]);
+        let mut cookies = Cookies::new([7; 16], 1);
         let now = Instant::from_millis(1_000);
         let syn = segment(99, 0, Flags::default(), Options::default());
-        let (iss, _) = Cookies::new([7; 16]).make(now, &flow(), &syn, 0);
+        let (iss, _) = Cookies::new([7; 16], 1).make(now, &flow(), &syn, 0);
         let ack = segment(100, (iss + 1).raw(), Flags::ACK, Options::default());
         assert_eq!(cookies.check(now, &flow(), &ack), None);
         cookies.make(now, &flow(), &syn, 0);

@@ -32,7 +32,7 @@ use ipos_content::Inspector;
 use ipos_proto::{Epoch, MacAddr, Trailer};
 
 pub(crate) use self::forwarding::{Aside, Asked, Before, Forwarding, NEAR, Opening, Replaying};
-pub(crate) use self::installed::{Datagrams, DatagramsInstalled, Installed, Tombstone};
+pub(crate) use self::installed::{BEYOND, Datagrams, DatagramsInstalled, Installed, Tombstone};
 use crate::content::Wanted;
 use crate::event::Port;
 use crate::members::Newest;

@@ -41,8 +41,8 @@ impl Said<'_> {
         if !self.is_expected(flow, record) {
             return None;
         }
-        let trailer = match (record, self.trailer) {
-            (Record::Forward(forwarding), Some(trailer)) => {
+        let trailer = match (self.leads(record), self.trailer) {
+            (Some(forwarding), Some(trailer)) => {
                 if !forwarding.is_of(trailer) {
                     return None;
                 }
@@ -54,7 +54,7 @@ impl Said<'_> {
                 }
                 Some(trailer)
             }
-            (record, trailer) if record.concerns(self.hardware) => trailer,
+            (_, trailer) if record.concerns(self.hardware) => trailer,
             _ => return None,
         };
         let epoch = trailer.map_or(Epoch::default(), |trailer| trailer.epoch);
@@ -62,6 +62,17 @@ impl Said<'_> {
             true => Fit::Exactly,
             false => Fit::Well,
         })
+    }
+
+    /// The forward record that is spoken of, if one is.
+    fn leads<'r>(&self, record: &'r Record) -> Option<&'r Forwarding> {
+        match record {
+            Record::Forward(forwarding) => Some(forwarding),
+            Record::ForwardConnect(installed) if self.frame_type == FrameType::Release => {
+                installed.passes_back()
+            }
+            _ => None,
+        }
     }
 
     fn is_later(&self, flow: &Flow, forwarding: &Forwarding, trailer: &Trailer) -> bool {
@@ -106,8 +117,11 @@ impl Said<'_> {
                 // Datagrams have no place in a stream, and do not move on.
                 flow.protocol == Protocol::Udp || forwarding.is_told(trailer)
             }
-            // MOVED has found nothing there.
             (FrameType::Release, Record::ForwardConnect(installed)) => {
+                if let Some(back) = installed.passes_back() {
+                    return back.is_told(trailer);
+                }
+                // MOVED has found nothing there.
                 let answers = of(installed.epoch) && installed.is_answered_by(trailer);
                 trailer.is_some() && answers && !received && at_sender()
             }

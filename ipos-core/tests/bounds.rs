@@ -77,7 +77,7 @@ fn nobody_waits_for_ever_for_a_full_neighbour_table() {
 #[test]
 fn a_cookie_counts_when_its_syn_comes_again() {
     let mut small = config(0);
-    small.limits.temporary = 1;
+    small.limits.temporary = 2;
     let mut farm = Farm::new(vec![small]);
     let other = farm.connect(0, 1);
     let mut client = Client::new(0, 2, 70_000);
@@ -111,9 +111,11 @@ fn a_cookie_counts_when_its_syn_comes_again() {
 #[test]
 fn a_cookie_opens_a_connection_once_there_is_room() {
     let mut small = config(0);
-    small.limits.temporary = 1;
+    small.limits.temporary = 2;
     let mut farm = Farm::new(vec![small]);
     farm.connect(0, 1);
+    // With a cookie of its own.
+    farm.connect(0, 9);
     let mut client = Client::new(0, 2, 70_000);
     let offer = [
         2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 1, 0, 0, 0, 0, 0, 0, 1, 3, 3, 9,
@@ -160,7 +162,7 @@ fn a_cookie_opens_a_connection_once_there_is_room() {
     farm.send_with(&client, "PA", &echo, b"ping");
     let bound = farm.bound();
     assert_eq!(farm.read(bound), b"ping");
-    assert_eq!(farm.devices[0].counters().cookies_accepted, 1);
+    assert_eq!(farm.devices[0].counters().cookies_accepted, 2);
     farm.take(&client);
     farm.write(bound, b"pong");
     let sent = farm.take(&client);
@@ -240,14 +242,17 @@ fn kept_packets_are_bounded_for_all_requests_together() {
     farm.dead[1] = true;
     farm.send(&first, "PA", REQUEST);
     assert_eq!(farm.devices[0].kept(), packet);
-    // Round robin: for the first server itself, so that nothing is to be kept for long.
-    let second = farm.connect(0, 4002);
-    let full = Verdict::Drop(DropReason::RequestFull);
-    assert_eq!(farm.send(&second, "PA", REQUEST), full);
+    // What cannot be kept for another server is served here: round robin has one for each.
+    for port in [4002, 4003] {
+        let other = farm.connect(0, port);
+        assert_eq!(farm.send(&other, "PA", REQUEST), Verdict::Consumed);
+        let bound = farm.bound();
+        assert_eq!((bound.0, farm.read(bound)), (0, REQUEST.to_vec()));
+    }
+    assert_eq!(farm.devices[0].kept(), packet);
     farm.dead[1] = false;
     farm.run(ms(100));
     assert_eq!(farm.devices[0].kept(), 0);
-    assert_eq!(farm.send(&second, "PA", REQUEST), Verdict::Consumed);
 }
 
 /// A restart of the second server is heard while the first one's outbox takes but one frame: its reaping comes to an end.
@@ -301,7 +306,7 @@ fn a_connection_that_is_turned_away_is_gone() {
     let client = farm.connect(0, 4002);
     let request = client.frame("PA", &[], REQUEST);
     farm.inject(&client, &request);
-    assert_eq!(farm.connections(0), [0, 1, 0, 0, 0]);
+    assert_eq!(farm.connections(0), [0, 1, 0, 0, 1]);
     reset(&farm.take(&client));
     farm.send(&first, "R", &[]);
     farm.events.clear();
@@ -309,7 +314,53 @@ fn a_connection_that_is_turned_away_is_gone() {
     reset(&farm.take(&client));
     assert_eq!(
         (farm.events.len(), farm.connections(0)),
-        (0, [0; 5]),
+        (0, [0, 0, 0, 0, 1]),
         "{bound:?}"
     );
+}
+
+/// The RST of a client that is turned away gets lost, while others have cookies that may come back: it is told again.
+#[test]
+fn a_client_that_is_turned_away_is_told_again() {
+    let mut config = common::config(0);
+    (config.limits.endpoints, config.limits.temporary) = (1, 2);
+    let mut farm = Farm::new(vec![config]);
+    asked(&mut farm);
+    let client = farm.connect(0, 4002);
+    farm.connect(0, 4003);
+    assert_eq!(farm.devices[0].counters().cookies_sent, 1);
+    for _ in 0..2 {
+        farm.send(&client, "PA", REQUEST);
+        reset(&farm.take(&client));
+    }
+}
+
+/// A copy of the segment that has brought a cookie back comes when the connection is over.
+#[test]
+fn a_cookie_opens_one_connection() {
+    let mut small = config(0);
+    small.limits.temporary = 2;
+    let mut farm = Farm::new(vec![small]);
+    farm.connect(0, 1);
+    let mut client = Client::new(0, 2, 70_000);
+    farm.send(&client, "S", &[]);
+    client.opened_by(&farm.take(&client)[0]);
+    assert_eq!(farm.devices[0].counters().cookies_sent, 1);
+    let request = client.frame("PA", &[], b"ping");
+    farm.inject(&client, &request);
+    let bound = farm.bound();
+    assert_eq!(farm.read(bound), b"ping");
+    farm.send(&client, "R", &[]);
+    client.seq += 4;
+    farm.send(&client, "R", &[]);
+    assert_eq!(farm.table(0, "local"), 0);
+    farm.events.clear();
+    farm.take(&client);
+    farm.inject(&client, &request);
+    reset(&farm.take(&client));
+    assert!(farm.events.is_empty(), "{:?}", farm.events);
+    // A new connection of the port is welcome.
+    client.seq += 100_000;
+    farm.send(&client, "S", &[]);
+    assert!(!farm.take(&client).is_empty());
 }

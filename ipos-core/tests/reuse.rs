@@ -205,7 +205,7 @@ fn a_new_connection_begins_behind_the_old_one() {
 /// come home, is not taken: the segment that brings the cookie back is the new one's.
 #[test]
 fn a_cookie_stands_for_a_new_connection() {
-    let mut farm = Farm::with(2, |_, config| config.limits.temporary = 1);
+    let mut farm = Farm::with(2, |_, config| config.limits.temporary = 2);
     let (old, _) = moved(&mut farm, 4001);
     // The owner does not hear of its new life.
     farm.synch_lost = Some((0, 1));
@@ -270,4 +270,25 @@ fn a_former_owners_word_ends_no_later_connection() {
         let bound = farm.bound();
         works(&mut farm, &mut new, bound);
     });
+}
+
+/// An owner offers its connection home and hears no answer; the connection ends with it, and the client uses its port again.
+#[test]
+fn a_connection_that_is_installed_at_home_ends_elsewhere() {
+    let mut farm = Farm::pair();
+    let (mut client, _) = moved(&mut farm, 4001);
+    lose(&mut farm, FrameType::Acknowledgement, usize::MAX);
+    migrate(&mut farm, 1, &client, "s1", 100);
+    heal(&mut farm);
+    assert_eq!(farm.connections(0), [0, 1, 0, 0, 0], "installed, not owned");
+    // A SYN waits for the end, which comes with the RST.
+    let end = client.frame("R", &[], &[]);
+    client.seq += 100_000;
+    farm.send_with(&client, "S", &MSS, &[]);
+    farm.take(&client);
+    farm.inject(&client, &end);
+    farm.run(ms(10));
+    assert_eq!(farm.connections(0)[..4], [1, 0, 0, 0], "it is opened");
+    let sent = farm.take(&client);
+    assert!(sent.iter().any(|s| s.header.syn), "{sent:?}");
 }

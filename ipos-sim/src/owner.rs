@@ -478,6 +478,21 @@ impl OneOwner {
                     }
                 }
             }
+            Message::Refuse { trailer } => {
+                // It had answered, gave the endpoint up for want of a packet, and has no room for it now: nobody has the connection.
+                let epoch = trailer.map_or(0, |trailer| trailer.epoch.raw());
+                let refused = |offer: &Offer| {
+                    offer.answered && offer.giver == server && [0, offer.epoch].contains(&epoch)
+                };
+                let refused = |known: &Ownership| {
+                    let nobody = known.owner.is_none() && known.granted.is_empty();
+                    nobody && known.offers.get(&from).is_some_and(refused)
+                };
+                let lost = flows_of(&mut self.flows, client, port);
+                let lost = lost.filter(|(_, known)| refused(known));
+                let lost: Vec<Flow> = lost.map(|(flow, _)| *flow).collect();
+                lost.into_iter().for_each(|flow| self.bereave(now, flow));
+            }
             Message::Moved { target, trailer } => {
                 let owner = self.by_address.get(target.ip()).copied();
                 let epoch = trailer.map(|trailer| trailer.epoch.raw());

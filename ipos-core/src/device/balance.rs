@@ -1,7 +1,7 @@
 //! The balance thread (FIG. 9A): frames from Port A, and from Port C.
 
-use etherparse::{ArpOperation, ArpPacketSlice, IpNumber};
-use ipos_proto::{ETHERNET_LEN, MacAddr, SeqNum};
+use etherparse::{ArpOperation, ArpPacketSlice, IpNumber, TcpSlice};
+use ipos_proto::{ETHERNET_LEN, Epoch, MacAddr, SeqNum};
 
 use super::forward::pass_on;
 use super::{Device, Via};
@@ -11,16 +11,13 @@ use crate::counters::DropReason;
 use crate::event::{Failure, Port, Verdict};
 use crate::flow::Flow;
 use crate::flow_table::Record;
-use crate::handover::{Aside, Kept, Opening, Pending, Tombstone};
+use crate::handover::{Aside, BEYOND, Forwarding, Kept, Opening, Pending, Tombstone};
 use crate::neighbour::Hop;
 use crate::packet::{ARP, IPV4, Ipv4Packet};
 use crate::tcp::{
     Endpoint, Open, Options, Outgoing, Replay, Segment, State, Window, reset_for, timestamp_clock,
 };
 use crate::time::Instant;
-
-/// What a connection's server may have sent that its client has not acknowledged: a window without scaling, SYN and FIN.
-const BEYOND: u32 = (1 << 16) + 1;
 
 impl Device {
     /// FIG. 9A.
@@ -93,17 +90,7 @@ impl Device {
                     return self.say_too_big(now, via, packet);
                 }
                 forwarding.passes(now, &slice);
-                if slice.payload().is_empty() && forwarding.is_followed_by(&slice) {
-                    let seq = SeqNum::new(slice.sequence_number());
-                    let frame = frame.get(..packet.range().end).unwrap_or_default().into();
-                    let opening = Aside::Opening(Opening {
-                        at: now,
-                        port: via.port,
-                        seq,
-                        frame,
-                    });
-                    forwarding.aside = Some(opening.into());
-                }
+                note_opening(forwarding, now, via, frame, packet, &slice);
                 self.counters.forwarded += 1;
                 Ok(pass_on(forwarding.headers, ETHERNET_LEN, packet))
             }
@@ -114,6 +101,9 @@ impl Device {
                 if installed.owner.is_none() {
                     if packet.bytes().len() > self.config.port_b.room() {
                         return self.say_too_big(now, via, packet);
+                    }
+                    if let Some(back) = &mut installed.back {
+                        note_opening(back, now, via, frame, packet, &slice);
                     }
                     return self.pass_back(now, key, ETHERNET_LEN, packet, &slice);
                 }
@@ -128,9 +118,9 @@ impl Device {
                 Err(DropReason::NotOurs)
             }
             // It came home, and has ended.
-            Some((_, &mut Record::Tombstone(Tombstone { acknowledged, .. }))) => {
+            Some((_, &mut Record::Tombstone(tombstone))) => {
                 let segment = Segment::read(&slice);
-                self.open(now, via, &flow, packet, &segment, Some(acknowledged))
+                self.open(now, via, &flow, packet, &segment, Some(tombstone))
             }
         }
     }
@@ -151,18 +141,19 @@ impl Device {
         let outcome = self.stack.handle(now, &self.config.tcp, endpoint, segment);
         if outcome.reopen {
             let flow = self.flows.get(key).map(|(flow, _)| *flow);
-            let acknowledged = self.stack.get(endpoint).map(|slot| slot.tcp.snd_una());
+            let slot = self.stack.get(endpoint);
+            let former = slot.map(|slot| Tombstone::of(&slot.tcp, Epoch::default()));
             self.stack.fail(endpoint, Failure::Reset);
             self.discard(key);
             let flow = flow.ok_or(DropReason::Stale)?;
-            return self.open(now, via, &flow, packet, segment, acknowledged);
+            return self.open(now, via, &flow, packet, segment, former);
         }
         self.settle(now, endpoint, outcome);
         Ok(Verdict::Consumed)
     }
 
-    /// A segment of no flow: a SYN to a listening socket opens one, which begins behind what the client has `acknowledged` of
-    /// an earlier one between the same ports (RFC 9293 §3.6.1).
+    /// A segment of no flow: a SYN to a listening socket opens one, which begins behind what the client has acknowledged of
+    /// a `former` one between the same ports (RFC 9293 §3.6.1).
     fn open(
         &mut self,
         now: Instant,
@@ -170,7 +161,7 @@ impl Device {
         flow: &Flow,
         packet: &Ipv4Packet<'_>,
         segment: &Segment<'_>,
-        acknowledged: Option<SeqNum>,
+        former: Option<Tombstone>,
     ) -> Result<Verdict, DropReason> {
         let flags = segment.flags;
         let serves = |l: &Listen| l.address == flow.endpoint && l.protocol == flow.protocol;
@@ -178,7 +169,7 @@ impl Device {
         let bound = self.config.limits.temporary;
         let full = self.flows.temporary() >= bound;
         // A part of the table is kept for clients that answer a cookie: a flood must not take it from them.
-        let crowded = self.flows.temporary() >= bound - bound / 4;
+        let crowded = self.flows.temporary() >= bound - (bound / 4).max(1);
         if let Some(listener) = listener {
             if flags.syn && !flags.ack && !flags.rst && !flags.fin {
                 if crowded {
@@ -186,7 +177,7 @@ impl Device {
                     return Err(DropReason::TableFull);
                 }
                 let (mut iss, timestamp_offset) = self.stack.initial_numbers(now, flow);
-                if let Some(beyond) = acknowledged.map(|acknowledged| acknowledged + BEYOND)
+                if let Some(beyond) = former.map(|former| former.acknowledged + BEYOND)
                     && !iss.gt(beyond)
                 {
                     iss = beyond;
@@ -207,6 +198,8 @@ impl Device {
                 && !flags.rst
                 && !flags.syn
                 && let Some(cookie) = self.cookies.check(now, flow, segment)
+                // It brings back what has ended.
+                && former.is_none_or(|former| former.irs != cookie.irs)
             {
                 // Full: the client sends again what it has.
                 if full {
@@ -228,7 +221,8 @@ impl Device {
         }
         // RFC 9293 §3.10.7.2: a listening socket ignores what neither opens nor acknowledges.
         // And a client whose first segment got lost while the table was full sends it again, unless it is reset for the others.
-        let awaited = flags.ack && self.cookies.are_awaited(now);
+        let ended = former.is_some_and(|former| former.is_acknowledged_by(segment.ack));
+        let awaited = flags.ack && !ended && self.cookies.are_awaited(now);
         let ignored = listener.is_some() && !flags.syn && (!flags.ack || awaited);
         if self.config.unmatched == Unmatched::Reset
             && !ignored
@@ -321,7 +315,9 @@ impl Device {
         };
         let bound = pending.bound.is_some();
         let carries = !segment.payload.is_empty() || segment.flags.fin;
-        if carries && !self.may_keep(&pending.kept, packet) {
+        let fits = !carries || self.may_keep(&pending.kept, packet);
+        let begun = bound || pending.migration.is_some() || !pending.kept.is_empty();
+        if !fits && begun {
             if pending.inspector.is_some() {
                 // What there is must do.
                 self.consider(now, key, true);
@@ -338,7 +334,7 @@ impl Device {
             let via = via.ok_or(DropReason::Unmatched)?;
             return self.not_acceptable(now, via, (key, endpoint), packet, segment);
         }
-        if carries && outcome.accepted {
+        if carries && outcome.accepted && fits {
             self.keep(key, packet);
         }
         self.settle(now, endpoint, outcome);
@@ -353,6 +349,9 @@ impl Device {
         }
         if bound {
             // Its server is asked for already.
+        } else if requested && !fits {
+            // There is no room to keep it for another server.
+            self.serve_here(now, key);
         } else if requested {
             if let Some((_, Record::Pending(pending))) = self.flows.get_mut(key) {
                 pending.asked.get_or_insert(now);
@@ -457,5 +456,25 @@ impl Device {
             );
         }
         Ok(Verdict::Consumed)
+    }
+}
+
+/// The SYN of a client that uses its port again waits for the end of the connection that is there.
+fn note_opening(
+    forwarding: &mut Forwarding,
+    now: Instant,
+    via: Via,
+    frame: &[u8],
+    packet: &Ipv4Packet<'_>,
+    segment: &TcpSlice<'_>,
+) {
+    if segment.payload().is_empty() && forwarding.is_followed_by(segment) {
+        let opening = Aside::Opening(Opening {
+            at: now,
+            port: via.port,
+            seq: SeqNum::new(segment.sequence_number()),
+            frame: frame.get(..packet.range().end).unwrap_or_default().into(),
+        });
+        forwarding.aside = Some(opening.into());
     }
 }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use ipos_proto::Message;
+use ipos_proto::{Epoch, Message};
 
 use super::Device;
 use crate::event::Failure;
@@ -30,8 +30,8 @@ impl Device {
             return;
         }
         let key = slot.key;
-        let (irs, iss, received) = (slot.tcp.irs(), slot.tcp.iss(), slot.tcp.rcv_nxt());
-        let acknowledged = slot.tcp.snd_una();
+        let received = slot.tcp.rcv_nxt();
+        let tombstone = Tombstone::of(&slot.tcp, Epoch::default());
         self.stack.remove(index);
         let installed = match self.flows.get(key) {
             Some((&flow, Record::ForwardConnect(installed))) => Some((flow, installed)),
@@ -42,7 +42,11 @@ impl Device {
             _ => None,
         };
         let Some((flow, installed)) = installed else {
-            self.flows.remove(key);
+            match self.cookies.are_good(now) {
+                // A late copy of what has brought a cookie back opens nothing once more.
+                true => self.bury(now, key, tombstone),
+                false => drop(self.flows.remove(key)),
+            }
             return;
         };
         let Installed {
@@ -52,14 +56,7 @@ impl Device {
             home,
             ..
         } = **installed;
-        let tombstone = Tombstone {
-            owned: true,
-            irs,
-            iss: Some(iss),
-            epoch,
-            acknowledged,
-        };
-        self.bury(now, key, tombstone);
+        self.bury(now, key, Tombstone { epoch, ..tombstone });
         if owner.is_some() && !home {
             let trailer = Some(self.trailer(epoch, Some(received)));
             self.send(first, &flow, Message::Release { trailer });

@@ -219,6 +219,12 @@ impl Device {
         hardware: MacAddr,
         trailer: Option<Trailer>,
     ) -> Result<Verdict, DropReason> {
+        if let Some((_, Record::ForwardConnect(installed))) = self.flows.get(key)
+            && installed.passes_back().is_some()
+        {
+            // It was offered home, and has ended where it was.
+            self.uninstall(key);
+        }
         let (flow, forwarding) = match self.flows.get_mut(key) {
             Some((&flow, Record::Forward(forwarding))) => (flow, forwarding),
             Some((_, Record::ForwardConnect(_))) => {
@@ -264,7 +270,7 @@ impl Device {
         let epoch = forwarding.epoch;
         if unknown.is_some() && opening.is_none() {
             self.reset_forwarded(now, key);
-        } else if moved_again || opening.is_some() {
+        } else if moved_again || opening.is_some() || self.cookies.are_good(now) {
             self.bury(now, key, tombstone);
         } else {
             self.flows.remove(key);

@@ -176,7 +176,7 @@ impl Device {
             stack: Stack::new(config.isn_key, limits.buffers),
             members: Members::new(limits.servers),
             neighbours: Neighbours::new(limits.neighbours, rng.next_u64()),
-            cookies: Cookies::new(config.isn_key),
+            cookies: Cookies::new(config.isn_key, config.incarnation),
             early: Early::new(limits.early_packets, limits.early_deadline),
             outbox: Outbox::new(limits.outbox),
             counters: Counters::default(),

@@ -16,6 +16,7 @@ use crate::flow::Flow;
 use crate::flow_table::Record;
 use crate::handover::{
     Aside, Before, Bound, Forwarding, Kept, Migration, Pending, Replaying, Retry, TRIES, Target,
+    Tombstone,
 };
 use crate::members::Member;
 use crate::stack::Slot;
@@ -180,12 +181,16 @@ impl Device {
 
     /// There is no place for the connection: RST to its client. A cookie would bring it back again and again.
     fn turn_away(&mut self, now: Instant, key: u32, endpoint: u32) {
-        let reset = self.stack.get_mut(endpoint).and_then(|slot| {
-            slot.tcp.abort();
-            Some((slot.flow, slot.tcp.poll(now, &self.config.tcp)?))
-        });
-        self.discard(key);
-        if let Some((flow, reset)) = reset {
+        let Some(slot) = self.stack.get_mut(endpoint) else {
+            return self.discard(key);
+        };
+        let (flow, tombstone) = (slot.flow, Tombstone::of(&slot.tcp, Epoch::default()));
+        slot.tcp.abort();
+        let reset = slot.tcp.poll(now, &self.config.tcp);
+        self.stack.remove(endpoint);
+        // The RST may get lost: the client is told again.
+        self.bury(now, key, tombstone);
+        if let Some(reset) = reset {
             let hop = self.next_hop(*flow.endpoint.ip(), *flow.client.ip());
             self.counters.resets += 1;
             self.send_to(now, hop, |link| build::bare_tcp(link, &flow, &reset));

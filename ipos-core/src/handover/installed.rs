@@ -6,7 +6,11 @@ use ipos_proto::{ControlBlock, Epoch, MacAddr, SeqNum, Trailer};
 
 use super::{Forwarding, Retry, Target};
 use crate::members::Newest;
+use crate::tcp::Endpoint;
 use crate::time::Instant;
+
+/// What a connection's server may have sent that its client has not acknowledged: a window without scaling, SYN and FIN.
+pub(crate) const BEYOND: u32 = (1 << 16) + 1;
 
 /// A forward-connect record; of a connection that has come home, a local one.
 #[derive(Debug)]
@@ -72,6 +76,22 @@ pub(crate) struct Tombstone {
 }
 
 impl Tombstone {
+    /// What is left of an endpoint that has ended here.
+    pub(crate) fn of(tcp: &Endpoint, epoch: Epoch) -> Tombstone {
+        Tombstone {
+            owned: true,
+            irs: tcp.irs(),
+            iss: Some(tcp.iss()),
+            epoch,
+            acknowledged: tcp.snd_una(),
+        }
+    }
+
+    /// Whether a segment of this number acknowledges something of this connection, as far as can be told.
+    pub(crate) fn is_acknowledged_by(&self, ack: SeqNum) -> bool {
+        (self.iss).is_some_and(|iss| ack.gt(iss) && ack.le(self.acknowledged + BEYOND))
+    }
+
     /// Whether a control block is of this connection.
     pub(crate) fn is_of(&self, control: &ControlBlock) -> bool {
         match self.iss {
@@ -82,6 +102,11 @@ impl Tombstone {
 }
 
 impl Installed {
+    /// Where the packets go, while this server is not the owner.
+    pub(crate) fn passes_back(&self) -> Option<&Forwarding> {
+        self.back.as_deref().filter(|_| self.owner.is_none())
+    }
+
     /// Place in [`TABLES`](crate::flow_table::TABLES): a connection that has come home is local.
     pub(crate) fn table(&self) -> usize {
         if self.home { 1 } else { 2 }

@@ -292,8 +292,10 @@ fn judge_failure(
     let first = first(farm.servers(), connection.server);
     let outage = first.and_then(|first| facts.outage(first, span));
     let bereavements = farm.bereavements(&connection);
-    // Where nobody is ever given up, what is left of a former connection keeps later ones out.
-    let since = plan.limits.owner_lost.map_or(Instant::ZERO, |_| span.0);
+    // What is left of a former connection keeps later ones out until its owner is given up.
+    let before = |lost: Duration| span.0.as_micros().saturating_sub(lost.as_micros() as u64);
+    let since = plan.limits.owner_lost.map_or(0, before);
+    let since = Instant::from_micros(since);
     let bereaved = bereavements
         .iter()
         .find(|at| (since..=span.1).contains(*at));

@@ -100,7 +100,8 @@ impl Ownership {
     pub(super) fn begins(&mut self, server: usize, isn: i32) -> bool {
         let same = self.isn == isn;
         if self.begun && (same || self.next != Some(isn)) {
-            return same && self.owner == Some(server);
+            // A late copy of the SYN of what has ended is answered as a new one (RFC 9293 §3.5).
+            return same && (self.ended || self.owner == Some(server));
         }
         let may = self.ended || self.owner == Some(server) || self.granted.contains(&server);
         *self = Ownership {

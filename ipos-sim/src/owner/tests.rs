@@ -116,6 +116,16 @@ fn an_owner_that_never_spoke_may_release_too() {
 }
 
 #[test]
+fn a_late_copy_of_a_syn_may_be_answered_after_the_end() {
+    let mut bench = Bench::new();
+    bench.syn(2);
+    bench.move_to(0, 1);
+    bench.release(1, 0);
+    bench.syn(2);
+    assert_eq!(bench.check.count(), 0);
+}
+
+#[test]
 fn a_port_is_used_again() {
     let mut bench = Bench::new();
     bench.syn(2);
