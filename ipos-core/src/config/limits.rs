@@ -30,8 +30,8 @@ pub struct Limits {
     pub outbox: usize,
     /// Bytes of one request that are taken in before its server is settled; its packets may take twice as many.
     pub request: usize,
-    /// Bytes of packets that are kept for all requests whose server is not settled, or does not have them yet. Full: dropped, and
-    /// sent again by their clients.
+    /// Bytes of packets that are kept for all requests whose server is not settled, or does not have them yet. Full: a request that
+    /// nothing is kept of yet is served here; of others packets are dropped, and sent again by their clients.
     pub kept: usize,
     /// How long a request may take to be complete.
     pub request_deadline: Duration,
