@@ -286,15 +286,16 @@ impl Device {
         let Some((flow, _)) = self.flows.get(key) else {
             return;
         };
-        let unknown = self.members.by_port_a(*flow.endpoint.ip()).is_none();
+        // It may have become known since the endpoint was installed.
+        let first = self.members.by_port_a(*flow.endpoint.ip());
+        let first = first.map(|first| first.hardware);
         let moved = self.flows.update(key, |record| {
             let Record::ForwardConnect(installed) = record else {
                 return None;
             };
             installed.owner = Some(now);
             installed.back = None;
-            let elsewhere = installed.first.hardware != installed.giver.hardware;
-            let led_elsewhere = !installed.home && (elsewhere || unknown);
+            let led_elsewhere = !installed.home && first != Some(installed.giver.hardware);
             installed.moved = led_elsewhere.then(|| Retry::new(now));
             installed.moved
         });
