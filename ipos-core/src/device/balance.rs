@@ -221,8 +221,9 @@ impl Device {
         }
         // RFC 9293 §3.10.7.2: a listening socket ignores what neither opens nor acknowledges.
         // And a client whose first segment got lost while the table was full sends it again, unless it is reset for the others.
-        let ended = former.is_some_and(|former| former.is_acknowledged_by(segment.ack));
-        let awaited = flags.ack && !ended && self.cookies.are_awaited(now);
+        // Nor may it be one that was turned away before it was sent anything. Cookies are near one another: no other is told by numbers.
+        let turned_away = former.is_some_and(|former| former.is_opened_by(segment.ack));
+        let awaited = flags.ack && !turned_away && self.cookies.are_awaited(now);
         let ignored = listener.is_some() && !flags.syn && (!flags.ack || awaited);
         if self.config.unmatched == Unmatched::Reset
             && !ignored

@@ -87,9 +87,9 @@ impl Tombstone {
         }
     }
 
-    /// Whether a segment of this number acknowledges something of this connection, as far as can be told.
-    pub(crate) fn is_acknowledged_by(&self, ack: SeqNum) -> bool {
-        (self.iss).is_some_and(|iss| ack.gt(iss) && ack.le(self.acknowledged + BEYOND))
+    /// Whether a segment acknowledges the SYN of this connection, and nothing behind it.
+    pub(crate) fn is_opened_by(&self, ack: SeqNum) -> bool {
+        self.iss.is_some_and(|iss| iss + 1 == ack)
     }
 
     /// Whether a control block is of this connection.
