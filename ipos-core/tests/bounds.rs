@@ -364,3 +364,28 @@ fn a_cookie_opens_one_connection() {
     farm.send(&client, "S", &[]);
     assert!(!farm.take(&client).is_empty());
 }
+
+/// Clients that are turned away leave less behind than connections that other servers have had.
+#[test]
+fn who_is_turned_away_takes_no_room_of_moved_connections() {
+    let mut farm = Farm::with(2, |_, config| {
+        (config.limits.tombstones, config.limits.endpoints) = (2, 1);
+    });
+    let (moved, _) = moved(&mut farm, 4001);
+    farm.send(&moved, "R", &[]);
+    farm.run(ms(5));
+    let graves = |farm: &Farm| {
+        let (rows, _) = farm.devices[1].flows(0, 1_000, |table, _| table == "tombstones");
+        rows.iter().map(|row| row.flow).collect::<Vec<_>>()
+    };
+    assert_eq!(graves(&farm), [flow(&moved)]);
+    farm.dead[0] = true;
+    farm.run(ms(2000));
+    for port in 5000..5005 {
+        let client = farm.connect(1, port);
+        farm.send(&client, "PA", REQUEST);
+    }
+    let graves = graves(&farm);
+    assert_eq!(graves.len(), 2);
+    assert!(graves.contains(&flow(&moved)), "{graves:?}");
+}

@@ -221,7 +221,8 @@ impl Device {
         }
         // RFC 9293 §3.10.7.2: a listening socket ignores what neither opens nor acknowledges.
         // And a client whose first segment got lost while the table was full sends it again, unless it is reset for the others.
-        // Nor may it be one that was turned away before it was sent anything. Cookies are near one another: no other is told by numbers.
+        // One that was turned away before it was sent anything is not such a client; more than its SYN's number would not tell:
+        // cookies are near one another.
         let turned_away = former.is_some_and(|former| former.is_opened_by(segment.ack));
         let awaited = flags.ack && !turned_away && self.cookies.are_awaited(now);
         let ignored = listener.is_some() && !flags.syn && (!flags.ack || awaited);

@@ -9,7 +9,10 @@ use crate::event::Failure;
 use crate::flow_table::Record;
 use crate::handover::{Bound, Installed, Tombstone};
 use crate::tcp::{Outcome, State};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+
+/// So long a client may send a segment again that the network has held back, or whose answer got lost.
+const BRIEFLY: Duration = Duration::from_secs(10);
 
 impl Device {
     /// What an endpoint's segment or deadline led to.
@@ -44,7 +47,7 @@ impl Device {
         let Some((flow, installed)) = installed else {
             match self.cookies.are_good(now) {
                 // A late copy of what has brought a cookie back opens nothing once more.
-                true => self.bury(now, key, tombstone),
+                true => self.bury_briefly(now, key, tombstone),
                 false => drop(self.flows.remove(key)),
             }
             return;
@@ -65,9 +68,19 @@ impl Device {
 
     /// A connection is over that other servers have had: late frames of theirs must not bring it back.
     pub(super) fn bury(&mut self, now: Instant, key: u32, tombstone: Tombstone) {
+        self.bury_until(key, tombstone, now + self.config.limits.tombstone);
+    }
+
+    /// A connection is over that only its client may bring back: of a full table it makes room before those that others have had.
+    pub(super) fn bury_briefly(&mut self, now: Instant, key: u32, tombstone: Tombstone) {
+        let until = now + self.config.limits.tombstone.min(BRIEFLY);
+        self.bury_until(key, tombstone, until);
+    }
+
+    fn bury_until(&mut self, key: u32, tombstone: Tombstone, until: Instant) {
         let limits = &self.config.limits;
         self.flows.replace(key, Record::Tombstone(tombstone));
-        self.flows.schedule(key, Some(now + limits.tombstone));
+        self.flows.schedule(key, Some(until));
         if self.flows.tombstones() > limits.tombstones
             && let Some(oldest) = self.flows.oldest_tombstone()
         {

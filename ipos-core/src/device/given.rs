@@ -257,9 +257,11 @@ impl Device {
         let opening = forwarding.take_opening();
         let recent = |opening: &Opening| now.saturating_since(opening.at) < SYN_VALID;
         let opening = opening.filter(recent);
-        // Others may offer it to this server still, or a copy of what has brought its cookie back may come.
-        let again = forwarding.epoch > Epoch::new(1) || self.cookies.are_good(now);
-        let remembered = again && flow.protocol == ipos_proto::Protocol::Tcp;
+        let tcp = flow.protocol == ipos_proto::Protocol::Tcp;
+        // Others may offer it to this server still.
+        let moved_again = tcp && forwarding.epoch > Epoch::new(1);
+        // A copy of what has brought its cookie back may come.
+        let by_cookie = tcp && self.cookies.are_good(now);
         let tombstone = Tombstone {
             owned: true,
             irs: forwarding.irs,
@@ -270,8 +272,10 @@ impl Device {
         let epoch = forwarding.epoch;
         if unknown.is_some() && opening.is_none() {
             self.reset_forwarded(now, key);
-        } else if remembered || opening.is_some() {
+        } else if moved_again || opening.is_some() {
             self.bury(now, key, tombstone);
+        } else if by_cookie {
+            self.bury_briefly(now, key, tombstone);
         } else {
             self.flows.remove(key);
         }

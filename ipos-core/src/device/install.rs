@@ -230,10 +230,7 @@ impl Device {
         };
         let tombstone = Tombstone {
             owned: false,
-            irs: slot.tcp.irs(),
-            iss: Some(slot.tcp.iss()),
-            epoch,
-            acknowledged: slot.tcp.snd_una(),
+            ..Tombstone::of(&slot.tcp, epoch)
         };
         self.stack.fail(endpoint, Failure::NeverOwned);
         self.stack.remove(endpoint);

@@ -189,7 +189,7 @@ impl Device {
         let reset = slot.tcp.poll(now, &self.config.tcp);
         self.stack.remove(endpoint);
         // The RST may get lost: the client is told again.
-        self.bury(now, key, tombstone);
+        self.bury_briefly(now, key, tombstone);
         if let Some(reset) = reset {
             let hop = self.next_hop(*flow.endpoint.ip(), *flow.client.ip());
             self.counters.resets += 1;
