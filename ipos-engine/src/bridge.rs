@@ -267,8 +267,8 @@ impl Bridges {
         }
     }
 
-    /// Closes the bridges whose application closed, and whose client then did nothing for too long. An application that is
-    /// looked after and does not take a connection for too long has refused it.
+    /// Closes the bridges whose application closed, and whose client then did nothing for too long. An application that
+    /// does not take a connection for too long has refused it.
     ///
     /// An application's `close` and its `shutdown` look the same from here; a kernel would
     /// end its side of a closed connection after a time (FIN-WAIT-2), and so does this.
@@ -279,7 +279,7 @@ impl Bridges {
             let waits = !bridge.connected && bridge.parked.is_none();
             if bridge.application_done && since >= self.half_close {
                 silent.push(key);
-            } else if waits && since >= self.patience && health.watches(bridge.listener) {
+            } else if waits && since >= self.patience {
                 deaf.push(key);
             }
         }

@@ -23,7 +23,7 @@ pub struct Options {
     pub linger: Duration,
     /// The processor that [`Engine::run`](crate::Engine::run) binds its thread to.
     pub cpu: Option<usize>,
-    /// Where the application is asked: how long it may take to accept a connection, and how long one that it has refused waits for
+    /// How long an application may take to accept a connection; where it is asked, also how long one that it has refused waits for
     /// another server, or for the application. Then its client gets RST.
     pub patience: Duration,
 }

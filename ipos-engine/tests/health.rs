@@ -249,6 +249,20 @@ fn a_request_does_not_wait_for_ever() {
 }
 
 #[test]
+fn an_application_that_nobody_asks_is_not_waited_for() {
+    let app = free();
+    let _deaf = deaf(app);
+    let options = Options {
+        patience: SOON,
+        ..Options::default()
+    };
+    let (server, mut client, _ends) = alone(options, app);
+    assert_eq!(request(&mut client), None);
+    let (statistics, _) = server.stop();
+    assert_eq!((statistics.refused, statistics.bridges), (1, 0));
+}
+
+#[test]
 fn a_client_that_leaves_while_it_waits_is_forgotten() {
     let app = free();
     let (server, mut client, _ends) = alone(options(SOON), app);
