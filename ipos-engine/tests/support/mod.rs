@@ -4,6 +4,7 @@
 pub mod client;
 pub mod cord;
 pub mod http;
+pub mod sockets;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::net::UnixDatagram;
