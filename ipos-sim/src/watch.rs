@@ -1,7 +1,7 @@
 //! What LAN A shows of connections: rules that hold for every segment of a server, whichever one it is, and the clients' own
 //! faults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const SILENT: Duration = Duration::from_secs(70);
 const KEPT: usize = 8;
 /// SYN-ACKs of a conversation that are told apart: a cookie and what comes after it have numbers of their own.
 const SYN_ACKS: usize = 8;
-/// RSTs that are kept of the end of a conversation's predecessor.
+/// RSTs that are kept of a conversation, and of the end of its predecessor. Full: the oldest makes room.
 const RESETS: usize = 8;
 /// Conversations that are followed. Full: further ones are not.
 const CONVERSATIONS: usize = 65_536;
@@ -66,8 +66,10 @@ pub struct Conversation {
     last_tsval: Option<u32>,
     /// A server has reset it where the client believes it: what others send then, they have not heard of it.
     reset: bool,
-    /// Numbers of RSTs that servers had sent before they answered its SYN: late segments of the former connection got them.
-    former_resets: Vec<u32>,
+    /// Numbers of the RSTs that servers have sent on it, the latest of them.
+    resets: VecDeque<u32>,
+    /// Numbers of RSTs that servers had sent before they answered its SYN, to the former connection or late segments of it.
+    former_resets: VecDeque<u32>,
     /// When one of them came to the client last.
     late_reset: Option<Instant>,
     violations: Vec<String>,
@@ -117,8 +119,18 @@ fn forward(mark: &mut Option<u32>, to: u32) {
     }
 }
 
+/// Keeps the number of a RST among the latest.
+fn keep(resets: &mut VecDeque<u32>, number: u32) {
+    if resets.len() >= RESETS {
+        resets.pop_front();
+    }
+    resets.push_back(number);
+}
+
 impl Conversation {
-    fn new(client_node: NodeId) -> Conversation {
+    /// The one that follows `former`.
+    fn new(client_node: NodeId, former: Option<&Conversation>) -> Conversation {
+        let former_resets = former.map(|former| former.resets.clone());
         Conversation {
             client_node,
             syn: None,
@@ -134,7 +146,8 @@ impl Conversation {
             last_ack: None,
             last_tsval: None,
             reset: false,
-            former_resets: Vec::new(),
+            resets: VecDeque::new(),
+            former_resets: former_resets.unwrap_or_default(),
             late_reset: None,
             violations: Vec::new(),
         }
@@ -244,6 +257,7 @@ impl Conversation {
     fn server_sends(&mut self, now: Instant, seen: &Seen) {
         if seen.rst {
             self.reset |= self.taken == Some(seen.seq);
+            keep(&mut self.resets, seen.seq);
         }
         if self.reset || seen.rst {
             return;
@@ -382,7 +396,7 @@ impl Watch {
         if frame.seen.syn && !frame.seen.has_ack && self.count < CONVERSATIONS {
             let talks = self.conversations.entry((from, to)).or_default();
             if talks.last().is_none_or(|talk| talk.is_over(&frame.seen)) {
-                talks.push(Conversation::new(node));
+                talks.push(Conversation::new(node, talks.last()));
                 self.count += 1;
             }
         }
@@ -393,9 +407,8 @@ impl Watch {
     fn former_is_reset(&mut self, segment: &Segment<'_>) {
         if segment.seen.rst
             && let Some(talk) = self.newest(segment.destination, segment.source)
-            && talk.former_resets.len() < RESETS
         {
-            talk.former_resets.push(segment.seen.seq);
+            keep(&mut talk.former_resets, segment.seen.seq);
         }
     }
 

@@ -32,8 +32,8 @@
 //!     packets are passed on ([`Limits::tombstone`](ipos_core::config::Limits::tombstone)), less half of it, and a second at the
 //!     most, for repetitions that are lost; or one of them has begun a life in which it had not heard of the other one for so long,
 //!     which was not to be heard on the Synch LAN, or had said that it leaves: its owner cannot tell the first server;
-//!   - its client, which has used the port before without TIME-WAIT, takes a RST for its own that late segments of the former connection
-//!     have got (smoltcp believes it anywhere in its window).
+//!   - its client, which has used the port before without TIME-WAIT, takes a RST for its own that the former connection or late segments
+//!     of it have got (smoltcp believes it anywhere in its window).
 //!
 //!   That the client or a server gives up for another reason is a breach: the times are
 //!   such that whatever was lost is sent again long before.

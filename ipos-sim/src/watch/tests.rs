@@ -21,7 +21,11 @@ fn seen(seq: u32, ack: u32, window: u16, payload: usize) -> Seen {
 
 /// A connection that is open: the client's first byte is 101, the server's 501; both allow 1000 bytes.
 fn open() -> Conversation {
-    let mut talk = Conversation::new(NodeId(9));
+    open_after(None)
+}
+
+fn open_after(former: Option<&Conversation>) -> Conversation {
+    let mut talk = Conversation::new(NodeId(9), former);
     let syn = Seen {
         syn: true,
         has_ack: false,
@@ -61,22 +65,37 @@ fn what_is_right_is_let_pass() {
     assert_eq!(broken(reset), "");
 }
 
+fn reset(number: u32) -> Seen {
+    Seen {
+        rst: true,
+        ..seen(number, 0, 0, 0)
+    }
+}
+
 /// The client's next byte is expected at 501.
 #[test]
 fn a_late_reset_is_told_from_its_own() {
     for (number, sent_before, late) in [(700, true, true), (501, true, false), (700, false, false)]
     {
-        let mut talk = open();
+        let mut former = open();
         if sent_before {
-            talk.former_resets.push(number);
+            former.server_sends(NOW, &reset(number));
         }
-        let reset = Seen {
-            rst: true,
-            ..seen(number, 0, 0, 0)
-        };
-        talk.client_hears(NOW, &reset);
+        let mut talk = open_after(Some(&former));
+        talk.client_hears(NOW, &reset(number));
         assert_eq!(talk.late_reset(), late.then_some(NOW), "{number}");
     }
+}
+
+/// The latest are known.
+#[test]
+fn resets_that_are_kept_are_bounded() {
+    let mut former = open();
+    for number in 0..100 {
+        former.server_sends(NOW, &reset(number));
+    }
+    let talk = open_after(Some(&former));
+    assert_eq!(talk.former_resets, (92..100).collect::<Vec<_>>());
 }
 
 #[test]
