@@ -124,6 +124,16 @@ pub enum OpenError {
         /// The interface's name.
         interface: String,
     },
+    /// The memory may not be locked: it is beyond the process's limit (`RLIMIT_MEMLOCK`).
+    #[error(
+        "interface {interface} needs {mib} MiB of locked memory for each queue, beyond this process's limit: give it CAP_IPC_LOCK, or `ulimit -l unlimited`"
+    )]
+    Locked {
+        /// The interface's name.
+        interface: String,
+        /// The memory's size in MiB.
+        mib: u64,
+    },
     /// The memory has too few buffers left.
     #[error(
         "interface {interface} needs {needed} buffers for each queue, and the memory has {left} left: more buffers, smaller rings, or fewer queues"

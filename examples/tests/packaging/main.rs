@@ -98,19 +98,33 @@ fn bad_use_of_the_script_is_one_line() {
     }
 }
 
-/// With the script's capabilities a device of nobody's serves; systemd is told when it does.
 #[test]
 fn a_device_without_root() {
-    if !available("a_device_without_root", &["curl", "setcap", "getcap"]) {
+    without_root("a_device_without_root", &[], "");
+}
+
+/// Its memory is beyond what a process may lock.
+#[test]
+fn a_device_on_af_xdp_without_root() {
+    without_root(
+        "a_device_on_af_xdp_without_root",
+        &["--xdp"],
+        "backend = \"xdp\"\n",
+    );
+}
+
+/// With the script's capabilities a device of nobody's serves; systemd is told when it does.
+fn without_root(test: &str, options: &[&str], backend: &str) {
+    if !available(test, &["curl", "setcap", "getcap"]) {
         return;
     }
     let root = site::directory();
     let inic = program(root.path());
     let path = inic.to_str().unwrap();
-    let given = script(&[path]);
+    let given = script(&[options, &[path]].concat());
     if !given.status.success() {
         let why = String::from_utf8_lossy(&given.stderr);
-        skipped("a_device_without_root", why.trim());
+        skipped(test, why.trim());
         return;
     }
     let told = String::from_utf8(given.stdout).unwrap();
@@ -122,7 +136,8 @@ fn a_device_without_root() {
     .unwrap();
     let server = &farm.servers()[0];
     let file = root.path().join("inic.toml");
-    fs::write(&file, configuration(server) + "[admin]\n").unwrap();
+    let configuration = format!("{backend}{}[admin]\n", configuration(server));
+    fs::write(&file, configuration).unwrap();
     let systemd = root.path().join("notify");
     let notified = UnixDatagram::bind(&systemd).unwrap();
     fs::set_permissions(&systemd, fs::Permissions::from_mode(0o777)).unwrap();
@@ -144,10 +159,7 @@ fn a_device_without_root() {
         })
         .unwrap()
     {
-        skipped(
-            "a_device_without_root",
-            "this user namespace has one user only",
-        );
+        skipped(test, "this user namespace has one user only");
         return;
     }
     let running = Running::start(namespace, command, &log);

@@ -149,6 +149,11 @@ impl Queues {
                 {
                     break;
                 }
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    let interface = interface.to_owned();
+                    let mib = self.memory.buffers().area().1.div_ceil(1 << 20);
+                    return Err(OpenError::Locked { interface, mib });
+                }
                 Err(error) => return Err(refuse(interface, "bind an AF_XDP socket", error)),
             };
             let reserved = self.memory.reserve(self.reserved);
