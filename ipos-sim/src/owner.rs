@@ -66,6 +66,9 @@ pub struct OneOwner {
     datagrams: DatagramFlows,
     /// Flows whose owner crashed, and when.
     bereaved: BTreeMap<Flow, Vec<Instant>>,
+    /// Connections that are not checked any more because the server that they were handed over to has let them lapse, and that
+    /// server.
+    lapsed: BTreeMap<Flow, usize>,
     /// The client's initial sequence numbers on connections that are not checked any more.
     freed: BTreeMap<Flow, Vec<i32>>,
     hearing: Hearing,
@@ -110,6 +113,7 @@ impl OneOwner {
             flows: BTreeMap::new(),
             datagrams: DatagramFlows::default(),
             bereaved: BTreeMap::new(),
+            lapsed: BTreeMap::new(),
             freed: BTreeMap::new(),
             hearing: Hearing::default(),
             violations: Vec::new(),
@@ -282,6 +286,7 @@ impl OneOwner {
         if self.flows.len() >= FLOWS {
             self.flows.pop_first();
         }
+        self.lapsed.remove(&flow);
         self.flows.insert(
             flow,
             Ownership {
@@ -372,6 +377,7 @@ impl Observer for OneOwner {
         for flow in lost {
             self.bereave(now, flow);
         }
+        self.lapsed_is_lost(now, |_, last| last == server);
         let ours = |flow: &Flow| self.addresses.get(flow.endpoint.ip()) == Some(&server);
         self.datagrams.crashed(server, ours);
         self.hearing.forget(server);

@@ -196,8 +196,11 @@ impl OneOwner {
                     // It may have given up the server that it passed packets on to.
                     let next = known.passed_to.get(&from);
                     let lost = next.and_then(|&next| self.hearing.lost_since(now, from, next));
+                    let unknown = trailer.is_some_and(|trailer| trailer.epoch == Epoch::default());
+                    let nobody = known.owner.is_none() && known.granted.is_empty();
                     match lost {
                         Some(since) => self.bereave(since, flow),
+                        None if unknown && nobody => self.lapse(flow, from),
                         None => self.free(flow),
                     }
                 }
@@ -216,6 +219,9 @@ impl OneOwner {
                 let lost = lost.filter(|(_, known)| refused(known));
                 let lost: Vec<Flow> = lost.map(|(flow, _)| *flow).collect();
                 lost.into_iter().for_each(|flow| self.bereave(now, flow));
+                let ours = ServerAddresses::of(server).a.1;
+                let ours = Flow::tcp(client, SocketAddrV4::new(ours, port));
+                self.lapsed_is_lost(now, |flow, last| *flow == ours && last == from);
             }
             Message::Moved { target, trailer } => {
                 let owner = self.by_address.get(target.ip()).copied();

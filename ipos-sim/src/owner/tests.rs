@@ -315,6 +315,35 @@ fn an_answer_may_outlive_its_server() {
     assert_eq!(bench.check.count(), 0);
 }
 
+/// The packet comes too late, and then the server refuses the endpoint, or crashes, or the client begins anew.
+#[test]
+fn what_has_lapsed_is_lost_with_its_server() {
+    type Case = (fn(&mut Bench), bool);
+    let cases: [Case; 4] = [
+        (|_| {}, false),
+        (|bench| bench.refuse(1, 0), true),
+        (|bench| bench.crash(1), true),
+        (
+            |bench| {
+                bench.syn(1_000);
+                bench.crash(1);
+            },
+            false,
+        ),
+    ];
+    for (number, (then, lost)) in cases.into_iter().enumerate() {
+        let mut bench = Bench::new();
+        bench.syn(1);
+        bench.agree(0, 1);
+        bench.leaves(0, 1);
+        bench.knows_nothing(1, 0);
+        then(&mut bench);
+        assert_eq!(bench.lost(), lost, "case {number}");
+        bench.resets(0);
+        assert_eq!(bench.check.count(), 0, "case {number}");
+    }
+}
+
 #[test]
 fn a_packet_that_came_corrupt_gives_nothing() {
     let mut bench = Bench::new();

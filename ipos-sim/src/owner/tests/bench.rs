@@ -291,6 +291,17 @@ impl Bench {
         assert_eq!(self.speaks(to), 0);
     }
 
+    pub(super) fn refuse(&mut self, from: usize, to: usize) {
+        let message = Message::Refuse { trailer: None };
+        self.passes(from, to, FrameType::Refuse, message);
+    }
+
+    /// It has no such connection.
+    pub(super) fn knows_nothing(&mut self, from: usize, to: usize) {
+        let trailer = Some(Trailer::default());
+        self.passes(from, to, FrameType::Release, Message::Release { trailer });
+    }
+
     pub(super) fn release(&mut self, from: usize, to: usize) {
         self.passes(
             from,
