@@ -14,6 +14,9 @@ const TELLINGS: u8 = 3;
 /// Rows that are looked at for refreshing in one go.
 const LOOKED_AT: usize = 4_096;
 
+/// Newcomers whose own rows are told. Full: what the one had that came first is not told any more.
+const NEWCOMERS: usize = 16;
+
 /// A session's id, 1 to 64 bytes.
 pub(crate) type SessionId = Arc<[u8]>;
 
@@ -42,8 +45,9 @@ pub(crate) struct Sessions {
     again: VecDeque<Change>,
     /// Behind this one the refreshing goes on.
     refreshed: Option<SessionId>,
-    /// Somebody has come who knows none of the rows: until the refreshing is through with them it does not wait.
-    hurry: bool,
+    /// Servers that have come and may know none of the rows: until the refreshing is through with them it does not wait, and tells
+    /// what these had in a former life, too.
+    newcomers: Vec<Arc<str>>,
 }
 
 impl Sessions {
@@ -55,7 +59,7 @@ impl Sessions {
             changes: VecDeque::new(),
             again: VecDeque::new(),
             refreshed: None,
-            hurry: false,
+            newcomers: Vec::new(),
         }
     }
 
@@ -187,18 +191,24 @@ impl Sessions {
         Ok(())
     }
 
-    /// Somebody has come who shall know all rows soon.
-    pub(crate) fn tell_all(&mut self) {
+    /// This server has come, and shall know all rows soon.
+    pub(crate) fn tell_all(&mut self, newcomer: &str) {
         self.refreshed = None;
-        self.hurry = !self.rows.is_empty();
+        if self.rows.is_empty() {
+            return;
+        }
+        if self.newcomers.len() >= NEWCOMERS {
+            self.newcomers.remove(0);
+        }
+        self.newcomers.push(newcomer.into());
     }
 
     /// Whether the refreshing goes on at once.
     pub(crate) fn is_in_hurry(&self) -> bool {
-        self.hurry
+        !self.newcomers.is_empty()
     }
 
-    /// The next rows of `server`, `most` at most and of `room` bytes together, so that all have their turn.
+    /// The next rows of `server` and of newcomers, `most` at most and of `room` bytes together, so that all have their turn.
     pub(crate) fn refresh(
         &mut self,
         now: Instant,
@@ -213,14 +223,16 @@ impl Sessions {
         let mut told = Vec::new();
         let mut looked_at = 0;
         let mut rows = self.rows.range((from, Bound::Unbounded));
+        let newcomers = &self.newcomers;
+        let is_told = |row: &Row| *row.server == *server || newcomers.contains(&row.server);
         while told.len() < most && looked_at < LOOKED_AT {
             let Some((session, row)) = rows.next() else {
                 // From the first one on again.
                 self.refreshed = None;
-                self.hurry = false;
+                self.newcomers.clear();
                 break;
             };
-            if *row.server == *server
+            if is_told(row)
                 && let Some(telling) = self.told(now, session)
             {
                 let Some(left) = room.checked_sub(telling.len()) else {

@@ -10,12 +10,11 @@
 //!
 //! ```
 //! use ipos_core::{Config, Device};
-//! use ipos_engine::socket::SocketLimits;
 //! use ipos_engine::{Engine, Options, Ports, clock};
 //! # #[cfg(feature = "axum")]
 //! use axum::{Router, extract::ConnectInfo, routing::get};
 //! # #[cfg(feature = "axum")]
-//! use ipos_tokio::Peer;
+//! use ipos_tokio::{Peer, SocketLimits};
 //!
 //! # #[cfg(feature = "axum")]
 //! /// Serves the configuration's only listening socket.
@@ -35,7 +34,7 @@
 //! }
 //! ```
 //!
-//! A connection that has moved to another server ends with [`Ended::Moved`](ipos_engine::socket::Ended::Moved), an
+//! A connection that has moved to another server ends with [`Ended::Moved`], an
 //! [`io::Error`](std::io::Error) of the kind `ConnectionAborted`; there it is accepted as a new one. hyper takes it for a connection
 //! that is over, which it is: nothing of it was left unanswered.
 
@@ -47,8 +46,9 @@ mod stream;
 #[cfg(feature = "axum")]
 mod serve;
 
-use ipos_engine::socket::{self, Backlog, SocketLimits};
+use ipos_engine::socket;
 
+pub use ipos_engine::socket::{Backlog, Ended, SocketLimits};
 pub use listener::Listener;
 #[cfg(feature = "axum")]
 pub use serve::Peer;

@@ -21,6 +21,9 @@ use web::Web;
 const PORT: u16 = 80;
 /// How long the servers may take to see each other.
 const JOINING: Duration = Duration::from_secs(10);
+/// Why a device is slow, and what to do.
+const BUSY: &str =
+    "this machine is too busy for so many servers: fewer of them (--servers), or --fabric sim";
 /// How often that is looked at, and questions are answered.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -50,6 +53,7 @@ impl Netns {
             .collect::<Result<_, _>>()?;
         let numbered = servers.iter().enumerate();
         let devices = numbered
+            .take_while(|_| !interrupt.is_set())
             .map(|(number, server)| Running::start(server, number, plan))
             .collect::<Result<_, _>>()?;
         let farm = Netns {
@@ -75,7 +79,7 @@ impl Netns {
             }
             if start.elapsed() > JOINING {
                 let what = format!(
-                    "sees {} of {} servers after {} s",
+                    "sees {} of {} servers after {} s; {BUSY}",
                     device.view().known,
                     self.devices.len(),
                     JOINING.as_secs()

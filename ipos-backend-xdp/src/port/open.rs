@@ -39,7 +39,7 @@ const GENERIC: u32 = 2;
 const NATIVE: u32 = 4;
 
 /// What opening needs, and how to get it.
-const NEEDS: &str = "CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF in the initial user namespace: run as root, or use the pnet backend";
+const NEEDS: &str = "CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF in the initial user namespace: run as root or with these capabilities, or use the pnet backend";
 
 impl XdpBackend {
     /// Opens `interface` of the calling thread's network namespace with buffers of `memory`. The port may then be used from any

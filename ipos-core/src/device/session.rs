@@ -160,11 +160,13 @@ impl Device {
             lifetime_ms,
         } = *cookie;
         let told_by = self.members.get_mut(from).map(|member| &*member.name);
-        if told_by != Some(server) {
+        let held = self.sessions.get(now, session);
+        // What this server has had in a former life.
+        let given_back = told_by.is_some() && *server == *self.config.name && held.is_none();
+        if told_by != Some(server) && !given_back {
             // Only who has a session tells of it.
             return;
         }
-        let held = self.sessions.get(now, session);
         let mine = held.is_some_and(|holder| *holder == self.name);
         if mine
             && !self.me.draining

@@ -193,8 +193,8 @@ impl Device {
         }
         let name = member.name.clone();
         if alive {
-            // It may know none of the cookie map: before it takes sessions for its own it shall.
-            self.sessions.tell_all();
+            // It may know none of the cookie map, not even what it had itself: before it takes sessions for its own it shall.
+            self.sessions.tell_all(&name);
         }
         if self.sessions.is_in_hurry() {
             self.me.due[0] = self.me.due[0].min(now + HURRY);

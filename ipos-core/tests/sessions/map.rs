@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ipos_core::{Device, Duration};
+use ipos_core::Duration;
 
 use super::common::Farm;
 use super::common::talk::*;
@@ -131,22 +131,24 @@ fn a_server_that_was_away_and_its_successor_agree() {
     });
 }
 
+/// The others give them back, whether they have missed it or not.
 #[test]
 fn a_server_that_starts_again_has_lost_its_sessions_to_nobody() {
-    let mut farm = farm(2);
-    let id = begin(&mut farm, 1);
-    kill(&mut farm, 1);
-    let mut config = farm.devices[1].config().clone();
-    config.incarnation += 1;
-    farm.devices[1] = Device::new(config, farm.now).unwrap();
-    farm.dead[1] = false;
-    // The others still know, and it takes them again once it has heard what they know.
-    farm.run(ms(1_500));
-    assert_eq!(visit(&mut farm, 0, Some(&id)), (1, None));
-    assert_eq!(holder(&farm, 1, &id), None);
-    farm.run(ms(1_500));
-    assert_eq!(visit(&mut farm, 0, Some(&id)), (1, None));
-    assert_all_know(&farm, &id, Some("s2"));
+    each([0, 700], |away| {
+        let mut farm = farm(3);
+        let ids: Vec<String> = (0..300).map(|_| begin(&mut farm, 1)).collect();
+        farm.dead[1] = true;
+        farm.run(ms(away));
+        restart(&mut farm, 1);
+        assert_eq!(farm.devices[1].sessions(farm.now).count(), 0);
+        farm.run(ms(1_500));
+        for id in &ids {
+            assert_all_know(&farm, id, Some("s2"));
+        }
+        for at in 0..3 {
+            assert_eq!(visit(&mut farm, at, Some(&ids[0])), (1, None));
+        }
+    });
 }
 
 #[test]

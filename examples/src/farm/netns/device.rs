@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddrV4;
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use ipos_engine::{Engine, Options, Ports, Stop, clock};
 use ipos_lab::{Lan, PREFIX, Server};
 use ipos_proto::{MacAddr, Protocol};
 
-use super::{LOOK, PORT, web};
+use super::{BUSY, LOOK, PORT, web};
 use crate::backend::{Carrier, Opener, Sizes, claims_a, claims_b, claims_synch};
 use crate::farm::{DeviceReport, FarmError, Plan};
 
@@ -104,7 +104,17 @@ impl Running {
         self.questions
             .send(answer)
             .map_err(FarmError::of(part.clone()))?;
-        answered.recv_timeout(ANSWER).map_err(FarmError::of(part))
+        answered
+            .recv_timeout(ANSWER)
+            .map_err(|error| FarmError::Failed {
+                part,
+                what: match error {
+                    RecvTimeoutError::Timeout => {
+                        format!("does not answer within {} s; {BUSY}", ANSWER.as_secs())
+                    }
+                    RecvTimeoutError::Disconnected => "ended".to_owned(),
+                },
+            })
     }
 
     /// Lets the device leave the farm.
