@@ -118,6 +118,7 @@ fn the_right_server_for_the_request() {
     sessions::answers_name_the_direct_address(&bed);
     sessions::a_client_goes_to_its_server_directly(&bed);
     sessions::every_server_knows_the_session(&bed);
+    sessions::a_session_outlives_a_device(&mut bed);
     sessions::a_session_moves(&mut bed);
     health::an_application_dies_and_comes_back(&mut bed);
 

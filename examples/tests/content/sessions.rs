@@ -105,6 +105,21 @@ pub fn every_server_knows_the_session(bed: &Bed) {
     assert_eq!(id(bed), session, "the cookie stays as it is");
 }
 
+/// The device of the server that has the session is started again, as for an upgrade or by a watchdog: its application still has it.
+pub fn a_session_outlives_a_device(bed: &mut Bed) {
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let first = ask(bed, 0);
+        let at = NAMES.iter().position(|name| *name == first).unwrap();
+        bed.sites[at].end_inic(signal);
+        bed.sites[at].start_inic();
+        bed.wait_for_all();
+        thread::sleep(TOLD);
+        for server in 0..NAMES.len() {
+            assert_eq!(ask(bed, server), first, "{signal}");
+        }
+    }
+}
+
 /// The server that has the session dies: the next request takes it to another one, and the map follows on all servers.
 pub fn a_session_moves(bed: &mut Bed) {
     let first = ask(bed, 0);
