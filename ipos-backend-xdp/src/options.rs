@@ -128,7 +128,7 @@ pub enum OpenError {
     #[error(
         "interface {interface} needs {mib} MiB of locked memory for each queue, beyond this process's limit: give it CAP_IPC_LOCK, or `ulimit -l unlimited`"
     )]
-    Locked {
+    LockedMemory {
         /// The interface's name.
         interface: String,
         /// The memory's size in MiB.

@@ -31,6 +31,16 @@ struct Change {
 struct Row {
     server: Arc<str>,
     expires: Instant,
+    /// It is of a former life of this server, and was not used in this one.
+    given_back: bool,
+}
+
+/// A server that has begun a life.
+#[derive(Clone, Debug)]
+struct Newcomer {
+    name: Arc<str>,
+    /// So often yet are its rows told.
+    tellings: u8,
 }
 
 /// The cookie map. Bounded: the row that expires first makes room.
@@ -45,9 +55,10 @@ pub(crate) struct Sessions {
     again: VecDeque<Change>,
     /// Behind this one the refreshing goes on.
     refreshed: Option<SessionId>,
-    /// Servers that have come and may know none of the rows: until the refreshing is through with them it does not wait, and tells
-    /// what these had in a former life, too.
-    newcomers: Vec<Arc<str>>,
+    /// Somebody has come who knows none of the rows: until the refreshing is through with them it does not wait.
+    hurry: bool,
+    /// It tells what these had in a former life, too.
+    newcomers: Vec<Newcomer>,
 }
 
 impl Sessions {
@@ -59,6 +70,7 @@ impl Sessions {
             changes: VecDeque::new(),
             again: VecDeque::new(),
             refreshed: None,
+            hurry: false,
             newcomers: Vec::new(),
         }
     }
@@ -102,6 +114,36 @@ impl Sessions {
         server: &Arc<str>,
         lifetime: Duration,
     ) {
+        let row = Row {
+            server: server.clone(),
+            expires: now + lifetime,
+            given_back: false,
+        };
+        self.put(session, row);
+    }
+
+    /// The session was `server`'s, this one's, in a former life.
+    pub(crate) fn give_back(
+        &mut self,
+        now: Instant,
+        session: &[u8],
+        server: &Arc<str>,
+        lifetime: Duration,
+    ) {
+        let row = Row {
+            server: server.clone(),
+            expires: now + lifetime,
+            given_back: true,
+        };
+        self.put(session, row);
+    }
+
+    /// Whether the session's row is of a former life, and was not used since.
+    pub(crate) fn is_given_back(&self, session: &[u8]) -> bool {
+        self.rows.get(session).is_some_and(|row| row.given_back)
+    }
+
+    fn put(&mut self, session: &[u8], row: Row) {
         if session.is_empty() || session.len() > SESSION_MAX || self.bound == 0 {
             return;
         }
@@ -111,10 +153,8 @@ impl Sessions {
         {
             self.rows.remove(&first);
         }
-        let expires = now + lifetime;
-        self.expiries.insert((expires, session.clone()));
-        let server = server.clone();
-        self.rows.insert(session, Row { server, expires });
+        self.expiries.insert((row.expires, session.clone()));
+        self.rows.insert(session, row);
     }
 
     pub(crate) fn remove(&mut self, session: &[u8]) -> Option<SessionId> {
@@ -191,24 +231,29 @@ impl Sessions {
         Ok(())
     }
 
-    /// This server has come, and shall know all rows soon.
-    pub(crate) fn tell_all(&mut self, newcomer: &str) {
+    /// Somebody is heard, who shall know all rows soon: a `newcomer` also those that were its own.
+    pub(crate) fn tell_all(&mut self, newcomer: Option<&str>) {
         self.refreshed = None;
-        if self.rows.is_empty() {
+        self.hurry = !self.rows.is_empty();
+        let Some(name) = newcomer.filter(|_| self.hurry) else {
             return;
-        }
+        };
+        self.newcomers.retain(|newcomer| *newcomer.name != *name);
         if self.newcomers.len() >= NEWCOMERS {
             self.newcomers.remove(0);
         }
-        self.newcomers.push(newcomer.into());
+        self.newcomers.push(Newcomer {
+            name: name.into(),
+            tellings: TELLINGS,
+        });
     }
 
     /// Whether the refreshing goes on at once.
     pub(crate) fn is_in_hurry(&self) -> bool {
-        !self.newcomers.is_empty()
+        self.hurry
     }
 
-    /// The next rows of `server` and of newcomers, `most` at most and of `room` bytes together, so that all have their turn.
+    /// The next rows of `server` that were used in its life, and those of newcomers, `most` at most and of `room` bytes together, so that all have their turn.
     pub(crate) fn refresh(
         &mut self,
         now: Instant,
@@ -224,12 +269,20 @@ impl Sessions {
         let mut looked_at = 0;
         let mut rows = self.rows.range((from, Bound::Unbounded));
         let newcomers = &self.newcomers;
-        let is_told = |row: &Row| *row.server == *server || newcomers.contains(&row.server);
+        let is_newcomers = |name: &str| newcomers.iter().any(|newcomer| *newcomer.name == *name);
+        let is_told = |row: &Row| match *row.server == *server {
+            true => !row.given_back,
+            false => is_newcomers(&row.server),
+        };
         while told.len() < most && looked_at < LOOKED_AT {
             let Some((session, row)) = rows.next() else {
                 // From the first one on again.
                 self.refreshed = None;
-                self.newcomers.clear();
+                for newcomer in &mut self.newcomers {
+                    newcomer.tellings -= 1;
+                }
+                self.newcomers.retain(|newcomer| newcomer.tellings > 0);
+                self.hurry = !self.newcomers.is_empty();
                 break;
             };
             if is_told(row)
@@ -283,80 +336,4 @@ impl Told {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(ms: u64) -> Instant {
-        Instant::from_millis(ms)
-    }
-
-    fn name(name: &str) -> Arc<str> {
-        name.into()
-    }
-
-    const LIFETIME: Duration = Duration::from_millis(100);
-
-    #[test]
-    fn rows_expire_and_make_room() {
-        let mut sessions = Sessions::new(2);
-        sessions.set(at(0), b"a", &name("s1"), LIFETIME);
-        sessions.set(at(10), b"b", &name("s2"), LIFETIME);
-        sessions.set(at(20), b"a", &name("s2"), LIFETIME);
-        sessions.set(at(30), b"c", &name("s3"), LIFETIME);
-        assert_eq!(sessions.get(at(30), b"b"), None, "it expires first");
-        assert_eq!(sessions.get(at(30), b"a").map(|s| &**s), Some("s2"));
-        assert_eq!(sessions.get(at(120), b"a"), None);
-        sessions.expire(at(120));
-        assert_eq!((sessions.len(), sessions.expiries.len()), (1, 1));
-        assert_eq!(sessions.left(at(120), b"c"), Duration::from_millis(10));
-        sessions.set(at(0), &[0; SESSION_MAX + 1], &name("s1"), LIFETIME);
-        assert_eq!(sessions.len(), 1);
-    }
-
-    #[test]
-    fn changes_are_told_three_times_and_rows_in_turn() {
-        let mut sessions = Sessions::new(10);
-        for session in [b"a", b"b", b"c"] {
-            sessions.set(at(0), session, &name("s1"), LIFETIME);
-            sessions.tell(session);
-        }
-        sessions.set(at(0), b"d", &name("s2"), LIFETIME);
-        let one = 4 + 8 + 1 + 2;
-        let (told, more) = sessions.take_changes(at(0), 2 * one);
-        assert_eq!((told.len(), more), (2, true));
-        let (mut count, mut rounds) = (told.len(), 0);
-        while !(sessions.changes.is_empty() && sessions.again.is_empty()) {
-            count += sessions.take_changes(at(0), 10 * one).0.len();
-            rounds += 1;
-        }
-        assert_eq!((count, rounds), (9, 3));
-        let mut turns = |most| sessions.refresh(at(0), "s1", most, usize::MAX).len();
-        assert_eq!([turns(2), turns(2), turns(2)], [2, 1, 2]);
-    }
-
-    #[test]
-    fn what_nobody_was_told_of_does_not_wait_for_what_is_told_again() {
-        let mut sessions = Sessions::new(10_000);
-        let one = 4 + 8 + 4 + 2;
-        let mut unheard = BTreeSet::new();
-        for claim in 0..2_000_u32 {
-            let id: SessionId = claim.to_be_bytes().as_slice().into();
-            sessions.set(at(0), &id, &name("s1"), LIFETIME);
-            sessions.tell(&id);
-            unheard.insert(id);
-            // A report has room for three: enough for each once, not for each three times with what else there is.
-            if claim % 2 == 1 {
-                let (told, _) = sessions.take_changes(at(0), 3 * one);
-                for told in told {
-                    unheard.remove(&told.session);
-                }
-                assert!(unheard.is_empty(), "after {claim}: {}", unheard.len());
-            }
-        }
-        let mut reports = 0;
-        while !sessions.take_changes(at(0), 100 * one).0.is_empty() {
-            reports += 1;
-        }
-        assert!((20..60).contains(&reports), "{reports}");
-    }
-}
+mod tests;

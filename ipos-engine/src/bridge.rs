@@ -11,7 +11,7 @@
 //! to the application goes on; the one here is closed when it has. An exchange that is not HTTP stays where it is.
 //!
 //! A connection that the application refuses, or does not take for a while, is parked, where applications are looked after: it
-//! goes to another server, or the application comes back; after a while the client gets RST.
+//! goes to another server, or the application comes back; after a while the client gets RST. Where they are not, at once.
 
 mod joint;
 

@@ -66,9 +66,6 @@ pub struct OneOwner {
     datagrams: DatagramFlows,
     /// Flows whose owner crashed, and when.
     bereaved: BTreeMap<Flow, Vec<Instant>>,
-    /// Connections that are not checked any more because the server that they were handed over to has let them lapse, and that
-    /// server.
-    lapsed: BTreeMap<Flow, usize>,
     /// The client's initial sequence numbers on connections that are not checked any more.
     freed: BTreeMap<Flow, Vec<i32>>,
     hearing: Hearing,
@@ -113,7 +110,6 @@ impl OneOwner {
             flows: BTreeMap::new(),
             datagrams: DatagramFlows::default(),
             bereaved: BTreeMap::new(),
-            lapsed: BTreeMap::new(),
             freed: BTreeMap::new(),
             hearing: Hearing::default(),
             violations: Vec::new(),
@@ -192,7 +188,10 @@ impl OneOwner {
             segment.rst()
         } else if ownership.granted.remove(&server) {
             ownership.owner = Some(server);
+            ownership.lapsed = false;
             true
+        } else if is_first && ownership.lapsed && segment.rst() {
+            return self.free(flow);
         } else {
             ownership.owner == Some(server)
         };
@@ -286,7 +285,6 @@ impl OneOwner {
         if self.flows.len() >= FLOWS {
             self.flows.pop_first();
         }
-        self.lapsed.remove(&flow);
         self.flows.insert(
             flow,
             Ownership {
@@ -377,7 +375,6 @@ impl Observer for OneOwner {
         for flow in lost {
             self.bereave(now, flow);
         }
-        self.lapsed_is_lost(now, |_, last| last == server);
         let ours = |flow: &Flow| self.addresses.get(flow.endpoint.ip()) == Some(&server);
         self.datagrams.crashed(server, ours);
         self.hearing.forget(server);

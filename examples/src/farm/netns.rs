@@ -21,9 +21,8 @@ use web::Web;
 const PORT: u16 = 80;
 /// How long the servers may take to see each other.
 const JOINING: Duration = Duration::from_secs(10);
-/// Why a device is slow, and what to do.
-const BUSY: &str =
-    "this machine is too busy for so many servers: fewer of them (--servers), or --fabric sim";
+/// What to do about a device that is slow.
+const BUSY: &str = "perhaps this machine is too busy: fewer servers (--servers)";
 /// How often that is looked at, and questions are answered.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -56,7 +55,7 @@ impl Netns {
             .take_while(|_| !interrupt.is_set())
             .map(|(number, server)| Running::start(server, number, plan))
             .collect::<Result<_, _>>()?;
-        let farm = Netns {
+        let mut farm = Netns {
             devices,
             webs,
             lab,
@@ -66,9 +65,15 @@ impl Netns {
         Ok(farm)
     }
 
-    fn wait_joined(&self, interrupt: &Interrupt) -> Result<(), FarmError> {
+    fn wait_joined(&mut self, interrupt: &Interrupt) -> Result<(), FarmError> {
         let start = Instant::now();
         loop {
+            if let Some(at) = self.devices.iter().position(Running::has_ended) {
+                let device = self.devices.swap_remove(at);
+                let part = device.name().to_owned();
+                let what = "ended".to_owned();
+                return device.stop().and(Err(FarmError::Failed { part, what }));
+            }
             let missing = self
                 .devices
                 .iter()

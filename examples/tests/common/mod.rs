@@ -64,7 +64,10 @@ pub fn xdp_available(test: &str) -> bool {
         XdpBackend::open(ipos_lab::Pair::INTERFACE, &memory, &XdpOptions::default()).map(drop)
     });
     match opened.expect("a laboratory is to be had") {
-        Err(OpenError::Interface(error @ interface::OpenError::Privilege { .. })) => {
+        Err(
+            error @ (OpenError::Interface(interface::OpenError::Privilege { .. })
+            | OpenError::LockedMemory { .. }),
+        ) => {
             skipped(test, &error.to_string());
             false
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::site::wait_until;
+use crate::site::{self, wait_until};
 use crate::{Bed, NAMES};
 
 const URL: &str = "http://app.example/";
@@ -113,7 +113,12 @@ pub fn a_session_outlives_a_device(bed: &mut Bed) {
         bed.sites[at].end_inic(signal);
         bed.sites[at].start_inic();
         bed.wait_for_all();
-        thread::sleep(TOLD);
+        // It asks nobody, and nobody asks it.
+        let session = id(bed);
+        wait_until("the session is given back", || {
+            let map = "http://127.0.0.1:9180/tables?table=cookie-map";
+            site::curl(bed.sites[at].server.namespace(), &[map]).contains(&session)
+        });
         for server in 0..NAMES.len() {
             assert_eq!(ask(bed, server), first, "{signal}");
         }

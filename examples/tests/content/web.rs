@@ -60,6 +60,8 @@ direct = "X-IpOS-Server"
 
 [health]
 interval_ms = 100
+
+[admin]
 "#
 }
 

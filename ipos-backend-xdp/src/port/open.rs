@@ -39,7 +39,7 @@ const GENERIC: u32 = 2;
 const NATIVE: u32 = 4;
 
 /// What opening needs, and how to get it.
-const NEEDS: &str = "CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF in the initial user namespace: run as root or with these capabilities, or use the pnet backend";
+const NEEDS: &str = "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK in the initial user namespace: run as root or with these capabilities, or use the pnet backend";
 
 impl XdpBackend {
     /// Opens `interface` of the calling thread's network namespace with buffers of `memory`. The port may then be used from any
@@ -152,7 +152,7 @@ impl Queues {
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     let interface = interface.to_owned();
                     let mib = self.memory.buffers().area().1.div_ceil(1 << 20);
-                    return Err(OpenError::Locked { interface, mib });
+                    return Err(OpenError::LockedMemory { interface, mib });
                 }
                 Err(error) => return Err(refuse(interface, "bind an AF_XDP socket", error)),
             };

@@ -63,7 +63,9 @@ impl Device {
         };
         let mine = match self.sessions.get(now, id) {
             Some(server) if **server == *self.config.name => {
-                if self.sessions.left(now, id) > session.lifetime / 2 {
+                if self.sessions.left(now, id) > session.lifetime / 2
+                    && !self.sessions.is_given_back(id)
+                {
                     return;
                 }
                 true
@@ -159,16 +161,23 @@ impl Device {
             server,
             lifetime_ms,
         } = *cookie;
-        let told_by = self.members.get_mut(from).map(|member| &*member.name);
-        let held = self.sessions.get(now, session);
-        // What this server has had in a former life.
-        let given_back = told_by.is_some() && *server == *self.config.name && held.is_none();
-        if told_by != Some(server) && !given_back {
-            // Only who has a session tells of it.
+        let lifetime = Duration::from_millis(lifetime_ms.into());
+        if *server == *self.config.name {
+            // What it had in a former life. Who has taken it since has the better right.
+            if self.sessions.get(now, session).is_none() {
+                self.sessions.give_back(now, session, &self.name, lifetime);
+            }
             return;
         }
+        let told_by = self.members.get_mut(from).map(|member| &*member.name);
+        if told_by != Some(server) {
+            // Only who has a session tells of it, but to newcomers.
+            return;
+        }
+        let held = self.sessions.get(now, session);
         let mine = held.is_some_and(|holder| *holder == self.name);
         if mine
+            && !self.sessions.is_given_back(session)
             && !self.me.draining
             && self.me.unavailable.is_empty()
             && *self.config.name < *server
@@ -181,7 +190,6 @@ impl Device {
             Some(holder) if **holder == *server => holder.clone(),
             _ => Arc::from(server),
         };
-        let lifetime = Duration::from_millis(lifetime_ms.into());
         self.sessions.set(now, session, &server, lifetime);
     }
 

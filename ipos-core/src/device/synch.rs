@@ -193,8 +193,9 @@ impl Device {
         }
         let name = member.name.clone();
         if alive {
-            // It may know none of the cookie map, not even what it had itself: before it takes sessions for its own it shall.
-            self.sessions.tell_all(&name);
+            // It may know none of the cookie map: before it takes sessions for its own it shall.
+            let newcomer = core::mem::take(&mut member.newcomer) && now >= self.me.young_until;
+            self.sessions.tell_all(newcomer.then_some(&*name));
         }
         if self.sessions.is_in_hurry() {
             self.me.due[0] = self.me.due[0].min(now + HURRY);
@@ -277,7 +278,8 @@ impl Device {
         }
     }
 
-    /// Changes of the cookie map go with the first report there is; all rows of this server's sessions have their turn.
+    /// Changes of the cookie map go with the first report there is; all rows of this server's sessions have their turn, and those that
+    /// newcomers had.
     fn add_cookies(&mut self, now: Instant, kind: SynchKind, records: &mut Vec<OwnRecord>) {
         let told = match kind {
             SynchKind::High => {
@@ -401,6 +403,7 @@ impl Member {
         self.sequence = [None; 3];
         self.counter = Counter::default();
         self.up = false;
+        self.newcomer = true;
         self.next_part = [0; 3];
         self.partial.clear();
         self.listen.clear();

@@ -151,6 +151,47 @@ fn a_server_that_starts_again_has_lost_its_sessions_to_nobody() {
     });
 }
 
+/// What they tell it is lost at first.
+#[test]
+fn sessions_are_given_back_more_than_once() {
+    let mut farm = farm(2);
+    let ids: Vec<String> = (0..300).map(|_| begin(&mut farm, 1)).collect();
+    restart(&mut farm, 1);
+    farm.synch_lost = Some((0, 1));
+    farm.run(ms(10));
+    farm.synch_lost = None;
+    farm.run(ms(1_500));
+    for id in &ids {
+        assert_all_know(&farm, id, Some("s2"));
+    }
+}
+
+/// Another server has taken the session meanwhile, which one that gives it back has not heard of.
+#[test]
+fn what_is_given_back_is_no_claim() {
+    each([(1, 2), (2, 1)], |(former, successor)| {
+        let mut farm = farm(3);
+        let id = begin(&mut farm, former as u8);
+        kill(&mut farm, former);
+        farm.synch_lost = Some((successor, 0));
+        assert_eq!(
+            visit(&mut farm, successor as u8, Some(&id)),
+            (successor, None)
+        );
+        // It is told three times, and in turn once a second.
+        farm.run(ms(500));
+        let name = |at: usize| format!("s{}", at + 1);
+        assert_eq!(holder(&farm, 0, &id), Some(name(former)));
+        restart(&mut farm, former);
+        farm.synch_lost = Some((successor, former));
+        farm.run(ms(20));
+        assert_eq!(holder(&farm, former, &id), Some(name(former)));
+        farm.synch_lost = None;
+        farm.run(ms(2_500));
+        assert_all_know(&farm, &id, Some(&name(successor)));
+    });
+}
+
 #[test]
 fn a_newcomer_knows_a_large_map_before_it_takes_sessions() {
     let mut farm = farm(2);

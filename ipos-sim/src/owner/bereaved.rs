@@ -10,33 +10,8 @@ impl OneOwner {
     /// The connection cannot go on: nothing of it is checked any more.
     pub(super) fn bereave(&mut self, now: Instant, flow: Flow) {
         self.free(flow);
-        self.note_loss(now, flow);
-    }
-
-    fn note_loss(&mut self, now: Instant, flow: Flow) {
         if self.bereaved.len() < FLOWS || self.bereaved.contains_key(&flow) {
             self.bereaved.entry(flow).or_default().push(now);
-        }
-    }
-
-    /// The server that the connection was handed over to has let it lapse for want of a packet; it may be offered the endpoint again.
-    pub(super) fn lapse(&mut self, flow: Flow, server: usize) {
-        self.free(flow);
-        if !self.flows.contains_key(&flow)
-            && (self.lapsed.len() < FLOWS || self.lapsed.contains_key(&flow))
-        {
-            self.lapsed.insert(flow, server);
-        }
-    }
-
-    /// These of the connections that have lapsed are not taken again.
-    pub(super) fn lapsed_is_lost(&mut self, now: Instant, which: impl Fn(&Flow, usize) -> bool) {
-        let lost = self
-            .lapsed
-            .extract_if(.., |flow, server| which(flow, *server));
-        let lost: Vec<Flow> = lost.map(|(flow, _)| flow).collect();
-        for flow in lost {
-            self.note_loss(now, flow);
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Ownership {
     pub(super) passed_to: BTreeMap<usize, usize>,
     /// The owner has released it.
     pub(super) ended: bool,
+    /// The server that it was handed over to has let it lapse for want of a packet: the first server offers it again, or resets it.
+    pub(super) lapsed: bool,
 }
 
 /// A 0x01.
@@ -66,11 +68,15 @@ impl Ownership {
         self.next == Some(at) || self.uses(at)
     }
 
+    /// Whether it is between two servers.
+    pub(super) fn is_nobodys(&self) -> bool {
+        self.owner.is_none() && self.granted.is_empty()
+    }
+
     /// Whether the connection cannot go on without this server.
     pub(super) fn needs(&self, server: usize) -> bool {
         let under_way = |offer: &Offer| offer.answered || offer.giver == server;
-        let between = self.owner.is_none()
-            && self.granted.is_empty()
+        let between = self.is_nobodys()
             && (self.offers.get(&server).is_some_and(under_way)
                 || self.offers.values().any(|offer| offer.giver == server));
         let owns = self.owner == Some(server) || self.granted.contains(&server);
@@ -101,9 +107,12 @@ impl Ownership {
         let same = self.isn == isn;
         if self.begun && (same || self.next != Some(isn)) {
             // A late copy of the SYN of what has ended is answered as a new one (RFC 9293 §3.5).
-            return same && (self.ended || self.owner == Some(server));
+            return same && (self.ended || self.lapsed || self.owner == Some(server));
         }
-        let may = self.ended || self.owner == Some(server) || self.granted.contains(&server);
+        let may = self.ended
+            || self.lapsed
+            || self.owner == Some(server)
+            || self.granted.contains(&server);
         *self = Ownership {
             isn,
             begun: true,

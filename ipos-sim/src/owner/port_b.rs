@@ -192,17 +192,19 @@ impl OneOwner {
                 let believed = |known: &Ownership| {
                     known.forwarded_to == Some(from) && !known.ended && meant(known)
                 };
-                if let Some(known) = self.flows.get(&flow).filter(|known| believed(known)) {
-                    // It may have given up the server that it passed packets on to.
-                    let next = known.passed_to.get(&from);
-                    let lost = next.and_then(|&next| self.hearing.lost_since(now, from, next));
-                    let unknown = trailer.is_some_and(|trailer| trailer.epoch == Epoch::default());
-                    let nobody = known.owner.is_none() && known.granted.is_empty();
-                    match lost {
-                        Some(since) => self.bereave(since, flow),
-                        None if unknown && nobody => self.lapse(flow, from),
-                        None => self.free(flow),
-                    }
+                let known = self.flows.get_mut(&flow);
+                let Some(known) = known.filter(|known| believed(known)) else {
+                    return;
+                };
+                // It may have given up the server that it passed packets on to.
+                let next = known.passed_to.get(&from);
+                let lost = next.and_then(|&next| self.hearing.lost_since(now, from, next));
+                let unknown = trailer.is_some_and(|trailer| trailer.epoch == Epoch::default());
+                match lost {
+                    Some(since) => self.bereave(since, flow),
+                    // It was offered the endpoint, and had no packet in time: it may be offered it again.
+                    None if unknown && known.is_nobodys() => known.lapsed = true,
+                    None => self.free(flow),
                 }
             }
             Message::Refuse { trailer } => {
@@ -212,16 +214,12 @@ impl OneOwner {
                     offer.answered && offer.giver == server && [0, offer.epoch].contains(&epoch)
                 };
                 let refused = |known: &Ownership| {
-                    let nobody = known.owner.is_none() && known.granted.is_empty();
-                    nobody && known.offers.get(&from).is_some_and(refused)
+                    known.is_nobodys() && known.offers.get(&from).is_some_and(refused)
                 };
                 let lost = flows_of(&mut self.flows, client, port);
                 let lost = lost.filter(|(_, known)| refused(known));
                 let lost: Vec<Flow> = lost.map(|(flow, _)| *flow).collect();
                 lost.into_iter().for_each(|flow| self.bereave(now, flow));
-                let ours = ServerAddresses::of(server).a.1;
-                let ours = Flow::tcp(client, SocketAddrV4::new(ours, port));
-                self.lapsed_is_lost(now, |flow, last| *flow == ours && last == from);
             }
             Message::Moved { target, trailer } => {
                 let owner = self.by_address.get(target.ip()).copied();

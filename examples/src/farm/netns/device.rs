@@ -89,6 +89,11 @@ impl Running {
         &self.name
     }
 
+    /// Whether its thread is not there any more: [`Running::stop`] says why.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// What the device shows of itself.
     pub(super) fn view(&self) -> View {
         self.view
