@@ -202,8 +202,9 @@ impl OneOwner {
                 let unknown = trailer.is_some_and(|trailer| trailer.epoch == Epoch::default());
                 match lost {
                     Some(since) => self.bereave(since, flow),
-                    // It was offered the endpoint, and had no packet in time: it may be offered it again.
-                    None if unknown && known.is_nobodys() => known.lapsed = true,
+                    // It was offered the endpoint, and had no packet in time: it may be offered it again. Packets that came too late
+                    // gave it nothing.
+                    None if unknown && known.owner.is_none() => known.lapsed = true,
                     None => self.free(flow),
                 }
             }
