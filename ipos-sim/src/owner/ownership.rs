@@ -124,9 +124,15 @@ impl Ownership {
 
     /// A server sends a 0x02 to another one. Whether that one has crashed in between.
     pub(super) fn hands_on(&mut self, server: usize, to: Option<usize>) -> bool {
-        if self.granted.remove(&server) || self.owner == Some(server) {
+        let granted = self.granted.remove(&server);
+        let taken = to.and_then(|to| self.offers.get(&to));
+        let gives = taken.is_some_and(|offer| offer.giver == server && offer.answered);
+        if self.owner == Some(server) || granted && gives {
             self.owner = None;
             self.offers.remove(&server);
+        } else if granted {
+            // The packet came too late: it had forgotten the endpoint, and may be offered it again.
+            self.epochs.remove(&server);
         }
         to.is_some_and(|to| self.forgotten.contains(&to))
     }

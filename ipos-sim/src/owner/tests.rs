@@ -344,6 +344,27 @@ fn what_has_lapsed_is_lost_with_its_server() {
     }
 }
 
+/// The connection is offered home, where the packet comes too late; then again.
+#[test]
+fn what_has_lapsed_at_home_passes_on_and_may_be_offered_again() {
+    let mut bench = Bench::new();
+    bench.syn(1);
+    bench.move_to(0, 1);
+    bench.hand_over(1, 0);
+    let epoch = bench.epoch;
+    bench.leaves(0, 1);
+    assert_eq!(bench.speaks(0), 1, "it passes packets on");
+    bench.offer_again(1, 0, epoch);
+    bench.accept(0, 1);
+    bench.replay(1, 0);
+    assert_eq!(bench.speaks(0), 1);
+    bench.hand_over(0, 2);
+    assert_eq!(bench.speaks(2), 1);
+    bench.offer_again(1, 0, epoch);
+    bench.replay(1, 0);
+    assert_eq!(bench.speaks(0), 2, "it has given it away");
+}
+
 #[test]
 fn a_packet_that_came_corrupt_gives_nothing() {
     let mut bench = Bench::new();
