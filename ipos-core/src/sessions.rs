@@ -114,12 +114,7 @@ impl Sessions {
         server: &Arc<str>,
         lifetime: Duration,
     ) {
-        let row = Row {
-            server: server.clone(),
-            expires: now + lifetime,
-            given_back: false,
-        };
-        self.put(session, row);
+        self.put(session, server, now + lifetime, false);
     }
 
     /// The session was `server`'s, this one's, in a former life.
@@ -130,12 +125,7 @@ impl Sessions {
         server: &Arc<str>,
         lifetime: Duration,
     ) {
-        let row = Row {
-            server: server.clone(),
-            expires: now + lifetime,
-            given_back: true,
-        };
-        self.put(session, row);
+        self.put(session, server, now + lifetime, true);
     }
 
     /// Whether the session's row is of a former life, and was not used since.
@@ -143,7 +133,7 @@ impl Sessions {
         self.rows.get(session).is_some_and(|row| row.given_back)
     }
 
-    fn put(&mut self, session: &[u8], row: Row) {
+    fn put(&mut self, session: &[u8], server: &Arc<str>, expires: Instant, given_back: bool) {
         if session.is_empty() || session.len() > SESSION_MAX || self.bound == 0 {
             return;
         }
@@ -153,7 +143,13 @@ impl Sessions {
         {
             self.rows.remove(&first);
         }
-        self.expiries.insert((row.expires, session.clone()));
+        self.expiries.insert((expires, session.clone()));
+        let server = server.clone();
+        let row = Row {
+            server,
+            expires,
+            given_back,
+        };
         self.rows.insert(session, row);
     }
 
