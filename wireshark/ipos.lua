@@ -6,13 +6,15 @@
 -- or copy this file to the folder that Help > About > Folders names "Personal Lua Plugins".
 --
 -- EtherType 0x0007 is below 0x0600, so that Wireshark takes it for a length (IEEE 802.3): frames are recognised by their
--- header's checksum, before Ethernet looks at its type. 0x88b5 is registered besides. Field names are those of `dissect`,
+-- header's checksum, before Ethernet looks at its type. 0x88b5 is registered besides; another one of 0x0600 or above is taken for
+-- ipOS by "Decode As". Field names are those of `dissect`,
 -- behind `ipos_b` and `ipos_synch`: Wireshark itself has an `ipos`, which is something else.
 
 local ipos = Proto("ipos_b", "ipOS, Port B")
 local synch = Proto("ipos_synch", "ipOS, Synch")
 
-local ETHERNET, HEADER, CONTROL_BLOCK, TRAILER, TAGGED = 14, 16, 140, 20, 36
+local HEADER, CONTROL_BLOCK, TRAILER, TAGGED = 16, 140, 20, 36
+local VLAN_TAGS = { [0x8100] = true, [0x88a8] = true }
 local TYPES = {
   [0x01] = "connection endpoint", [0x02] = "packet", [0x03] = "acknowledgement",
   [0x10] = "RELEASE", [0x11] = "REFUSE", [0x12] = "MOVE", [0x13] = "MOVED",
@@ -320,15 +322,23 @@ end
 
 -- Where frames come from.
 
+-- Where an Ethernet frame's type is: behind VLAN tags (IEEE 802.1Q, 802.1ad), if it has any.
+local function type_at(tvb)
+  local at = 12
+  while at + 6 <= tvb:len() and VLAN_TAGS[tvb(at, 2):uint()] do at = at + 4 end
+  return at
+end
+
 -- Wireshark gives the whole Ethernet frame. A type of 0x0600 and above is another protocol's.
 ipos:register_heuristic("eth", function(tvb, pinfo, root)
-  if tvb:len() < ETHERNET + HEADER or tvb(12, 2):uint() >= 0x0600 then return false end
-  local rest = tvb(ETHERNET):tvb()
+  local at = type_at(tvb)
+  if tvb:len() < at + 2 + HEADER or tvb(at, 2):uint() >= 0x0600 then return false end
+  local rest = tvb(at + 2):tvb()
   if not (TYPES[rest(12, 1):uint()] and PROTOCOLS[rest(13, 1):uint()] and verifies(rest)) then return false end
-  local tree = root:add(ipos, tvb(0, ETHERNET), "Ethernet, type " .. tostring(tvb(12, 2)))
+  local tree = root:add(ipos, tvb(0, at + 2), "Ethernet, type " .. tostring(tvb(at, 2)))
   tree:add(e.destination, tvb(0, 6))
   tree:add(e.source, tvb(6, 6))
-  tree:add(e.type, tvb(12, 2))
+  tree:add(e.type, tvb(at, 2))
   ipos.dissector(rest, pinfo, root)
   return true
 end)

@@ -175,7 +175,7 @@ fn run_netns(
 ) -> Result<usize, FarmError> {
     let picture = Picture::new(plan.requests);
     picture.say("building the farm");
-    let farm = Netns::start(plan, interrupt)?;
+    let mut farm = Netns::start(plan, interrupt)?;
     let exchanges = farm.drive(plan, interrupt, &picture)?;
     picture.clear();
     let outcome = farm.outcome(plan, &exchanges)?;

@@ -24,6 +24,7 @@ use ipos_lab::Lan;
 use ipos_tokio::Peer;
 use tokio::runtime::Runtime;
 
+use crate::device_thread::DeviceThread;
 use crate::farm::FarmError;
 use crate::program::refused;
 use app::Site;
@@ -114,7 +115,7 @@ impl AxumFarm {
                 (None, devices, Gate::Process { _gate: gate })
             }
         };
-        let farm = AxumFarm {
+        let mut farm = AxumFarm {
             doors,
             _gate: gate,
             runtime: Some(runtime),
@@ -135,21 +136,27 @@ impl AxumFarm {
     /// # Errors
     /// A device failed before.
     pub fn stop(mut self) -> Result<(), FarmError> {
-        self.devices.drain(..).try_for_each(Running::stop)
+        let mut threads = self.devices.drain(..).map(|device| device.thread);
+        threads.try_for_each(DeviceThread::stop)
     }
 
-    fn wait_joined(&self) -> Result<(), FarmError> {
+    fn wait_joined(&mut self) -> Result<(), FarmError> {
         let start = Instant::now();
         let others = self.devices.len() - 1;
-        while let Some(device) = self.devices.iter().find(|d| d.known() < others) {
+        loop {
+            if let Some(device) = self.devices.iter_mut().find(|d| d.thread.has_ended()) {
+                return Err(device.thread.failure());
+            }
+            let Some(device) = self.devices.iter().find(|d| d.known() < others) else {
+                return Ok(());
+            };
             if start.elapsed() > JOINING {
                 let what = format!("sees {} of {others} other servers", device.known());
-                let part = format!("device of {}", device.name());
+                let part = device.thread.part();
                 return Err(FarmError::Failed { part, what });
             }
             std::thread::sleep(LOOK);
         }
-        Ok(())
     }
 }
 

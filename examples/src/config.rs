@@ -82,7 +82,7 @@ pub struct Start {
     pub isn_key: [u8; 16],
     /// Where the ids of sessions come from: secret, and another one at each start.
     pub session_key: [u8; 32],
-    /// Grows with every start of the server: the seconds of the UNIX epoch.
+    /// Grows with every start of the server.
     pub incarnation: u32,
 }
 

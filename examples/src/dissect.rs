@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use serde_json::Value;
 
+use crate::program::in_one_line;
 use capture::{Capture, Captured};
 use describe::Description;
 use sequence::Sequences;
@@ -93,11 +94,9 @@ where
             return Ok(());
         }
         Err(error) => {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            return Err(Failure::Input(
-                line.trim_start_matches("error: ").to_string(),
-            ));
+            let text = in_one_line(&error.to_string());
+            let what = text.trim_start_matches("error: ");
+            return Err(Failure::Input(what.to_owned()));
         }
     };
     match (&options.capture, &options.hex) {

@@ -4,6 +4,8 @@ pub mod admin;
 pub mod axum_farm;
 pub mod backend;
 pub mod config;
+mod connections;
+mod device_thread;
 pub mod dissect;
 pub mod farm;
 pub mod key_file;

@@ -19,12 +19,23 @@ pub const BAD_INPUT: u8 = 2;
 
 /// Logs to standard error, at the level of `RUST_LOG`, or else at `level`.
 pub fn init_logging(level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let (filter, wrong) = match wanted.parse() {
+        Ok(filter) if !wanted.is_empty() => (filter, None),
+        Ok(_) => (EnvFilter::new(level), None),
+        Err(error) => (EnvFilter::new(level), Some(error)),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
+    if let Some(error) = wrong {
+        tracing::warn!(
+            "{}={wanted}: {error}; the level is {level}",
+            EnvFilter::DEFAULT_ENV
+        );
+    }
 }
 
 /// The command line. What is wrong with it is told in one line.
@@ -38,15 +49,19 @@ pub fn arguments<T: clap::Parser>() -> Result<T, ExitCode> {
             print!("{text}");
             return ExitCode::SUCCESS;
         }
-        // Clap's first paragraph, and what it thinks was meant.
-        let first = text.lines().take_while(|line| !line.is_empty());
-        let mut what = first.map(str::trim).collect::<Vec<_>>().join(" ");
-        let tips = text.lines().map(str::trim);
-        for tip in tips.filter_map(|line| line.strip_prefix("tip: ")) {
-            what = format!("{what}; {tip}");
-        }
-        fail(format_args!("{what} (--help tells more)"), BAD_INPUT)
+        fail(in_one_line(&text), BAD_INPUT)
     })
+}
+
+/// Clap's first paragraph, and what it thinks was meant.
+pub(crate) fn in_one_line(text: &str) -> String {
+    let first = text.lines().take_while(|line| !line.is_empty());
+    let mut what = first.map(str::trim).collect::<Vec<_>>().join(" ");
+    let tips = text.lines().map(str::trim);
+    for tip in tips.filter_map(|line| line.strip_prefix("tip: ")) {
+        what = format!("{what}; {tip}");
+    }
+    format!("{what} (--help tells more)")
 }
 
 /// The command line of a program that has a configuration file.

@@ -100,6 +100,8 @@ pub enum Failure {
     TimedOut,
     /// The endpoint was installed but its client's packets never came.
     NeverOwned,
+    /// This server has ended it ([`Device::end_connections`](crate::Device::end_connections)).
+    Ended,
 }
 
 /// What the host must know.

@@ -186,7 +186,7 @@ pub(crate) struct FlowTable {
     reserved: usize,
     kept: usize,
     timers: TimerQueue,
-    /// The deadlines of tombstones: the oldest makes room.
+    /// The deadlines of tombstones: the one whose time ends first makes room.
     graves: TimerQueue,
     ahead: Ahead,
 }
@@ -399,7 +399,7 @@ impl FlowTable {
     }
 
     /// The tombstone whose time ends first.
-    pub(crate) fn oldest_tombstone(&self) -> Option<u32> {
+    pub(crate) fn first_tombstone(&self) -> Option<u32> {
         self.graves.first()
     }
 

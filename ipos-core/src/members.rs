@@ -54,7 +54,7 @@ pub(crate) struct Member {
     pub(crate) left: bool,
     /// It counts as up: the host was told so.
     pub(crate) up: bool,
-    /// It has begun a life, and was not up in it yet.
+    /// It has begun a life since this server did, and was not up in it yet.
     pub(crate) newcomer: bool,
     /// Connections sent to it since its last advert.
     pub(crate) sent: u32,
@@ -363,7 +363,7 @@ impl Members {
             lost: false,
             left,
             up: false,
-            newcomer: true,
+            newcomer: false,
             sent: 0,
             selected: 0,
             expected: 0.0,

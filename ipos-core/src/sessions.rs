@@ -9,13 +9,12 @@ use ipos_proto::synch::SESSION_MAX;
 
 use crate::time::{Duration, Instant};
 
-/// How often a change is told at once; later the refreshing of all rows tells it.
+/// How often a change is told at once, and all rows to who has come; later the refreshing of all rows tells them.
 const TELLINGS: u8 = 3;
 /// Rows that are looked at for refreshing in one go.
 const LOOKED_AT: usize = 4_096;
-
-/// Newcomers whose own rows are told. Full: what the one had that came first is not told any more.
-const NEWCOMERS: usize = 16;
+/// Newcomers whose own rows are told. Full: what others had is not.
+const NEWCOMERS: usize = 256;
 
 /// A session's id, 1 to 64 bytes.
 pub(crate) type SessionId = Arc<[u8]>;
@@ -27,20 +26,21 @@ struct Change {
     tellings: u8,
 }
 
+/// A session.
 #[derive(Clone, Debug)]
-struct Row {
-    server: Arc<str>,
+pub(crate) struct Row {
+    /// The server that has it.
+    pub(crate) server: Arc<str>,
     expires: Instant,
     /// It is of a former life of this server, and was not used in this one.
-    given_back: bool,
+    pub(crate) given_back: bool,
 }
 
-/// A server that has begun a life.
-#[derive(Clone, Debug)]
-struct Newcomer {
-    name: Arc<str>,
-    /// So often yet are its rows told.
-    tellings: u8,
+impl Row {
+    /// How long it is good.
+    pub(crate) fn left(&self, now: Instant) -> Duration {
+        self.expires.saturating_since(now)
+    }
 }
 
 /// The cookie map. Bounded: the row that expires first makes room.
@@ -57,8 +57,10 @@ pub(crate) struct Sessions {
     refreshed: Option<SessionId>,
     /// Somebody has come who knows none of the rows: until the refreshing is through with them it does not wait.
     hurry: bool,
-    /// It tells what these had in a former life, too.
-    newcomers: Vec<Newcomer>,
+    /// It tells what these servers had in a former life, too, so often yet.
+    newcomers: BTreeMap<Arc<str>, u8>,
+    /// It tells what this server had in a former life: who has taken that since had the time to say so.
+    settled: bool,
 }
 
 impl Sessions {
@@ -71,7 +73,8 @@ impl Sessions {
             again: VecDeque::new(),
             refreshed: None,
             hurry: false,
-            newcomers: Vec::new(),
+            newcomers: BTreeMap::new(),
+            settled: false,
         }
     }
 
@@ -87,23 +90,16 @@ impl Sessions {
         self.bound = bound;
     }
 
-    /// The server that has a session.
-    pub(crate) fn get(&self, now: Instant, session: &[u8]) -> Option<&Arc<str>> {
+    /// The row of a session.
+    pub(crate) fn get(&self, now: Instant, session: &[u8]) -> Option<&Row> {
         let row = self.rows.get(session)?;
-        (row.expires > now).then_some(&row.server)
-    }
-
-    /// How long the session's row is good for.
-    pub(crate) fn left(&self, now: Instant, session: &[u8]) -> Duration {
-        let row = self.rows.get(session);
-        row.map_or(Duration::ZERO, |row| row.expires.saturating_since(now))
+        (row.expires > now).then_some(row)
     }
 
     /// All rows, by session: the server's name, and how long the row is good.
     pub(crate) fn iter(&self, now: Instant) -> impl Iterator<Item = (&[u8], &str, Duration)> {
-        let left = move |row: &Row| row.expires.saturating_since(now);
         let rows = self.rows.iter();
-        rows.map(move |(session, row)| (&**session, &*row.server, left(row)))
+        rows.map(move |(session, row)| (&**session, &*row.server, row.left(now)))
     }
 
     /// The session belongs to `server` for `lifetime` from now on.
@@ -126,11 +122,6 @@ impl Sessions {
         lifetime: Duration,
     ) {
         self.put(session, server, now + lifetime, true);
-    }
-
-    /// Whether the session's row is of a former life, and was not used since.
-    pub(crate) fn is_given_back(&self, session: &[u8]) -> bool {
-        self.rows.get(session).is_some_and(|row| row.given_back)
     }
 
     fn put(&mut self, session: &[u8], server: &Arc<str>, expires: Instant, given_back: bool) {
@@ -231,17 +222,26 @@ impl Sessions {
     pub(crate) fn tell_all(&mut self, newcomer: Option<&str>) {
         self.refreshed = None;
         self.hurry = !self.rows.is_empty();
-        let Some(name) = newcomer.filter(|_| self.hurry) else {
-            return;
-        };
-        self.newcomers.retain(|newcomer| *newcomer.name != *name);
-        if self.newcomers.len() >= NEWCOMERS {
-            self.newcomers.remove(0);
+        if let Some(name) = newcomer.filter(|_| self.hurry)
+            && (self.newcomers.len() < NEWCOMERS || self.newcomers.contains_key(name))
+        {
+            self.newcomers.insert(name.into(), TELLINGS);
         }
-        self.newcomers.push(Newcomer {
-            name: name.into(),
-            tellings: TELLINGS,
-        });
+    }
+
+    /// While there are newcomers all rows are told once more: not at once, for what has lost a report may lose the next one, too.
+    pub(crate) fn tell_newcomers_again(&mut self) {
+        if !self.newcomers.is_empty() && !self.hurry {
+            self.tell_all(None);
+        }
+    }
+
+    /// Whoever has taken a session that this server had in a former life has said so: the others are this server's.
+    pub(crate) fn settle(&mut self) {
+        let settled = core::mem::replace(&mut self.settled, true);
+        if !settled && self.rows.values().any(|row| row.given_back) {
+            self.tell_all(None);
+        }
     }
 
     /// Whether the refreshing goes on at once.
@@ -249,7 +249,8 @@ impl Sessions {
         self.hurry
     }
 
-    /// The next rows of `server` that were used in its life, and those of newcomers, `most` at most and of `room` bytes together, so that all have their turn.
+    /// The next rows of `server`, this one, and of newcomers, `most` at most and of `room` bytes together, so that all have
+    /// their turn.
     pub(crate) fn refresh(
         &mut self,
         now: Instant,
@@ -264,21 +265,20 @@ impl Sessions {
         let mut told = Vec::new();
         let mut looked_at = 0;
         let mut rows = self.rows.range((from, Bound::Unbounded));
-        let newcomers = &self.newcomers;
-        let is_newcomers = |name: &str| newcomers.iter().any(|newcomer| *newcomer.name == *name);
         let is_told = |row: &Row| match *row.server == *server {
-            true => !row.given_back,
-            false => is_newcomers(&row.server),
+            true => self.settled || !row.given_back,
+            false => self.newcomers.contains_key(&row.server),
         };
         while told.len() < most && looked_at < LOOKED_AT {
             let Some((session, row)) = rows.next() else {
                 // From the first one on again.
                 self.refreshed = None;
-                for newcomer in &mut self.newcomers {
-                    newcomer.tellings -= 1;
+                if core::mem::take(&mut self.hurry) {
+                    self.newcomers.retain(|_, tellings| {
+                        *tellings -= 1;
+                        *tellings > 0
+                    });
                 }
-                self.newcomers.retain(|newcomer| newcomer.tellings > 0);
-                self.hurry = !self.newcomers.is_empty();
                 break;
             };
             if is_told(row)
@@ -298,11 +298,10 @@ impl Sessions {
 
     fn told(&self, now: Instant, session: &SessionId) -> Option<Told> {
         let row = self.rows.get(session).filter(|row| row.expires > now)?;
-        let left = row.expires.saturating_since(now).as_millis();
         Some(Told {
             session: session.clone(),
             server: row.server.clone(),
-            lifetime_ms: u32::try_from(left).unwrap_or(u32::MAX),
+            lifetime_ms: u32::try_from(row.left(now).as_millis()).unwrap_or(u32::MAX),
         })
     }
 }

@@ -59,7 +59,7 @@ fn connections_are_ended() {
         farm.devices[at].end_connections(now);
         farm.pump();
         reset(&farm.take(client));
-        let failed = Event::Failed(id, Failure::Reset);
+        let failed = Event::Failed(id, Failure::Ended);
         assert!(farm.events.contains(&(at, failed)), "{:?}", farm.events);
         assert_eq!(farm.devices[at].connections(), 0);
     }

@@ -10,8 +10,8 @@
 //! What passes is followed as HTTP. Between two requests the endpoint may move to another server, for there a fresh connection
 //! to the application goes on; the one here is closed when it has. An exchange that is not HTTP stays where it is.
 //!
-//! A connection that the application refuses, or does not take for a while, is parked, where applications are looked after: it
-//! goes to another server, or the application comes back; after a while the client gets RST. Where they are not, at once.
+//! A connection that the application refuses, or does not take for a while, is parked: it goes to another server, or the
+//! application comes back, where that is asked ([`Health`]); after a while the client gets RST.
 
 mod joint;
 
@@ -151,17 +151,15 @@ impl Bridges {
     pub(crate) fn handle_event(
         &mut self,
         device: &mut Device,
+        health: &mut Health,
         now: Instant,
         registry: &Registry,
         event: &Event,
     ) {
         match *event {
             Event::Bound {
-                endpoint,
-                listener,
-                ref flow,
-                ..
-            } => self.connect(device, now, registry, endpoint, listener, flow),
+                endpoint, listener, ..
+            } => self.connect(device, health, now, registry, endpoint, listener),
             Event::Readable(id) | Event::Writable(id) => {
                 if let Some(&key) = self.by_endpoint.get(&id) {
                     self.wake(key);
@@ -294,55 +292,25 @@ impl Bridges {
     fn connect(
         &mut self,
         device: &mut Device,
+        health: &mut Health,
         now: Instant,
         registry: &Registry,
         endpoint: EndpointId,
         listener: ListenerId,
-        flow: &Flow,
     ) {
-        let opened = if self.bridges.len() < self.bound {
-            self.open(registry, endpoint, listener, flow, now)
-        } else {
-            None
-        };
-        match opened {
-            Some(key) => {
-                self.by_endpoint.insert(endpoint, key);
+        if self.bridges.len() >= self.bound || !self.applications.contains_key(&listener) {
+            self.refused += 1;
+            if let Some(endpoint) = device.endpoint(now, endpoint) {
+                endpoint.abort();
             }
-            None => {
-                self.refused += 1;
-                if let Some(endpoint) = device.endpoint(now, endpoint) {
-                    endpoint.abort();
-                }
-            }
+            return;
         }
+        let key = self.bridges.insert(Bridge::new(endpoint, listener, now));
+        self.by_endpoint.insert(endpoint, key);
+        self.renew(device, health, now, registry, key);
     }
 
-    /// Begins to connect; the key of the new bridge. `None`: the operating system refused.
-    fn open(
-        &mut self,
-        registry: &Registry,
-        endpoint: EndpointId,
-        listener: ListenerId,
-        flow: &Flow,
-        now: Instant,
-    ) -> Option<usize> {
-        let application = self.applications.get_mut(&listener)?;
-        let entry = self.bridges.vacant_entry();
-        let key = entry.key();
-        match application.dial(registry, Token(self.base + key), flow) {
-            Ok((socket, header)) => {
-                entry.insert(Bridge::new(endpoint, listener, socket, header, now));
-                Some(key)
-            }
-            Err(error) => {
-                application.say_refused(&error);
-                None
-            }
-        }
-    }
-
-    /// Connects to the application again.
+    /// Connects to the application, or connects again.
     fn renew(
         &mut self,
         device: &mut Device,
@@ -367,7 +335,7 @@ impl Bridges {
         }
     }
 
-    /// The application has refused a connection.
+    /// The application has refused a connection, or none could be made to it: the endpoint is parked.
     fn refuse(
         &mut self,
         device: &mut Device,
@@ -380,17 +348,13 @@ impl Bridges {
             return;
         };
         let (endpoint, listener) = (bridge.endpoint, bridge.listener);
-        if health.watches(listener) {
-            health.refused(device, now, listener, error);
-            bridge.parked.get_or_insert(now);
-            self.parked.insert(key);
-            return pass_on(device, now, endpoint);
-        }
-        if let Some(application) = self.applications.get_mut(&listener) {
+        bridge.parked.get_or_insert(now);
+        self.parked.insert(key);
+        let told = health.refused(device, now, listener, error);
+        if !told && let Some(application) = self.applications.get_mut(&listener) {
             application.say_refused(error);
         }
-        self.refused += 1;
-        self.settle(device, now, key, Progress::Failed);
+        pass_on(device, now, endpoint);
     }
 
     fn wake(&mut self, key: usize) {
@@ -435,8 +399,8 @@ impl Bridges {
         self.by_endpoint.remove(&bridge.endpoint);
         self.parked.remove(&key);
         if reset
-            && let Err(error) =
-                socket2::SockRef::from(&bridge.socket).set_linger(Some(Duration::ZERO))
+            && let Some(socket) = &bridge.socket
+            && let Err(error) = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO))
         {
             tracing::debug!(%error, "the application gets FIN in place of RST");
         }
@@ -461,7 +425,7 @@ impl Application {
     /// Says once that the application cannot be reached, until it could be again.
     fn say_refused(&mut self, error: &std::io::Error) {
         if !std::mem::replace(&mut self.refusing, true) {
-            tracing::warn!(application = %self.address, %error, "the application cannot be reached; its clients get RST");
+            tracing::warn!(application = %self.address, %error, "the application cannot be reached; its connections go to other servers, or get RST");
         }
     }
 }

@@ -15,8 +15,8 @@ pub(crate) struct Drain {
     migrated_out: u64,
     /// Connections that were left when the log was last told.
     told: u32,
-    /// No connection was left once.
-    ended: bool,
+    /// When no connection was left for the first time.
+    ended: Option<Instant>,
     /// What was left at the deadline was reset.
     over: bool,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Drain {
 /// How far draining has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainStatus {
-    /// How long it has been under way.
+    /// How long it has been under way, or took.
     pub elapsed: Duration,
     /// Connections that were served here when it began.
     pub began_with: u32,
@@ -50,18 +50,20 @@ impl Drain {
             connections,
             migrated_out: device.counters().migrated_out,
             told: connections,
-            ended: false,
+            ended: None,
             over: false,
         }
     }
 
     pub(crate) fn status(&self, device: &Device, now: Instant) -> DrainStatus {
         let moved = device.counters().migrated_out;
+        let left = device.connections();
+        let end = self.ended.filter(|_| left == 0).unwrap_or(now);
         DrainStatus {
-            elapsed: now.saturating_since(self.since),
+            elapsed: end.saturating_since(self.since),
             began_with: self.connections,
             moved: moved.saturating_sub(self.migrated_out),
-            left: device.connections(),
+            left,
             forwarded: device.forwarded(),
             deadline: (self.deadline).map(|deadline| deadline.saturating_since(now)),
         }
@@ -76,7 +78,7 @@ impl Drain {
             forwarded,
             ..
         } = self.status(device, now);
-        if left == 0 && !self.ended {
+        if left == 0 && self.ended.is_none() {
             tracing::info!(
                 moved,
                 forwarded,
@@ -86,7 +88,9 @@ impl Drain {
         } else if left != self.told {
             tracing::info!(left, moved, forwarded, "draining");
         }
-        self.ended |= left == 0;
+        if left == 0 {
+            self.ended.get_or_insert(now);
+        }
         self.told = left;
         let over = self.deadline.is_some_and(|deadline| deadline <= now);
         let overdue = over && left > 0;

@@ -99,23 +99,19 @@ impl Health {
         check.map(|check| check.ready = true).is_some()
     }
 
-    /// Whether checks will tell when the application behind `listener` can be reached again.
-    pub(crate) fn watches(&self, listener: ListenerId) -> bool {
-        self.checks.iter().any(|check| check.listener == listener)
-    }
-
-    /// A client's connection was refused: the device knows at once.
+    /// A client's connection was refused: the device knows at once. Whether checks will tell when the application can be
+    /// reached again.
     pub(crate) fn refused(
         &mut self,
         device: &mut Device,
         now: Instant,
         listener: ListenerId,
         error: &Error,
-    ) {
+    ) -> bool {
         let mut checks = self.checks.iter_mut();
-        if let Some(check) = checks.find(|check| check.listener == listener) {
-            check.tell(device, now, Some(error));
-        }
+        let check = checks.find(|check| check.listener == listener);
+        let check = check.map(|check| check.tell(device, now, Some(error)));
+        check.is_some()
     }
 
     /// Ends checks that are over, and begins those that are due. The listening sockets whose applications answer.

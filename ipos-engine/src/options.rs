@@ -23,9 +23,9 @@ pub struct Options {
     pub linger: Duration,
     /// The processor that [`Engine::run`](crate::Engine::run) binds its thread to.
     pub cpu: Option<usize>,
-    /// How long an application may take to accept a connection, to a second: then it has refused it. And how long a refused connection
-    /// waits for another server, or for the application, where that is asked ([`Options::health`]) or is in this process. Then its
-    /// client gets RST.
+    /// How long an application behind an address may take to accept a connection, to a second: then it has refused it. And how
+    /// long a refused connection waits for another server, or for the application, where that is asked ([`Options::health`]) or is
+    /// in this process. Then its client gets RST.
     pub patience: Duration,
 }
 

@@ -322,6 +322,7 @@ impl Drop for Sockets {
 fn ended(failure: Failure) -> Ended {
     match failure {
         Failure::Reset => Ended::Reset,
+        Failure::Ended => Ended::Stopped,
         Failure::TimedOut | Failure::NeverOwned => Ended::TimedOut,
     }
 }

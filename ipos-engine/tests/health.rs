@@ -160,12 +160,16 @@ fn an_application_that_dies_takes_its_server_out_and_back() {
 
 #[test]
 fn a_request_that_its_application_refuses_goes_to_another_server() {
-    for dead in [1, 2] {
+    // The first check finds both, and no other one comes; or there are none: the refused connection itself tells.
+    for (dead, health) in [(1, Some(NEVER)), (2, Some(NEVER)), (1, None), (2, None)] {
+        let options = Options {
+            health,
+            ..options(NEVER)
+        };
         let apps = [free(), free()];
         let [app1, app2] =
             [('1', apps[0]), ('2', apps[1])].map(|(n, at)| Application::start(at, n));
-        // The first check finds both. No other one comes: the refused connection itself tells.
-        let (servers, mut client) = farm(round_robin, apps, &options(NEVER));
+        let (servers, mut client) = farm(round_robin, apps, &options);
         let both = (0..MANY).any(|_| request(&mut client) == Some('2'));
         assert!(both, "the servers know each other");
         let (dies, lives) = if dead == 1 { (app1, '2') } else { (app2, '1') };
@@ -176,6 +180,30 @@ fn a_request_that_its_application_refuses_goes_to_another_server() {
         for server in servers {
             assert_eq!(server.stop().0.refused, 0);
         }
+    }
+}
+
+/// Not even a connect begins, as where no descriptor or no local port is free.
+#[test]
+fn a_request_for_which_there_is_no_socket_goes_to_another_server() {
+    let apps = [free(), "255.255.255.255:9".parse().unwrap()];
+    let _app1 = Application::start(apps[0], '1');
+    let options = Options {
+        patience: NEVER,
+        ..Options::default()
+    };
+    let (servers, mut client) = farm(round_robin, apps, &options);
+    let came = |server: &Server| server.ask(|operator| operator.device().counters().migrated_in);
+    for _ in 0..MANY {
+        assert_eq!(request(&mut client), Some('1'));
+        if came(&servers[1]) >= 4 {
+            break;
+        }
+    }
+    assert!(came(&servers[1]) >= 4);
+    for server in servers {
+        let (statistics, _) = server.stop();
+        assert_eq!((statistics.refused, statistics.bridges), (0, 0));
     }
 }
 
@@ -249,7 +277,7 @@ fn a_request_does_not_wait_for_ever() {
 }
 
 #[test]
-fn an_application_that_nobody_asks_is_not_waited_for() {
+fn what_is_not_taken_ends_where_nobody_asks_the_application() {
     let app = free();
     let _deaf = deaf(app);
     let options = Options {

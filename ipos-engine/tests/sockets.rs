@@ -249,6 +249,23 @@ fn stopping_ends_everything() {
 }
 
 #[test]
+fn the_deadline_of_a_drain_ends_what_is_left() {
+    let (server, mut client, served, _ends) = one(|socket| {
+        read_exact(&socket, 1);
+        write(&socket, b"!");
+        read(&socket, &mut [0]).unwrap_err()
+    });
+    open(&mut client);
+    client.send(b"?");
+    client.until("answer", |socket| socket.can_recv().then_some(()));
+    server.ask(|operator| operator.drain(Some(Duration::from_millis(1))));
+    client.until("reset", |socket| {
+        (socket.state() == State::Closed).then_some(())
+    });
+    assert_eq!(ended(&client.join(served)), Ended::Stopped);
+}
+
+#[test]
 fn what_finds_no_room_waits() {
     let limits = SocketLimits {
         backlog: 1,

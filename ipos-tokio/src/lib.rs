@@ -16,11 +16,13 @@
 //! # #[cfg(feature = "axum")]
 //! use ipos_tokio::{Peer, SocketLimits};
 //!
+//! type Error = Box<dyn std::error::Error + Send + Sync>;
+//!
 //! # #[cfg(feature = "axum")]
 //! /// Serves the configuration's only listening socket.
-//! async fn serve(config: Config, ports: impl FnOnce() -> Ports + Send + 'static) -> std::io::Result<()> {
+//! async fn serve(config: Config, ports: impl FnOnce() -> Ports + Send + 'static) -> Result<(), Error> {
 //!     let (listener, backlog) = ipos_tokio::listen(SocketLimits::default());
-//!     std::thread::spawn(move || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//!     let device = tokio::task::spawn_blocking(move || -> Result<(), Error> {
 //!         let device = Device::new(config, clock::now())?;
 //!         Ok(Engine::new(device, ports(), vec![backlog], Options::default())?.run()?)
 //!     });
@@ -30,7 +32,12 @@
 //!         "an image"
 //!     });
 //!     let router = Router::new().route("/img", images);
-//!     axum::serve(listener, router.into_make_service_with_connect_info::<Peer>()).await
+//!     let server = axum::serve(listener, router.into_make_service_with_connect_info::<Peer>());
+//!     // A device that has ended brings no connection any more.
+//!     tokio::select! {
+//!         ended = device => ended?,
+//!         served = server.into_future() => Ok(served?),
+//!     }
 //! }
 //! ```
 //!

@@ -34,8 +34,8 @@ impl axum::serve::Listener for Listener {
     type Io = Stream;
     type Addr = SocketAddr;
 
-    /// Once the engine has ended there is no connection to come: end such a server by
-    /// [`with_graceful_shutdown`](axum::serve::Serve::with_graceful_shutdown).
+    /// Once the engine has ended there is no connection to come, and this waits for ever: end such a server with its engine, as the
+    /// [crate's example](crate) does.
     async fn accept(&mut self) -> (Stream, SocketAddr) {
         match Listener::accept(self).await {
             Ok(accepted) => accepted,

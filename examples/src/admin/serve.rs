@@ -10,18 +10,20 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use ipos_engine::Control;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::answer::{self, Answer};
-use crate::redirector::serve::accept;
+use crate::connections::{self, accept};
 
 /// Connections at once. Full: clients wait in the kernel's queue.
 const CONNECTIONS: usize = 32;
 /// How long a client may take for a request's head, and an idle connection stays.
 const SILENT: Duration = Duration::from_secs(10);
+/// A connection ends after so long, between two requests.
+const LIFETIME: Duration = Duration::from_secs(60);
 /// Longest request head, in bytes: longer ones are answered with 431.
 const HEAD: usize = 16 * 1024;
 
@@ -47,10 +49,10 @@ async fn connection(stream: TcpStream, control: Control, local: bool) -> hyper::
         let control = &control;
         async move { Ok::<Answer, Infallible>(answer::answer(control, local, request).await) }
     });
-    http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    builder
         .timer(TokioTimer::new())
         .header_read_timeout(SILENT)
-        .max_buf_size(HEAD)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
+        .max_buf_size(HEAD);
+    connections::serve(&builder, stream, service, LIFETIME).await
 }

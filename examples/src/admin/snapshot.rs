@@ -26,7 +26,7 @@ pub(super) struct Wanted {
     pub(super) rows: usize,
     /// Of this table only.
     pub(super) table: Option<String>,
-    /// Flow tables: from this place on.
+    /// From here on: where `next` of an earlier answer leads to.
     pub(super) from: usize,
 }
 
@@ -42,12 +42,24 @@ impl Wanted {
         self.rows > 0 && self.table.as_deref().is_none_or(|only| only == table)
     }
 
-    /// Rows of this table that are wanted.
-    fn of<T>(&self, table: &str, rows: impl Iterator<Item = T>) -> Vec<T> {
-        match self.wants(table) {
-            true => rows.take(self.rows).collect(),
-            false => Vec::new(),
+    /// Rows of this table that are wanted; in `next`, where to go on.
+    fn of<T>(
+        &self,
+        table: &'static str,
+        rows: impl Iterator<Item = T>,
+        next: &mut Vec<(&'static str, usize)>,
+    ) -> Vec<T> {
+        if !self.wants(table) {
+            return Vec::new();
         }
+        // One of several tables begins with its first row.
+        let from = self.table.as_ref().map_or(0, |_| self.from);
+        let mut rows = rows.skip(from);
+        let taken: Vec<T> = rows.by_ref().take(self.rows).collect();
+        if rows.next().is_some() {
+            next.push((table, from.saturating_add(taken.len())));
+        }
+        taken
     }
 }
 
@@ -98,7 +110,7 @@ pub(super) struct Snapshot {
     /// All of them: there are few.
     pub(super) listening: Vec<Listening>,
     pub(super) flows: Vec<FlowRow>,
-    /// Flow tables of which there is more, and the place where to go on.
+    /// Tables of which there is more, and where to go on.
     pub(super) next: Vec<(&'static str, usize)>,
     pub(super) processes: Vec<Process>,
     pub(super) neighbours: Vec<NeighbourRow>,
@@ -135,7 +147,9 @@ impl Snapshot {
         });
         let is_there = |port: &Port| *port != Port::C || config.port_c.is_some();
         let port = |port| (port, operator.port_statistics(port), device.waiting(port));
-        let (flows, next) = flows(operator, wanted);
+        let (flows, mut next) = flows(operator, wanted);
+        let processes = device.processes().iter().cloned();
+        let sessions = device.sessions(now).map(session);
         Snapshot {
             name: config.name.clone(),
             now,
@@ -152,16 +166,13 @@ impl Snapshot {
             servers: device.servers(now),
             listening: listening.collect(),
             flows,
+            processes: wanted.of("application-information", processes, &mut next),
+            neighbours: wanted.of("neighbours", device.neighbours(), &mut next),
+            sessions: wanted.of("cookie-map", sessions, &mut next),
+            early: wanted.of("early-packets", device.early_packets(), &mut next),
+            url_map: wanted.of("url-map", url_map, &mut next),
+            ssl_map: wanted.of("ssl-map", ssl_map, &mut next),
             next,
-            processes: wanted.of(
-                "application-information",
-                device.processes().iter().cloned(),
-            ),
-            neighbours: wanted.of("neighbours", device.neighbours()),
-            sessions: wanted.of("cookie-map", device.sessions(now).map(session)),
-            early: wanted.of("early-packets", device.early_packets()),
-            url_map: wanted.of("url-map", url_map),
-            ssl_map: wanted.of("ssl-map", ssl_map),
         }
     }
 }

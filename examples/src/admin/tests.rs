@@ -38,6 +38,9 @@ app = "127.0.0.1:1"
 [[url_map]]
 host = "a.example"
 servers = ["s2"]
+[[url_map]]
+host = "b.example"
+servers = ["s3"]
 "#;
 
 /// A port that nobody is behind.
@@ -287,6 +290,15 @@ fn tables_say_how_full_they_are() {
         assert!(error.starts_with(named), "{target}: {error}");
     }
     running.get(&format!("/tables?rows={ROWS_MAX}&from=5&table=forward"));
+    let at = NAMES.iter().position(|name| *name == "url-map").unwrap();
+    let mut from = Value::from(0);
+    for (server, next) in [("s2", Value::from(1)), ("s3", Value::Null)] {
+        let page = running.json(&format!("/tables?table=url-map&rows=1&from={from}"));
+        let page = &page["tables"][at];
+        assert_eq!(page["rows"][0]["servers"][0], server);
+        from = page["next"].clone();
+        assert_eq!(from, next);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use ipos_lab::{Lan, PREFIX};
 use ipos_proto::{MacAddr, Protocol};
 
 use super::{name, reached};
+use crate::device_thread::{DeviceThread, Ended, part};
 use crate::farm::FarmError;
 
 /// The high-priority interval: short, so that the servers find each other soon.
@@ -22,15 +23,13 @@ const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A device that runs.
 pub(super) struct Running {
-    name: String,
+    pub(super) thread: DeviceThread,
     /// Other servers that it sees alive.
     known: Arc<AtomicUsize>,
-    stop: Stop,
-    thread: Option<JoinHandle<Result<(), String>>>,
 }
 
 /// What the device's thread does.
-pub(super) type Work = Box<dyn FnOnce() -> Result<(), String> + Send>;
+pub(super) type Work = Box<dyn FnOnce() -> Ended + Send>;
 
 impl Running {
     /// Starts the device with this host number, on a thread that `spawn` makes, with the ports that `ports` opens there.
@@ -38,63 +37,25 @@ impl Running {
         host: u8,
         backlog: Backlog,
         ports: impl FnOnce() -> Result<Ports, String> + Send + 'static,
-        spawn: impl FnOnce(&str, Work) -> Result<JoinHandle<Result<(), String>>, FarmError>,
+        spawn: impl FnOnce(&str, Work) -> Result<JoinHandle<Ended>, FarmError>,
     ) -> Result<Running, FarmError> {
-        let part = format!("device of {}", name(host));
+        let name = name(host);
+        let part = part(&name);
         let config = config(host).map_err(FarmError::of(part.clone()))?;
         let known = Arc::new(AtomicUsize::new(0));
         let (started, start): (_, Receiver<Stop>) = channel();
         let counter = Arc::clone(&known);
         let work = Box::new(move || run(config, ports()?, backlog, counter, &started));
         let thread = spawn(&part, work)?;
-        match start.recv() {
-            Ok(stop) => Ok(Running {
-                name: name(host),
-                known,
-                stop,
-                thread: Some(thread),
-            }),
-            // The thread has ended: with an error, as it started no engine.
-            Err(_) => Err(ended(part, thread.join())),
-        }
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
+        Ok(Running {
+            thread: DeviceThread::started(&name, thread, &start)?,
+            known,
+        })
     }
 
     pub(super) fn known(&self) -> usize {
         self.known.load(Ordering::Relaxed)
     }
-
-    /// Lets the device leave the farm.
-    pub(super) fn stop(mut self) -> Result<(), FarmError> {
-        self.stop.stop();
-        match self.thread.take().map(JoinHandle::join) {
-            None | Some(Ok(Ok(()))) => Ok(()),
-            Some(result) => Err(ended(format!("device of {}", self.name), result)),
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.stop();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!(name = self.name, "a device panicked");
-        }
-    }
-}
-
-/// Why a thread that should run has ended.
-fn ended(part: String, result: std::thread::Result<Result<(), String>>) -> FarmError {
-    let what = match result {
-        Ok(result) => result.err().unwrap_or_else(|| "ended".to_owned()),
-        Err(panic) => std::panic::resume_unwind(panic),
-    };
-    FarmError::Failed { part, what }
 }
 
 fn config(host: u8) -> Result<Config, getrandom::Error> {
@@ -121,7 +82,7 @@ fn run(
     backlog: Backlog,
     known: Arc<AtomicUsize>,
     started: &Sender<Stop>,
-) -> Result<(), String> {
+) -> Ended {
     let device = Device::new(config, clock::now()).map_err(|error| error.to_string())?;
     let engine = Engine::new(device, ports, vec![backlog], Options::default());
     let mut engine = engine.map_err(|error| error.to_string())?;

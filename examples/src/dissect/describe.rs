@@ -2,8 +2,8 @@
 
 use ipos_proto::synch::SYNCH_MAGIC;
 use ipos_proto::{
-    CONTROL_BLOCK_LEN, ConnectionInfo, ControlBlock, ETHERNET_LEN, Ethernet, Frame, FrameType,
-    HEADER_LEN, Header, Layer, MacAddr, Message, Trailer, WireError,
+    CONTROL_BLOCK_LEN, ConnectionInfo, ControlBlock, Ethernet, Frame, FrameType, HEADER_LEN,
+    Header, Layer, MacAddr, Message, Trailer, WireError,
 };
 use serde_json::{Value, json};
 
@@ -13,6 +13,8 @@ use super::{Fields, packet, synch};
 const TYPE_AT: usize = 12;
 const PROTOCOL_AT: usize = 13;
 const CHECKSUM_AT: usize = 14;
+/// IEEE 802.1Q and 802.1ad: four bytes, of which the last two say what follows.
+const VLAN_TAGS: [u16; 2] = [0x8100, 0x88a8];
 
 /// What a frame is a frame of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,15 +77,20 @@ impl Description {
     }
 }
 
-/// Describes a captured Ethernet frame; `None` when it is neither ipOS nor Synch.
+/// Describes a captured Ethernet frame, with VLAN tags or without; `None` when it is neither ipOS nor Synch.
 pub(super) fn captured(bytes: &[u8], ethertype: u16) -> Option<Description> {
-    let (ethernet, rest) = Ethernet::parse(bytes).ok()?;
+    let (mut ethernet, mut rest) = Ethernet::parse(bytes).ok()?;
+    while VLAN_TAGS.contains(&ethernet.ethertype) {
+        let (&[_, _, high, low], inner) = rest.split_first_chunk()?;
+        ethernet.ethertype = u16::from_be_bytes([high, low]);
+        rest = inner;
+    }
     if ethernet.ethertype != ethertype {
         return synch::captured(bytes, &ethernet);
     }
     let mut description = Description::new(Protocol::Ipos, "Ethernet frame");
     description.put("ethernet", ethernet_fields(&ethernet));
-    describe_ipos(&mut description, rest, ETHERNET_LEN);
+    describe_ipos(&mut description, rest, bytes.len() - rest.len());
     Some(description)
 }
 

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use ipos_lab::{Farm, FarmPlan, Lan};
 
+use crate::device_thread::DeviceThread;
+
 use super::{DeviceReport, Exchange, FarmError, Interrupt, Now, Outcome, Picture, Plan, ServerNow};
 use client::Tally;
 use device::{Running, View};
@@ -68,11 +70,8 @@ impl Netns {
     fn wait_joined(&mut self, interrupt: &Interrupt) -> Result<(), FarmError> {
         let start = Instant::now();
         loop {
-            if let Some(at) = self.devices.iter().position(Running::has_ended) {
-                let device = self.devices.swap_remove(at);
-                let part = device.name().to_owned();
-                let what = "ended".to_owned();
-                return device.stop().and(Err(FarmError::Failed { part, what }));
+            if let Some(device) = self.devices.iter_mut().find(|d| d.thread.has_ended()) {
+                return Err(device.thread.failure());
             }
             let missing = self
                 .devices
@@ -90,7 +89,7 @@ impl Netns {
                     JOINING.as_secs()
                 );
                 return Err(FarmError::Failed {
-                    part: device.name().to_owned(),
+                    part: device.thread.part(),
                     what,
                 });
             }
@@ -135,7 +134,7 @@ impl Netns {
                 .map(|(device, web)| {
                     let View { counters, open, .. } = device.view();
                     ServerNow {
-                        name: device.name().to_owned(),
+                        name: device.thread.name().to_owned(),
                         served: web.served(),
                         local: counters.local,
                         migrated_out: counters.migrated_out,
@@ -160,15 +159,15 @@ impl Netns {
     ///
     /// # Errors
     /// A device ended.
-    pub fn reports(&self) -> Result<Vec<DeviceReport>, FarmError> {
-        self.devices.iter().map(Running::report).collect()
+    pub fn reports(&mut self) -> Result<Vec<DeviceReport>, FarmError> {
+        self.devices.iter_mut().map(Running::report).collect()
     }
 
     /// The outcome of `exchanges`.
     ///
     /// # Errors
     /// A device ended.
-    pub fn outcome(&self, plan: &Plan, exchanges: &[Exchange]) -> Result<Outcome, FarmError> {
+    pub fn outcome(&mut self, plan: &Plan, exchanges: &[Exchange]) -> Result<Outcome, FarmError> {
         Ok(Outcome::new(
             "netns",
             client::NAME.to_owned(),
@@ -193,6 +192,7 @@ impl Netns {
     /// # Errors
     /// A device failed before.
     pub fn stop(self) -> Result<(), FarmError> {
-        self.devices.into_iter().try_for_each(Running::stop)
+        let mut threads = self.devices.into_iter().map(|device| device.thread);
+        threads.try_for_each(DeviceThread::stop)
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::Redirector;
 use super::answer::Transport;
-use super::serve;
+use crate::connections::{Places, accept, pause};
 
 /// Longest query in a datagram that is read, in bytes: what is cut off makes it malformed.
 const QUERY: usize = 4_096;
@@ -22,7 +22,7 @@ pub(super) async fn datagrams(redirector: Arc<Redirector>, socket: UdpSocket) {
         let (query, client) = match socket.recv_from(&mut buffer).await {
             Ok((length, client)) => (buffer.get(..length).unwrap_or_default(), client),
             Err(error) => {
-                serve::pause("DNS datagram", &error).await;
+                pause("DNS datagram", &error).await;
                 continue;
             }
         };
@@ -35,12 +35,8 @@ pub(super) async fn datagrams(redirector: Arc<Redirector>, socket: UdpSocket) {
 }
 
 /// Answers connections.
-pub(super) async fn listen(
-    redirector: Arc<Redirector>,
-    listener: TcpListener,
-    places: serve::Places,
-) {
-    serve::accept(listener, places, move |stream, client| {
+pub(super) async fn listen(redirector: Arc<Redirector>, listener: TcpListener, places: Places) {
+    accept(listener, places, move |stream, client| {
         let redirector = Arc::clone(&redirector);
         async move {
             let lifetime = redirector.settings.lifetime;

@@ -2,9 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::Request;
@@ -12,30 +10,28 @@ use hyper::body::Incoming;
 use hyper::header::EXPECT;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::Redirector;
 use super::redirect::{Answer, Asked};
-use super::serve;
+use crate::connections::{self, Places, accept};
 
 /// Longest request head, in bytes, and what is read ahead of a body: longer ones are answered with 431.
 const HEAD: usize = 16 * 1024;
 /// As much of a body is read and forgotten: a client that is not listened to might not listen either, and a connection that
 /// ends before its last byte has come loses the answer.
 const BODY: usize = 1 << 20;
-/// What a connection has to end in, once its lifetime is over.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Answers what comes to the listener at `at` in the settings.
 pub(super) async fn listen(
     redirector: Arc<Redirector>,
     at: usize,
     listener: TcpListener,
-    places: serve::Places,
+    places: Places,
 ) {
-    serve::accept(listener, places, move |stream, client| {
+    accept(listener, places, move |stream, client| {
         connection(Arc::clone(&redirector), at, stream, client)
     })
     .await;
@@ -68,26 +64,14 @@ async fn connection(redirector: Arc<Redirector>, at: usize, stream: TcpStream, c
             Ok::<Answer, Infallible>(answer)
         }
     });
-    let mut served = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(silent)
-            // A client that has said all that it wants to say still listens.
-            .half_close(true)
-            .max_buf_size(HEAD)
-            .serve_connection(TokioIo::new(stream), service)
-    );
-    let ended = tokio::select! {
-        ended = &mut served => ended,
-        () = sleep(lifetime) => {
-            served.as_mut().graceful_shutdown();
-            match timeout(LAST_WORDS, served).await {
-                Ok(ended) => ended,
-                Err(_) => return,
-            }
-        }
-    };
-    if let Err(error) = ended {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(silent)
+        // A client that has said all that it wants to say still listens.
+        .half_close(true)
+        .max_buf_size(HEAD);
+    if let Err(error) = connections::serve(&builder, stream, service, lifetime).await {
         tracing::debug!(%client, %error, "HTTP connection");
     }
 }

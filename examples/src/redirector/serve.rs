@@ -4,14 +4,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, UdpSocket as StdSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 
+use crate::connections::pause;
 use crate::program::refused;
 
 use super::config::{FileError, Settings};
@@ -21,11 +21,6 @@ use super::{Redirector, dns, http};
 
 /// Longest Synch message that is read, in bytes: what an Ethernet frame has room for.
 const SYNCH: usize = 1_500;
-/// What is waited for where a socket fails: no descriptor is free, for example.
-const PAUSE: Duration = Duration::from_millis(10);
-
-/// Places for connections.
-pub(crate) type Places = Arc<Semaphore>;
 
 /// The sockets that a configuration names.
 #[derive(Debug)]
@@ -169,33 +164,4 @@ fn tell(change: &Change) {
         Change::Up(server) => tracing::info!(server, "server up"),
         Change::Down(server) => tracing::info!(server, "server down"),
     }
-}
-
-/// Accepts for ever: each connection is a task that holds a place. None free: clients wait in the kernel's queue.
-pub(crate) async fn accept<F>(
-    listener: TcpListener,
-    places: Places,
-    serve: impl Fn(TcpStream, SocketAddr) -> F,
-) where
-    F: Future<Output = ()> + Send + 'static,
-{
-    // The semaphore is never closed.
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, client)) => {
-                let served = serve(stream, client);
-                tokio::spawn(async move {
-                    served.await;
-                    drop(place);
-                });
-            }
-            Err(error) => pause("accept", &error).await,
-        }
-    }
-}
-
-/// A socket has failed: it is tried again soon.
-pub(super) async fn pause(what: &str, error: &io::Error) {
-    tracing::debug!(%error, "{what}");
-    sleep(PAUSE).await;
 }

@@ -236,6 +236,12 @@ fn both_see_the_same_in_rare_frames() {
             .unwrap();
         frames.push(frame);
     }
+    // As they pass on a trunk: with one VLAN tag, or two.
+    for tags in ["8100000a", "88a80014 8100000a"] {
+        let tagged = |frame: &Vec<u8>| [&frame[..12], &bytes(tags), &frame[12..]].concat();
+        let tagged: Vec<_> = frames.iter().take(messages.len() + 5).map(tagged).collect();
+        frames.extend(tagged);
+    }
     write(&path, &frames);
     // A removed cookie has no lifetime to `dissect`; on the wire it is zero.
     let mut expected = seen_by_dissect(&path);

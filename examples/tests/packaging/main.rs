@@ -37,36 +37,41 @@ fn program(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn systemd_takes_the_unit() {
+fn systemd_takes_the_units() {
     if Command::new("systemd-analyze")
         .arg("--version")
         .output()
         .is_err()
     {
-        skipped("systemd_takes_the_unit", "there is no systemd-analyze");
+        skipped("systemd_takes_the_units", "there is no systemd-analyze");
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let unit = fs::read_to_string(Path::new(PACKAGING).join("inic.service")).unwrap();
-    // It looks whether the program is there.
-    let inic = example("inic");
-    let unit = unit.replace("/usr/local/sbin/inic", inic.to_str().unwrap());
-    fs::write(directory.path().join("inic.service"), unit).unwrap();
-    let extension = directory.path().join("inic.service.d");
-    fs::create_dir(&extension).unwrap();
-    fs::copy(
-        Path::new(PACKAGING).join("xdp.conf"),
-        extension.join("xdp.conf"),
-    )
-    .unwrap();
-    let output = Command::new("systemd-analyze")
-        .args(["verify", "--man=no", "--recursive-errors=no"])
-        .arg(directory.path().join("inic.service"))
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    let about: Vec<_> = told.lines().filter(|line| line.contains("inic")).collect();
-    assert!(output.status.success() && about.is_empty(), "{told}");
+    for (name, extension) in [("inic", Some("xdp.conf")), ("redirector", None)] {
+        let file = format!("{name}.service");
+        let unit = fs::read_to_string(Path::new(PACKAGING).join(&file)).unwrap();
+        // It looks whether the program is there.
+        let program = example(name);
+        let installed = format!("/usr/local/sbin/{name}");
+        assert!(unit.contains(&installed));
+        let unit = unit.replace(&installed, program.to_str().unwrap());
+        let path = directory.path().join(&file);
+        fs::write(&path, unit).unwrap();
+        if let Some(extension) = extension {
+            let extensions = directory.path().join(format!("{file}.d"));
+            fs::create_dir(&extensions).unwrap();
+            let from = Path::new(PACKAGING).join(extension);
+            fs::copy(from, extensions.join(extension)).unwrap();
+        }
+        let output = Command::new("systemd-analyze")
+            .args(["verify", "--man=no", "--recursive-errors=no"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        let about: Vec<_> = told.lines().filter(|line| line.contains(name)).collect();
+        assert!(output.status.success() && about.is_empty(), "{told}");
+    }
 }
 
 #[test]

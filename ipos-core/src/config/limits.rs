@@ -13,9 +13,10 @@ pub struct Limits {
     /// Connections in TIME-WAIT. Full: the oldest ends.
     pub time_wait: usize,
     /// Ended connections of other servers that late frames must not bring back, and endpoints whose packets never came, which may
-    /// be brought back. Full: the oldest makes room.
+    /// be brought back; clients that were turned away, and, while SYN cookies are out, what has ended here. Full: the one whose time
+    /// ends first makes room.
     pub tombstones: usize,
-    /// How long they are remembered.
+    /// How long those of other servers are remembered; the others 10 s at most.
     pub tombstone: Duration,
     /// Records in the forward table. Full: requests are served here.
     pub forward: usize,

@@ -82,9 +82,9 @@ impl Device {
         self.flows.replace(key, Record::Tombstone(tombstone));
         self.flows.schedule(key, Some(until));
         if self.flows.tombstones() > limits.tombstones
-            && let Some(oldest) = self.flows.oldest_tombstone()
+            && let Some(first) = self.flows.first_tombstone()
         {
-            self.flows.remove(oldest);
+            self.flows.remove(first);
         }
     }
 
@@ -103,7 +103,7 @@ impl Device {
             let slot = self.stack.get(endpoint);
             if slot.is_some_and(|slot| slot.tcp.state() != State::TimeWait) {
                 self.take_back(now, endpoint);
-                self.stack.fail(endpoint, Failure::Reset);
+                self.stack.fail(endpoint, Failure::Ended);
                 self.with_endpoint(now, endpoint, |slot, _| slot.tcp.abort());
             }
         }

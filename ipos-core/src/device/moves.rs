@@ -257,7 +257,7 @@ impl Device {
         let (client, listener) = (*slot.flow.client.ip(), slot.listener);
         let mut wanted = Wanted::default();
         if let Some(mut inspector) = self.rules.inspector() {
-            let session = |id: &[u8]| self.sessions.get(now, id).cloned();
+            let session = |id: &[u8]| self.sessions.get(now, id).map(|row| row.server.clone());
             // A head that its first segment does not hold stays here: to gather it would hold up its application.
             let reading = inspector.inspect(segment.payload);
             wanted = self.rules.wanted(reading, session)?;

@@ -41,7 +41,7 @@ impl Device {
             && let Some(slot) = pending.endpoint.and_then(|endpoint| stack.get(endpoint))
         {
             let bytes = slot.tcp.readable();
-            let session = |id: &[u8]| sessions.get(now, id).cloned();
+            let session = |id: &[u8]| sessions.get(now, id).map(|row| row.server.clone());
             match rules.wanted(inspector.inspect(bytes), session) {
                 None if !ended && bytes.len() < config.limits.request => {
                     if inspector.may_wait_for_server() {

@@ -62,15 +62,10 @@ impl Device {
             return;
         };
         let mine = match self.sessions.get(now, id) {
-            Some(server) if **server == *self.config.name => {
-                if self.sessions.left(now, id) > session.lifetime / 2
-                    && !self.sessions.is_given_back(id)
-                {
-                    return;
-                }
-                true
+            Some(row) if *row.server == *self.config.name => {
+                row.given_back || row.left(now) <= session.lifetime / 2
             }
-            Some(server) => !self.may_be_asked(now, server, listener),
+            Some(row) => !self.may_be_asked(now, &row.server, listener),
             // It may be one that was not heard of yet; to guess it is of no use. But who has just come knows few.
             None => now >= self.me.young_until + self.config.synch.medium.saturating_mul(2),
         };
@@ -175,9 +170,8 @@ impl Device {
             return;
         }
         let held = self.sessions.get(now, session);
-        let mine = held.is_some_and(|holder| *holder == self.name);
+        let mine = held.is_some_and(|row| row.server == self.name && !row.given_back);
         if mine
-            && !self.sessions.is_given_back(session)
             && !self.me.draining
             && self.me.unavailable.is_empty()
             && *self.config.name < *server
@@ -187,7 +181,7 @@ impl Device {
             return;
         }
         let server = match held {
-            Some(holder) if **holder == *server => holder.clone(),
+            Some(row) if *row.server == *server => row.server.clone(),
             _ => Arc::from(server),
         };
         self.sessions.set(now, session, &server, lifetime);

@@ -133,6 +133,8 @@ impl Device {
             self.me.due[1] = now;
         }
         let member = self.members.get_mut(from).ok_or(DropReason::TableFull)?;
+        // Who was there before this server has lost nothing.
+        member.newcomer |= is_new && now >= self.me.young_until;
         if header.incarnation < member.incarnation {
             return Err(DropReason::SynchOld);
         }
@@ -194,7 +196,7 @@ impl Device {
         let name = member.name.clone();
         if alive {
             // It may know none of the cookie map: before it takes sessions for its own it shall.
-            let newcomer = core::mem::take(&mut member.newcomer) && now >= self.me.young_until;
+            let newcomer = core::mem::take(&mut member.newcomer);
             self.sessions.tell_all(newcomer.then_some(&*name));
         }
         if self.sessions.is_in_hurry() {
@@ -284,6 +286,9 @@ impl Device {
         let told = match kind {
             SynchKind::High => {
                 self.sessions.expire(now);
+                if now >= self.me.young_until + self.config.synch.medium {
+                    self.sessions.settle();
+                }
                 let (mut told, more) = self.sessions.take_changes(now, CHANGES);
                 if self.sessions.is_in_hurry() {
                     let used: usize = told.iter().map(Told::len).sum();
@@ -295,9 +300,11 @@ impl Device {
                 }
                 told
             }
-            SynchKind::Medium => self
-                .sessions
-                .refresh(now, &self.name, REFRESHED, usize::MAX),
+            SynchKind::Medium => {
+                self.sessions.tell_newcomers_again();
+                self.sessions
+                    .refresh(now, &self.name, REFRESHED, usize::MAX)
+            }
             SynchKind::Low | SynchKind::Leave => return,
         };
         records.extend(told.into_iter().map(OwnRecord::Cookie));

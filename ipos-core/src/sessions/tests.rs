@@ -19,12 +19,14 @@ fn rows_expire_and_make_room() {
     sessions.set(at(10), b"b", &name("s2"), LIFETIME);
     sessions.set(at(20), b"a", &name("s2"), LIFETIME);
     sessions.set(at(30), b"c", &name("s3"), LIFETIME);
-    assert_eq!(sessions.get(at(30), b"b"), None, "it expires first");
-    assert_eq!(sessions.get(at(30), b"a").map(|s| &**s), Some("s2"));
-    assert_eq!(sessions.get(at(120), b"a"), None);
+    assert!(sessions.get(at(30), b"b").is_none(), "it expires first");
+    let server = sessions.get(at(30), b"a").map(|row| &*row.server);
+    assert_eq!(server, Some("s2"));
+    assert!(sessions.get(at(120), b"a").is_none());
     sessions.expire(at(120));
     assert_eq!((sessions.len(), sessions.expiries.len()), (1, 1));
-    assert_eq!(sessions.left(at(120), b"c"), Duration::from_millis(10));
+    let left = sessions.get(at(120), b"c").map(|row| row.left(at(120)));
+    assert_eq!(left, Some(Duration::from_millis(10)));
     sessions.set(at(0), &[0; SESSION_MAX + 1], &name("s1"), LIFETIME);
     assert_eq!(sessions.len(), 1);
 }
@@ -70,14 +72,27 @@ fn newcomers_are_told_what_they_had() {
     for _ in 0..TELLINGS {
         assert!(sessions.is_in_hurry());
         assert_eq!(told(&mut sessions), ["s1", "s3"]);
+        assert!(!sessions.is_in_hurry(), "not at once again");
+        sessions.tell_newcomers_again();
     }
     assert!(!sessions.is_in_hurry());
     assert_eq!(told(&mut sessions), ["s1"]);
     for newcomer in 0..2 * NEWCOMERS {
         sessions.tell_all(Some(&newcomer.to_string()));
-        sessions.tell_all(Some("s3"));
     }
     assert_eq!(sessions.newcomers.len(), NEWCOMERS);
+}
+
+#[test]
+fn what_was_given_back_is_told_in_the_end() {
+    let mut sessions = Sessions::new(10);
+    sessions.give_back(at(0), b"a", &name("s1"), LIFETIME);
+    assert!(sessions.refresh(at(0), "s1", 10, usize::MAX).is_empty());
+    sessions.settle();
+    assert!(sessions.is_in_hurry());
+    assert_eq!(sessions.refresh(at(0), "s1", 10, usize::MAX).len(), 1);
+    sessions.settle();
+    assert!(!sessions.is_in_hurry(), "once");
 }
 
 #[test]

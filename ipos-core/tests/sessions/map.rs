@@ -151,6 +151,39 @@ fn a_server_that_starts_again_has_lost_its_sessions_to_nobody() {
     });
 }
 
+/// Nobody asks for the sessions meanwhile.
+#[test]
+fn servers_that_start_again_one_after_the_other_lose_no_session() {
+    each([2_500, 20], |pause| {
+        let mut farm = farm(3);
+        let ids: Vec<(u8, String)> = (0..=254)
+            .map(|n| (n % 3, begin(&mut farm, n % 3)))
+            .collect();
+        for at in 0..3 {
+            restart(&mut farm, at);
+            farm.run(ms(pause));
+        }
+        farm.run(ms(3_000));
+        for (at, id) in &ids {
+            assert_all_know(&farm, id, Some(&format!("s{}", at + 1)));
+        }
+    });
+}
+
+/// The one that has come just now gives back, too.
+#[test]
+fn a_server_that_has_just_started_gives_back() {
+    let mut farm = farm(2);
+    let ids: Vec<String> = (0..300).map(|_| begin(&mut farm, 1)).collect();
+    restart(&mut farm, 0);
+    farm.run(ms(300));
+    restart(&mut farm, 1);
+    farm.run(ms(2_500));
+    for id in &ids {
+        assert_all_know(&farm, id, Some("s2"));
+    }
+}
+
 /// What they tell it is lost at first.
 #[test]
 fn sessions_are_given_back_more_than_once() {

@@ -16,7 +16,8 @@ pub(crate) const TURN: usize = 64 * 1024;
 pub(super) struct Bridge {
     pub(super) endpoint: EndpointId,
     pub(super) listener: ListenerId,
-    pub(super) socket: TcpStream,
+    /// `None`: none could be made, and the bridge is parked.
+    pub(super) socket: Option<TcpStream>,
     pub(super) connected: bool,
     /// What the application is told before the client's bytes, and how much of it was.
     header: Vec<u8>,
@@ -57,20 +58,14 @@ pub(super) enum Progress {
 }
 
 impl Bridge {
-    /// The connect has begun.
-    pub(super) fn new(
-        endpoint: EndpointId,
-        listener: ListenerId,
-        socket: TcpStream,
-        header: Vec<u8>,
-        now: Instant,
-    ) -> Bridge {
+    /// No connect has begun.
+    pub(super) fn new(endpoint: EndpointId, listener: ListenerId, now: Instant) -> Bridge {
         Bridge {
             endpoint,
             listener,
-            socket,
+            socket: None,
             connected: false,
-            header,
+            header: Vec::new(),
             told: 0,
             parked: None,
             readable: false,
@@ -84,9 +79,10 @@ impl Bridge {
         }
     }
 
-    /// Another connection to the application takes the place of one that it has closed between two requests, or refused.
+    /// A connect has begun: the first one, or another one, in the place of one that the application has closed between two
+    /// requests, or refused.
     pub(super) fn renew(&mut self, socket: TcpStream, header: Vec<u8>, now: Instant) {
-        self.socket = socket;
+        self.socket = Some(socket);
         self.connected = false;
         self.header = header;
         self.last = now;
@@ -121,7 +117,7 @@ impl Bridge {
                 return progress;
             }
             self.connected = true;
-            if let Err(error) = self.socket.set_nodelay(true) {
+            if let Some(Err(error)) = self.socket.as_ref().map(|s| s.set_nodelay(true)) {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
         }
@@ -176,20 +172,24 @@ impl Bridge {
             && !self.application_done
             && self.exchange.is_at_rest()
             && !endpoint.readable().is_empty()
-            && match self.socket.peek(&mut [0]) {
-                Ok(waiting) => waiting == 0,
-                Err(error) => error.kind() == ErrorKind::ConnectionReset,
-            }
+            && self
+                .socket
+                .as_ref()
+                .is_some_and(|s| match s.peek(&mut [0]) {
+                    Ok(waiting) => waiting == 0,
+                    Err(error) => error.kind() == ErrorKind::ConnectionReset,
+                })
     }
 
     fn is_broken(&self) -> bool {
-        !matches!(self.socket.take_error(), Ok(None))
+        let error = self.socket.as_ref().map(TcpStream::take_error);
+        !matches!(error, Some(Ok(None)))
     }
 
     /// Asks what became of the connect: `None` when the connection is made.
     fn connection(&self) -> Option<Progress> {
-        let outcome = self.writable.then(|| connect::outcome(&self.socket));
-        match outcome.flatten() {
+        let socket = self.socket.as_ref().filter(|_| self.writable);
+        match socket.and_then(connect::outcome) {
             None => Some(Progress::Waiting),
             Some(Ok(())) => None,
             Some(Err(error)) => Some(Progress::Refused(error)),
@@ -198,11 +198,14 @@ impl Bridge {
 
     /// Tells the application who its client is: `None` when it knows.
     fn introduce(&mut self) -> Option<Progress> {
+        let Some(socket) = &mut self.socket else {
+            return Some(Progress::Waiting);
+        };
         while let Some(rest) = self.header.get(self.told..).filter(|rest| !rest.is_empty()) {
             if !self.writable {
                 return Some(Progress::Waiting);
             }
-            match self.socket.write(rest) {
+            match socket.write(rest) {
                 Ok(taken) => self.told += taken,
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => self.writable = false,
@@ -221,6 +224,9 @@ impl Bridge {
         now: Instant,
         allowance: &mut usize,
     ) -> Progress {
+        let Some(socket) = &mut self.socket else {
+            return Progress::Waiting;
+        };
         let mut turn = TURN.min(*allowance);
         while !self.client_done {
             let bytes = endpoint.readable();
@@ -228,7 +234,7 @@ impl Bridge {
                 if endpoint.is_finished() {
                     if !self.application_done {
                         // Fails where the application has gone already; reading then tells.
-                        let _gone = self.socket.shutdown(Shutdown::Write);
+                        let _gone = socket.shutdown(Shutdown::Write);
                     }
                     self.client_done = true;
                 }
@@ -241,7 +247,7 @@ impl Bridge {
                 return Progress::More;
             }
             let some = bytes.get(..turn).unwrap_or(bytes);
-            match self.socket.write(some) {
+            match socket.write(some) {
                 Ok(taken) => {
                     self.exchange
                         .handle_request(some.get(..taken).unwrap_or(some));
@@ -268,6 +274,9 @@ impl Bridge {
         scratch: &mut [u8],
         allowance: &mut usize,
     ) -> Progress {
+        let Some(socket) = &mut self.socket else {
+            return Progress::Waiting;
+        };
         let mut turn = TURN.min(*allowance);
         while self.readable && !self.application_done {
             let room = endpoint.writable();
@@ -282,7 +291,7 @@ impl Bridge {
             let Some(scratch) = scratch.get_mut(..space) else {
                 return Progress::Failed;
             };
-            match self.socket.read(scratch) {
+            match socket.read(scratch) {
                 Ok(0) => {
                     self.application_done = true;
                     self.last = now;

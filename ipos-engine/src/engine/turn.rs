@@ -109,8 +109,9 @@ impl Engine {
             if self.sockets.handle_event(&mut self.device, now, &event) {
                 continue;
             }
+            let health = &mut self.health;
             self.host
-                .handle_event(&mut self.device, now, registry, &event);
+                .handle_event(&mut self.device, health, now, registry, &event);
             self.datagrams.handle_event(registry, &event);
         }
         any

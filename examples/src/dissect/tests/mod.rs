@@ -308,6 +308,19 @@ fn another_ethertype() {
     }
 }
 
+/// As on a trunk.
+#[test]
+fn vlan_tags() {
+    let (addresses, rest) = ACKNOWLEDGEMENT.split_at(24);
+    for tags in ["8100000a", "88a800148100000a"] {
+        let frame = of_hex(&format!("{addresses}{tags}{rest}"));
+        assert_eq!(frame["header"], of_hex(ACKNOWLEDGEMENT)["header"]);
+        assert_eq!(frame["ethernet"]["type"], 7);
+    }
+    let cut = of_hex(&format!("{addresses}8100"));
+    assert_eq!(cut["error"]["layer"], "Ethernet header");
+}
+
 fn synch_message() -> Vec<u8> {
     let flags = SynchFlags::DRAINING;
     let mut writer = SynchWriter::new(SynchKind::Medium, flags, 5, 10, SYNCH_DATAGRAM_MAX);

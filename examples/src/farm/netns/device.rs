@@ -4,8 +4,7 @@ use std::cell::RefCell;
 use std::net::SocketAddrV4;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipos_core::config::{Config, Listen, PortA, PortB, SynchPort};
@@ -16,6 +15,7 @@ use ipos_proto::{MacAddr, Protocol};
 
 use super::{BUSY, LOOK, PORT, web};
 use crate::backend::{Carrier, Opener, Sizes, claims_a, claims_b, claims_synch};
+use crate::device_thread::{DeviceThread, part};
 use crate::farm::{DeviceReport, FarmError, Plan};
 
 /// The high-priority interval: short, so that a run of a second balances by fresh figures. The silence time stays
@@ -37,20 +37,17 @@ pub(super) struct View {
 
 /// A device that runs.
 pub(super) struct Running {
-    name: String,
+    pub(super) thread: DeviceThread,
     view: Arc<Mutex<View>>,
     questions: Sender<Sender<DeviceReport>>,
-    stop: Stop,
-    thread: Option<JoinHandle<Result<(), String>>>,
 }
 
 impl Running {
     /// Starts the device of `server`, the `number`-th of the farm.
     pub(super) fn start(server: &Server, number: usize, plan: &Plan) -> Result<Running, FarmError> {
         let name = server.name().to_owned();
-        let part = format!("device of {name}");
         let mut isn_key = [0; 16];
-        getrandom::fill(&mut isn_key).map_err(FarmError::of(part.clone()))?;
+        getrandom::fill(&mut isn_key).map_err(FarmError::of(part(&name)))?;
         let mut config = base(server);
         config.listen.push(Listen {
             address: SocketAddrV4::new(server.address(Lan::A), PORT),
@@ -72,26 +69,11 @@ impl Running {
                     run(config, carrier, requests, &view, &asked, &started)
                 })?
         };
-        match start.recv() {
-            Ok(stop) => Ok(Running {
-                name,
-                view,
-                questions,
-                stop,
-                thread: Some(thread),
-            }),
-            // The thread has ended: with an error, as it started no engine.
-            Err(mpsc::RecvError) => Err(ended(part, thread)),
-        }
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether its thread is not there any more: [`Running::stop`] says why.
-    pub(super) fn has_ended(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        Ok(Running {
+            thread: DeviceThread::started(&name, thread, &start)?,
+            view,
+            questions,
+        })
     }
 
     /// What the device shows of itself.
@@ -103,58 +85,19 @@ impl Running {
     }
 
     /// What the device did so far.
-    pub(super) fn report(&self) -> Result<DeviceReport, FarmError> {
+    pub(super) fn report(&mut self) -> Result<DeviceReport, FarmError> {
         let (answer, answered) = channel();
-        let part = format!("device of {}", self.name);
-        self.questions
-            .send(answer)
-            .map_err(FarmError::of(part.clone()))?;
-        answered
-            .recv_timeout(ANSWER)
-            .map_err(|error| FarmError::Failed {
-                part,
-                what: match error {
-                    RecvTimeoutError::Timeout => {
-                        format!("does not answer within {} s; {BUSY}", ANSWER.as_secs())
-                    }
-                    RecvTimeoutError::Disconnected => "ended".to_owned(),
-                },
-            })
-    }
-
-    /// Lets the device leave the farm.
-    pub(super) fn stop(mut self) -> Result<(), FarmError> {
-        self.stop.stop();
-        match self.thread.take().map(JoinHandle::join) {
-            None | Some(Ok(Ok(()))) => Ok(()),
-            Some(Ok(Err(what))) => Err(FarmError::Failed {
-                part: format!("device of {}", self.name),
-                what,
-            }),
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.stop();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!(name = self.name, "a device panicked");
-        }
-    }
-}
-
-/// Why a thread that should run has ended.
-fn ended(part: String, thread: JoinHandle<Result<(), String>>) -> FarmError {
-    match thread.join() {
-        Ok(result) => FarmError::Failed {
-            part,
-            what: result.err().unwrap_or_else(|| "ended".to_owned()),
-        },
-        Err(panic) => std::panic::resume_unwind(panic),
+        let answer = match self.questions.send(answer) {
+            Ok(()) => answered.recv_timeout(ANSWER),
+            Err(_) => Err(RecvTimeoutError::Disconnected),
+        };
+        answer.map_err(|error| match error {
+            RecvTimeoutError::Timeout => FarmError::Failed {
+                part: self.thread.part(),
+                what: format!("does not answer within {} s; {BUSY}", ANSWER.as_secs()),
+            },
+            RecvTimeoutError::Disconnected => self.thread.failure(),
+        })
     }
 }
 

@@ -22,8 +22,8 @@ use crate::farm::FarmError;
 /// Where it listens.
 pub(super) const ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
-/// Connections that wait to be accepted; more are reset by the kernel.
-const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
+/// What is waited for where nothing can be accepted: no descriptor is free, for example.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A server on a thread of its own; it ends when this is dropped.
 pub(super) struct Web {
@@ -96,7 +96,7 @@ async fn serve(
             Err(error) => {
                 // No descriptor is free, or the connection is gone already.
                 tracing::debug!(%error, "accept");
-                tokio::time::sleep(BACKLOG_PAUSE).await;
+                tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
