@@ -1,21 +1,24 @@
-//! A farm of axum servers on this machine, each with its device, in one process: open its pages in a browser, and see which server
-//! answers while connections move between them.
+//! A farm of axum servers, each with its device: open its pages in a browser, and see which server answers while connections move
+//! between them. On this machine, in one process; or one server a process, on real interfaces, by a file as `inic`'s without `app`.
 //!
 //! ```text
 //! cargo run --release --example axum_farm -- [--fabric auto|netns|process] [--servers N] [--listen ADDRESS]
 //!     [--visits N] [--json]
+//! cargo run --release --example axum_farm -- --config FILE
 //! ```
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use ipos_examples::axum_farm::visitor::{self, Visits};
-use ipos_examples::axum_farm::{AxumFarm, Fabric, Plan};
+use ipos_examples::axum_farm::{self, AxumFarm, Fabric, Plan};
+use ipos_examples::config::FileConfig;
 use ipos_examples::farm::{FarmError, Interrupt};
 use ipos_examples::program;
 
-/// Runs a farm of axum servers on this machine until it is interrupted, or until visits are made.
+/// Runs a farm of axum servers on this machine until it is interrupted, or until visits are made; or one server of a farm.
 #[derive(Debug, Parser)]
 #[command(name = "axum_farm", version)]
 struct Arguments {
@@ -32,6 +35,9 @@ struct Arguments {
     /// Make so many requests, one of five of which asks for its connection to move, say who has answered, and end.
     #[arg(long, value_name = "N")]
     visits: Option<usize>,
+    /// Run one server on this host's interfaces, by this file: `inic`'s, with no `app` in its `[[listen]]`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["fabric", "servers", "listen", "visits"])]
+    config: Option<PathBuf>,
     /// Print one JSON object about the visits on standard output.
     #[arg(long, requires = "visits")]
     json: bool,
@@ -49,6 +55,13 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(status) => return status,
     };
+    if let Some(path) = &arguments.config {
+        program::init_logging("info");
+        return match FileConfig::read_in_process(path) {
+            Ok(file) => axum_farm::serve(file),
+            Err(error) => program::fail(error, program::BAD_INPUT),
+        };
+    }
     // Before there is a second thread: the way into a user namespace may be needed.
     let fabric = match choose(arguments.fabric) {
         Ok(fabric) => fabric,

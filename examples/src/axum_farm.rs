@@ -16,17 +16,21 @@ mod netns;
 pub mod visitor;
 
 use std::net::{SocketAddr, SocketAddrV4, TcpListener};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use ipos_engine::socket::SocketLimits;
 use ipos_lab::Lan;
-use ipos_tokio::Peer;
+use ipos_tokio::{Listener, Peer};
 use tokio::runtime::Runtime;
 
+use crate::config::FileConfig;
 use crate::device_thread::DeviceThread;
 use crate::farm::FarmError;
-use crate::program::refused;
+use crate::program::{fail, refused};
+use crate::server;
 use app::Site;
 use device::Running;
 
@@ -91,13 +95,15 @@ impl AxumFarm {
         let servers: Vec<SocketAddrV4> = hosts.clone().map(reached).collect();
         let hosts: Vec<u8> = hosts.collect();
         let mut backlogs = Vec::new();
-        let site = Arc::new(Site::new(hosts.iter().map(|&host| name(host)).collect()));
-        for server in 0..plan.servers {
+        let site = Arc::new(Site::new(hosts.iter().map(|&host| name(host))));
+        for &host in &hosts {
             let (listener, backlog) = ipos_tokio::listen(SocketLimits::default());
             backlogs.push(backlog);
-            let service = app::router(Arc::clone(&site), server);
-            let service = service.into_make_service_with_connect_info::<Peer>();
-            runtime.spawn(async { axum::serve(listener, service).await });
+            serve_from(
+                &runtime,
+                listener,
+                app::router(Arc::clone(&site), &name(host)),
+            );
         }
         let (lab, devices, gate) = match plan.fabric {
             Fabric::Netns => {
@@ -158,6 +164,31 @@ impl AxumFarm {
             std::thread::sleep(LOOK);
         }
     }
+}
+
+/// One server of a farm whose servers are processes, on this host's interfaces, by its configuration file: until it is stopped.
+pub fn serve(file: FileConfig) -> ExitCode {
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(format_args!("tokio: {error}"), 1),
+    };
+    let site = Arc::new(Site::new([file.name().to_owned()]));
+    let router = app::router(Arc::clone(&site), file.name());
+    let listening = (0..file.listening()).map(|_| {
+        let (listener, backlog) = ipos_tokio::listen(SocketLimits::default());
+        serve_from(&runtime, listener, router.clone());
+        backlog.into()
+    });
+    let applications = listening.collect();
+    let status = server::serve(file, applications, move |event| site.hear(event));
+    // Its tasks wait for connections that do not come any more.
+    runtime.shutdown_background();
+    status
+}
+
+fn serve_from(runtime: &Runtime, listener: Listener, router: Router) {
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    runtime.spawn(async { axum::serve(listener, service).await });
 }
 
 impl Drop for AxumFarm {

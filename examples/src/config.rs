@@ -64,12 +64,22 @@ impl Fault {
     }
 }
 
+/// Where the applications are.
+#[derive(Clone, Copy, Debug)]
+enum Applications {
+    /// Behind the addresses that the file names.
+    Behind,
+    /// In this process.
+    InProcess,
+}
+
 /// A valid configuration file.
 #[derive(Debug)]
 pub struct FileConfig {
     path: PathBuf,
     positions: Positions,
     sections: Sections,
+    applications: Applications,
     farm_key: Option<FarmKey>,
 }
 
@@ -117,18 +127,38 @@ impl Interfaces {
 }
 
 impl FileConfig {
-    /// Reads and validates the file at `path`.
+    /// Reads and validates the file at `path`; each listening socket has its application's address.
     ///
     /// # Errors
     /// The file or its farm key cannot be read, it is not TOML, has an unknown key, lacks one, or a value does not do.
     pub fn read(path: &Path) -> Result<FileConfig, FileError> {
+        FileConfig::read_for(path, Applications::Behind)
+    }
+
+    /// The same, where the applications are in this process: none has an address.
+    ///
+    /// # Errors
+    /// As [`FileConfig::read`].
+    pub fn read_in_process(path: &Path) -> Result<FileConfig, FileError> {
+        FileConfig::read_for(path, Applications::InProcess)
+    }
+
+    /// Reads what the file says by now.
+    ///
+    /// # Errors
+    /// As [`FileConfig::read`].
+    pub fn read_again(&self) -> Result<FileConfig, FileError> {
+        FileConfig::read_for(&self.path, self.applications)
+    }
+
+    fn read_for(path: &Path, applications: Applications) -> Result<FileConfig, FileError> {
         let text = std::fs::read_to_string(path).map_err(|error| FileError {
             file: path.to_owned(),
             key: String::new(),
             what: format!("cannot be read: {error}"),
             line: None,
         })?;
-        FileConfig::parse(path, &text)
+        FileConfig::parse_for(path, &text, applications)
     }
 
     /// Validates the text of a file; `path` is for errors.
@@ -136,6 +166,14 @@ impl FileConfig {
     /// # Errors
     /// As [`FileConfig::read`], but for reading it: only the farm key is read.
     pub fn parse(path: &Path, text: &str) -> Result<FileConfig, FileError> {
+        FileConfig::parse_for(path, text, Applications::Behind)
+    }
+
+    fn parse_for(
+        path: &Path,
+        text: &str,
+        applications: Applications,
+    ) -> Result<FileConfig, FileError> {
         let positions = Positions::new(text);
         let parsed: Result<Sections, _> = toml::from_str(text);
         let sections = parsed.map_err(|error| {
@@ -163,9 +201,10 @@ impl FileConfig {
             path: path.to_owned(),
             positions,
             sections,
+            applications,
             farm_key: None,
         };
-        check::check(&config.sections).map_err(|fault| config.place(fault))?;
+        check::check(&config.sections, applications).map_err(|fault| config.place(fault))?;
         if let Some(security) = &config.sections.security {
             let key = key_file::read(path, &security.farm_key_file);
             let key = key.map_err(|error| config.error("security.farm_key_file", error))?;
@@ -236,13 +275,30 @@ impl FileConfig {
         ports.flat_map(|port| port.addresses.clone()).collect()
     }
 
-    /// The applications, in the order of the listening sockets.
+    /// The server's name.
+    pub fn name(&self) -> &str {
+        &self.sections.name
+    }
+
+    /// How many listening sockets there are.
+    pub fn listening(&self) -> usize {
+        self.sections.listen.len()
+    }
+
+    /// The applications, in the order of the listening sockets; none where they are in this process.
     pub fn applications(&self) -> Vec<Application> {
-        let application = |listen: &ListenSection| match listen.proxy_protocol {
-            true => Application::Proxied(listen.app),
-            false => Application::Address(listen.app),
+        let application = |listen: &ListenSection| {
+            let proxied = listen.proxy_protocol;
+            listen.app.map(|address| match proxied {
+                true => Application::Proxied(address),
+                false => Application::Address(address),
+            })
         };
-        self.sections.listen.iter().map(application).collect()
+        self.sections
+            .listen
+            .iter()
+            .filter_map(application)
+            .collect()
     }
 
     /// How often the applications are asked whether they answer; `None`: never.

@@ -12,6 +12,7 @@ pub mod key_file;
 pub mod program;
 pub mod redirector;
 pub mod reload;
+pub mod server;
 mod wording;
 
 /// The README's program is compiled and run.

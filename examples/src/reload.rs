@@ -1,6 +1,5 @@
 //! SIGHUP: a running device reads its configuration file again.
 
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -14,7 +13,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Knows what a device runs by, and gives it what its file says now.
 pub struct Reloader {
-    path: PathBuf,
     file: FileConfig,
     interfaces: Interfaces,
     start: Start,
@@ -33,16 +31,14 @@ enum Refused {
 }
 
 impl Reloader {
-    /// The device runs by `file`, which was read from `path`.
+    /// The device runs by `file`.
     pub fn new(
-        path: &Path,
         file: FileConfig,
         interfaces: Interfaces,
         start: Start,
         control: Control,
     ) -> Reloader {
         Reloader {
-            path: path.to_owned(),
             file,
             interfaces,
             start,
@@ -60,7 +56,7 @@ impl Reloader {
     }
 
     fn try_reload(&mut self) -> Result<Vec<&'static str>, Refused> {
-        let file = FileConfig::read(&self.path)?;
+        let file = self.file.read_again()?;
         self.file.check_reload(&file)?;
         let applications = file.applications();
         let told = (0..).map(ListenerId).zip(&applications);

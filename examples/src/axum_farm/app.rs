@@ -1,6 +1,6 @@
 //! The application: a board that all servers show, and pages that say who has answered.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Html;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use ipos_core::Origin;
+use ipos_core::{Event, Origin};
 use ipos_tokio::Peer;
 use serde_json::{Value, json};
 
@@ -18,19 +18,34 @@ const MESSAGES: usize = 50;
 /// Characters of a message; the rest is cut off.
 const LONGEST: usize = 200;
 
-/// What all servers of the farm share: in a farm of several machines it would be a database.
+/// What the servers of one process share: in a farm of several processes it would be a database, there each has a board of its own.
+#[derive(Default)]
 pub(super) struct Site {
-    names: Vec<String>,
-    answered: Vec<AtomicU64>,
+    names: Mutex<BTreeSet<String>>,
     board: Mutex<VecDeque<Value>>,
 }
 
 impl Site {
-    pub(super) fn new(names: Vec<String>) -> Site {
+    pub(super) fn new(names: impl IntoIterator<Item = String>) -> Site {
         Site {
-            answered: names.iter().map(|_| AtomicU64::new(0)).collect(),
-            names,
+            names: Mutex::new(names.into_iter().collect()),
             board: Mutex::default(),
+        }
+    }
+
+    /// The servers that are up.
+    fn names(&self) -> Vec<String> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.iter().cloned().collect()
+    }
+
+    /// A server comes or goes.
+    pub(super) fn hear(&self, event: &Event) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::ServerUp(name) => drop(names.insert(name.clone())),
+            Event::ServerDown(name) => drop(names.remove(name)),
+            _ => {}
         }
     }
 
@@ -43,42 +58,39 @@ impl Site {
 #[derive(Clone)]
 struct Server {
     site: Arc<Site>,
-    number: usize,
+    name: Arc<str>,
+    answered: Arc<AtomicU64>,
 }
 
 impl Server {
-    fn name(&self) -> &str {
-        self.site.names.get(self.number).map_or("", String::as_str)
-    }
-
     /// Who has answered, and how the connection came here.
     fn answer(&self, peer: &Peer) -> Value {
-        let count = self.site.answered.get(self.number);
-        let answered = count.map(|count| count.fetch_add(1, Ordering::Relaxed) + 1);
+        let answered = self.answered.fetch_add(1, Ordering::Relaxed) + 1;
         let from = match peer.origin() {
             Origin::Local => None,
             Origin::Migrated(from) => Some(from.to_string()),
         };
         json!({
-            "server": self.name(),
+            "server": &*self.name,
             "answered": answered,
             "reached": peer.local_addr().to_string(),
             "moved_from": from,
-            "servers": self.site.names,
+            "servers": self.site.names(),
         })
     }
 
     /// The servers of a type of requests: all but the first, where there are others.
-    fn albums(&self) -> &[String] {
-        match &self.site.names[..] {
-            [_, others @ ..] if !others.is_empty() => others,
-            all => all,
+    fn albums(&self) -> Vec<String> {
+        let mut names = self.site.names();
+        if names.len() > 1 {
+            names.remove(0);
         }
+        names
     }
 }
 
-/// What the server with this number answers.
-pub(super) fn router(site: Arc<Site>, number: usize) -> Router {
+/// What the server of this name answers.
+pub(super) fn router(site: Arc<Site>, name: &str) -> Router {
     Router::new()
         .route("/", get(|| async { Html(include_str!("page.html")) }))
         .route("/visit", get(visit))
@@ -86,7 +98,11 @@ pub(super) fn router(site: Arc<Site>, number: usize) -> Router {
         .route("/album", get(album))
         .route("/board", get(board))
         .route("/say", post(say))
-        .with_state(Server { site, number })
+        .with_state(Server {
+            site,
+            name: name.into(),
+            answered: Arc::default(),
+        })
 }
 
 async fn visit(State(server): State<Server>, ConnectInfo(peer): ConnectInfo<Peer>) -> Json<Value> {
@@ -99,12 +115,13 @@ async fn go(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(to): Path<String>,
 ) -> Result<Json<Value>, (StatusCode, String)> {
+    let names = server.site.names();
     if to == "any" {
-        peer.move_to_any(&server.site.names);
-    } else if server.site.names.contains(&to) {
+        peer.move_to_any(&names);
+    } else if names.contains(&to) {
         peer.move_to(&to);
     } else {
-        let known = server.site.names.join(", ");
+        let known = names.join(", ");
         let problem = format!("there is no server {to}, only {known} and any\n");
         return Err((StatusCode::NOT_FOUND, problem));
     }
@@ -113,8 +130,9 @@ async fn go(
 
 /// A type of requests that some servers are for: whoever asks for an album may ask for more.
 async fn album(State(server): State<Server>, ConnectInfo(peer): ConnectInfo<Peer>) -> Json<Value> {
-    if !server.albums().iter().any(|name| name == server.name()) {
-        peer.move_to_any(server.albums());
+    let albums = server.albums();
+    if !albums.iter().any(|name| **name == *server.name) {
+        peer.move_to_any(&albums);
     }
     Json(server.answer(&peer))
 }
@@ -139,7 +157,7 @@ async fn say(
         if board.len() == MESSAGES {
             board.pop_front();
         }
-        board.push_back(json!({ "text": text, "taken_by": server.name() }));
+        board.push_back(json!({ "text": text, "taken_by": &*server.name }));
     }
     Json(server.answer(&peer))
 }

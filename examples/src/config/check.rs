@@ -9,11 +9,11 @@ use ipos_core::config::Limits;
 
 use crate::backend::Sizes;
 
-use super::Fault;
 use super::sections::{
     AdminSection, BalanceSection, EngineSection, HealthSection, LimitsSection, ListenSection,
     PortASection, PortBSection, Sections, SynchSection, Waiting,
 };
+use super::{Applications, Fault};
 
 /// Longest name of a server or a service, in bytes: that of a Synch record.
 const NAME: usize = ipos_proto::synch::NAME_MAX;
@@ -37,7 +37,7 @@ const SLOW_START: u64 = 24 * 3600;
 pub(super) type Checked = Result<(), Fault>;
 
 /// Checks everything; the first fault, in the order of the file's sections.
-pub(super) fn check(sections: &Sections) -> Checked {
+pub(super) fn check(sections: &Sections, applications: Applications) -> Checked {
     let Sections {
         name,
         stack,
@@ -70,7 +70,7 @@ pub(super) fn check(sections: &Sections) -> Checked {
     check_apart(a, b, synch, c)?;
     check_balance(balance)?;
     let addresses: Vec<_> = [Some(a), c].into_iter().flatten().collect();
-    check_listen(listen, &addresses)?;
+    check_listen(listen, &addresses, applications)?;
     check_health(health)?;
     sections.content().check()?;
     check_limits(limits)?;
@@ -301,7 +301,11 @@ fn is_own(ports: &[&PortASection], address: IpAddr) -> bool {
 }
 
 /// `ports`: those to clients.
-fn check_listen(listen: &[ListenSection], ports: &[&PortASection]) -> Checked {
+fn check_listen(
+    listen: &[ListenSection],
+    ports: &[&PortASection],
+    applications: Applications,
+) -> Checked {
     let is_own = |address: IpAddr| is_own(ports, address);
     ensure(
         !listen.is_empty(),
@@ -342,7 +346,24 @@ fn check_listen(listen: &[ListenSection], ports: &[&PortASection]) -> Checked {
             key("address"),
             format_args!("{address} is given twice"),
         )?;
-        let app = entry.app;
+        if let Some(service) = &entry.service {
+            check_name(&key("service"), service)?;
+        }
+        let app = match (applications, entry.app) {
+            (Applications::Behind, Some(app)) => app,
+            (Applications::Behind, None) => return Err(Fault::new(key("app"), "is missing")),
+            (Applications::InProcess, Some(_)) => {
+                let what = "the application is in this program: take the line out";
+                return Err(Fault::new(key("app"), what));
+            }
+            (Applications::InProcess, None) => {
+                let what = "the application is in this program, which serves `tcp`";
+                ensure(protocol == "tcp", key("protocol"), what)?;
+                let what = "the application is in this program, which knows its clients";
+                ensure(!entry.proxy_protocol, key("proxy_protocol"), what)?;
+                continue;
+            }
+        };
         ensure(
             app.port() != 0,
             key("app"),
@@ -361,9 +382,6 @@ fn check_listen(listen: &[ListenSection], ports: &[&PortASection]) -> Checked {
                 app.ip()
             ),
         )?;
-        if let Some(service) = &entry.service {
-            check_name(&key("service"), service)?;
-        }
     }
     Ok(())
 }

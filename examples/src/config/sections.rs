@@ -260,7 +260,8 @@ pub(super) struct ThresholdSection {
 #[serde(deny_unknown_fields)]
 pub(super) struct ListenSection {
     pub(super) address: SocketAddrV4,
-    pub(super) app: SocketAddr,
+    /// `None`: it is in this process.
+    pub(super) app: Option<SocketAddr>,
     pub(super) protocol: Option<String>,
     pub(super) service: Option<String>,
     #[serde(default)]
