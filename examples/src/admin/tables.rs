@@ -10,18 +10,20 @@ use serde_json::{Value, json};
 use super::snapshot::{Listening, MapRow, Session, Snapshot};
 
 /// The tables' names.
-pub(super) const NAMES: [&str; 14] = [
+pub(super) const NAMES: [&str; 16] = [
     FLOW_TABLES[0],
     FLOW_TABLES[1],
     FLOW_TABLES[2],
     FLOW_TABLES[3],
     FLOW_TABLES[4],
+    "time-wait",
     "listening-sockets",
     "server-state",
     "application-information",
     "neighbours",
     "cookie-map",
     "early-packets",
+    "datagrams",
     "outbox",
     "url-map",
     "ssl-map",

@@ -93,6 +93,7 @@ impl Device {
         let flow = TABLES.into_iter().zip(flow);
         let listening = self.config.listen.len();
         let others = [
+            ("time-wait", (self.stack.time_wait(), limits.time_wait)),
             ("listening-sockets", (listening, listening)),
             (
                 "server-state",
@@ -108,6 +109,7 @@ impl Device {
             ),
             ("cookie-map", (self.sessions.len(), self.sessions.bound())),
             ("early-packets", (self.early.len(), self.early.bound())),
+            ("datagrams", (self.stack.datagrams(), limits.datagrams)),
             (
                 "outbox",
                 (
