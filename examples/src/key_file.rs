@@ -2,11 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use ipos_core::{FarmKey, FarmKeyError};
-use nix::unistd::geteuid;
 use zeroize::Zeroizing;
 
 /// Longest file that is read, in bytes: keys and a few lines about them.
@@ -39,16 +38,6 @@ pub enum KeyFileError {
         /// Its permissions.
         mode: u32,
     },
-    /// Its owner is neither root nor the user of this process.
-    #[error(
-        "`{file}` is of user {owner}, who could change it: `chown` it to root, or to the user that this runs as"
-    )]
-    Owner {
-        /// The file.
-        file: String,
-        /// Its owner's number.
-        owner: u32,
-    },
     /// It is longer than a key file ever is.
     #[error("`{file}` is longer than {LONGEST} bytes: that is no key file")]
     Long {
@@ -68,7 +57,7 @@ pub enum KeyFileError {
 /// Reads the farm key that the configuration file at `configuration` names; a relative path begins where that file is.
 ///
 /// # Errors
-/// The file cannot be read, is another user's, may be read or written by others than its owner, or is no key file.
+/// The file cannot be read, may be read or written by others than its owner, or is no key file.
 pub fn read(configuration: &Path, name: &Path) -> Result<FarmKey, KeyFileError> {
     let path = configuration.parent().unwrap_or(Path::new("")).join(name);
     let file = path.display().to_string();
@@ -82,11 +71,7 @@ pub fn read(configuration: &Path, name: &Path) -> Result<FarmKey, KeyFileError> 
     }
     let opened = File::open(&path).map_err(unreadable)?;
     // Of the file that is open, whatever the name leads to by now.
-    let metadata = opened.metadata().map_err(unreadable)?;
-    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-    if owner != 0 && owner != geteuid().as_raw() {
-        return Err(KeyFileError::Owner { file, owner });
-    }
+    let mode = opened.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
     if mode & OTHERS != 0 {
         return Err(KeyFileError::Open { file, mode });
     }

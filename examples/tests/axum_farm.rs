@@ -72,14 +72,15 @@ fn three_processes_serve_one_site() {
     wait_until("all servers see each other", || {
         servers.iter().all(|server| {
             let told = fs::read_to_string(log(at, server)).unwrap();
-            told.matches("server up").count() == servers.len() - 1
+            told.matches("server up").count() >= servers.len() - 1
         })
     });
 
     let first = &servers[0];
     let visited = (0..TRIES).find_map(|_| {
         let answers = ask(client, first, &["/go/s2", "/visit"]);
-        (answers[1]["server"] == "s2").then(|| answers[1].clone())
+        let moved = answers[0]["server"] == "s1" && answers[1]["server"] == "s2";
+        moved.then(|| answers[1].clone())
     });
     let visited = visited.expect("no connection has moved");
     assert_eq!(visited["reached"], format!("{}:80", first.address(Lan::A)));
@@ -89,7 +90,7 @@ fn three_processes_serve_one_site() {
     // A type of requests that the first server is not for.
     let elsewhere = (0..TRIES).any(|_| {
         let answers = ask(client, first, &["/album", "/album"]);
-        answers[1]["server"] != "s1"
+        answers[0]["server"] == "s1" && answers[1]["server"] != "s1"
     });
     assert!(elsewhere);
 

@@ -59,7 +59,9 @@ pub(crate) struct Sessions {
     hurry: bool,
     /// It tells what these servers had in a former life, too, so often yet.
     newcomers: BTreeMap<Arc<str>, u8>,
-    /// It tells what this server had in a former life: who has taken that since had the time to say so.
+    /// When this server was first given back what it had in a former life.
+    given_back: Option<Instant>,
+    /// It tells that, too: who has taken it since had the time to say so.
     settled: bool,
 }
 
@@ -74,6 +76,7 @@ impl Sessions {
             refreshed: None,
             hurry: false,
             newcomers: BTreeMap::new(),
+            given_back: None,
             settled: false,
         }
     }
@@ -121,6 +124,7 @@ impl Sessions {
         server: &Arc<str>,
         lifetime: Duration,
     ) {
+        self.given_back.get_or_insert(now);
         self.put(session, server, now + lifetime, true);
     }
 
@@ -229,17 +233,28 @@ impl Sessions {
         }
     }
 
+    /// Whether `server`, this one, has the session, and holds it against another one that says so too: what it had in a former
+    /// life not before [`Sessions::settle`].
+    pub(crate) fn holds(&self, now: Instant, session: &[u8], server: &str) -> bool {
+        let row = self.get(now, session);
+        row.is_some_and(|row| *row.server == *server && (self.settled || !row.given_back))
+    }
+
     /// While there are newcomers all rows are told once more: not at once, for what has lost a report may lose the next one, too.
     pub(crate) fn tell_newcomers_again(&mut self) {
+        if self.rows.is_empty() {
+            self.newcomers.clear();
+        }
         if !self.newcomers.is_empty() && !self.hurry {
             self.tell_all(None);
         }
     }
 
-    /// Whoever has taken a session that this server had in a former life has said so: the others are this server's.
-    pub(crate) fn settle(&mut self) {
-        let settled = core::mem::replace(&mut self.settled, true);
-        if !settled && self.rows.values().any(|row| row.given_back) {
+    /// What this server had in a former life, and was given back `patience` ago, is its own now: whoever has taken it since has said
+    /// so.
+    pub(crate) fn settle(&mut self, now: Instant, patience: Duration) {
+        let over = self.given_back.is_some_and(|since| now >= since + patience);
+        if over && !core::mem::replace(&mut self.settled, true) {
             self.tell_all(None);
         }
     }

@@ -11,7 +11,7 @@
 //! to the application goes on; the one here is closed when it has. An exchange that is not HTTP stays where it is.
 //!
 //! A connection that the application refuses, or does not take for a while, is parked: it goes to another server, or the
-//! application comes back, where that is asked ([`Health`]); after a while the client gets RST.
+//! application comes back; after a while the client gets RST.
 
 mod joint;
 
@@ -32,8 +32,10 @@ use joint::{Bridge, Progress};
 
 /// Bytes that all bridges together move before the ports' turn.
 pub(crate) const HOST_TURN: usize = 1024 * 1024;
-/// How often the device is asked whether another server takes what is parked.
+/// How often the device is asked whether another server takes what is parked, and of how many at once: the others have their turn
+/// later.
 pub(crate) const PARKED_TURN: Duration = Duration::from_millis(50);
+const PARKED_MOST: usize = 512;
 
 /// All bridges of one engine.
 pub(crate) struct Bridges {
@@ -45,6 +47,8 @@ pub(crate) struct Bridges {
     /// Bridges that are parked, and when they have their turn.
     parked: BTreeSet<usize>,
     parked_turn: Instant,
+    /// The one that had its turn last.
+    parked_at: usize,
     /// How long one may be.
     patience: Duration,
     scratch: Vec<u8>,
@@ -62,8 +66,6 @@ struct Application {
     address: SocketAddr,
     /// Its connections begin with a header of the PROXY protocol.
     proxied: bool,
-    /// It refused the last connection, and that was said.
-    refusing: bool,
 }
 
 impl Bridges {
@@ -83,7 +85,6 @@ impl Bridges {
                     let application = Application {
                         address,
                         proxied: proxied.contains(&listener),
-                        refusing: false,
                     };
                     (listener, application)
                 })
@@ -93,6 +94,7 @@ impl Bridges {
             queue: VecDeque::new(),
             parked: BTreeSet::new(),
             parked_turn: Instant::ZERO,
+            parked_at: 0,
             patience,
             scratch: vec![0; TURN],
             bound,
@@ -125,10 +127,7 @@ impl Bridges {
                 continue;
             };
             application.proxied = proxied.contains(listener);
-            if application.address != address {
-                application.address = address;
-                application.refusing = false;
-            }
+            application.address = address;
         }
     }
 
@@ -220,8 +219,11 @@ impl Bridges {
             return;
         }
         self.parked_turn = now + PARKED_TURN;
-        let parked: Vec<usize> = self.parked.iter().copied().collect();
+        let (behind, before) = (self.parked_at.saturating_add(1).., ..=self.parked_at);
+        let round = self.parked.range(behind).chain(self.parked.range(before));
+        let parked: Vec<usize> = round.take(PARKED_MOST).copied().collect();
         for key in parked {
+            self.parked_at = key;
             let Some(bridge) = self.bridges.get(key) else {
                 continue;
             };
@@ -348,12 +350,10 @@ impl Bridges {
             return;
         };
         let (endpoint, listener) = (bridge.endpoint, bridge.listener);
+        bridge.connected = false;
         bridge.parked.get_or_insert(now);
         self.parked.insert(key);
-        let told = health.refused(device, now, listener, error);
-        if !told && let Some(application) = self.applications.get_mut(&listener) {
-            application.say_refused(error);
-        }
+        health.refused(device, now, listener, error);
         pass_on(device, now, endpoint);
     }
 
@@ -382,11 +382,6 @@ impl Bridges {
             } else {
                 endpoint.close()
             }
-        }
-        if bridge.connected
-            && let Some(application) = self.applications.get_mut(&bridge.listener)
-        {
-            application.refusing = false;
         }
         self.remove(key, reset);
     }
@@ -420,13 +415,6 @@ impl Application {
             false => Vec::new(),
         };
         Ok((connect::dial(self.address, registry, token)?, header))
-    }
-
-    /// Says once that the application cannot be reached, until it could be again.
-    fn say_refused(&mut self, error: &std::io::Error) {
-        if !std::mem::replace(&mut self.refusing, true) {
-            tracing::warn!(application = %self.address, %error, "the application cannot be reached; its connections go to other servers, or get RST");
-        }
     }
 }
 

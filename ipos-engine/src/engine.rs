@@ -284,7 +284,7 @@ impl Engine {
         health: Option<Duration>,
     ) {
         let of_tcp = of_tcp(&self.device, &applications);
-        self.health.reload(&mut self.device, now, of_tcp, health);
+        self.health.reload(now, of_tcp, health);
         self.monitor
             .look_for(looked_for(&self.device, &applications));
         self.host.set_applications(&applications, proxied);

@@ -1,4 +1,5 @@
-//! Whether the applications answer: now and then the engine connects to each of them, as clients' connections do.
+//! Whether the applications answer: now and then the engine connects to each of them, as clients' connections do; and always to one
+//! that has refused a client's, until it answers.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
@@ -13,11 +14,14 @@ use crate::connect;
 /// An application that does not answer is asked again so soon: it may just be starting.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// How long a check may take where applications that answer are not asked.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The applications that are looked after.
 pub(crate) struct Health {
     checks: Vec<Check>,
-    /// Between two checks of one application, and how long one may take.
-    interval: Duration,
+    /// Between two checks of one application that answers, and how long one may take; `None`: those are not asked.
+    interval: Option<Duration>,
     /// The first token of the sockets.
     base: usize,
 }
@@ -29,14 +33,13 @@ struct Check {
     socket: Option<TcpStream>,
     /// The socket has told of something.
     ready: bool,
-    /// When the next check begins, or the one that is under way has failed.
-    due: Instant,
+    /// When the next check begins, or the one that is under way has failed; `None`: nothing is to be asked.
+    due: Option<Instant>,
     answers: bool,
 }
 
 impl Health {
-    /// Checks of these applications; of none without an `interval`. Sockets get tokens from `base` on, as many as there are
-    /// applications.
+    /// Checks of these applications. Sockets get tokens from `base` on, as many as there are applications.
     pub(crate) fn new(
         applications: Vec<(ListenerId, SocketAddr)>,
         interval: Option<Duration>,
@@ -49,36 +52,33 @@ impl Health {
             address,
             socket: None,
             ready: false,
-            due: now,
+            due: interval.map(|_| now),
             answers: true,
         });
         Health {
-            checks: checks.filter(|_| interval.is_some()).collect(),
-            interval: interval.unwrap_or_default(),
+            checks: checks.collect(),
+            interval,
             base,
         }
     }
 
-    /// Between two checks of one application; `None`: there are no checks.
+    /// Between two checks of one application that answers; `None`: those are not asked.
     pub(crate) fn interval(&self) -> Option<Duration> {
-        (!self.interval.is_zero()).then_some(self.interval)
+        self.interval
     }
 
-    /// Checks of these applications, with that interval, from now on. What is known of one stays known until its next check;
-    /// without checks all of them count as answering.
+    /// Checks of these applications, with that interval, from now on. What is known of one stays known until its next check.
     pub(crate) fn reload(
         &mut self,
-        device: &mut Device,
         now: Instant,
         applications: Vec<(ListenerId, SocketAddr)>,
         interval: Option<Duration>,
     ) {
         let former = std::mem::replace(self, Health::new(applications, interval, self.base, now));
-        for check in former.checks {
+        for check in former.checks.iter().filter(|check| !check.answers) {
             let mut checks = self.checks.iter_mut();
-            match checks.find(|new| new.listener == check.listener) {
-                Some(new) => new.answers = check.answers,
-                None => device.set_available(now, check.listener, true),
+            if let Some(new) = checks.find(|new| new.listener == check.listener) {
+                (new.answers, new.due) = (false, Some(now));
             }
         }
     }
@@ -86,10 +86,10 @@ impl Health {
     /// When there is something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let due = |check: &Check| match check.ready {
-            true => Instant::ZERO,
+            true => Some(Instant::ZERO),
             false => check.due,
         };
-        self.checks.iter().map(due).min()
+        self.checks.iter().filter_map(due).min()
     }
 
     /// An edge of a check's socket; whether the token is one's.
@@ -99,19 +99,27 @@ impl Health {
         check.map(|check| check.ready = true).is_some()
     }
 
-    /// A client's connection was refused: the device knows at once. Whether checks will tell when the application can be
-    /// reached again.
+    /// A client's connection was refused: the device knows at once, and the application is asked until it answers.
     pub(crate) fn refused(
         &mut self,
         device: &mut Device,
         now: Instant,
         listener: ListenerId,
         error: &Error,
-    ) -> bool {
+    ) {
+        let again = now + self.again();
         let mut checks = self.checks.iter_mut();
-        let check = checks.find(|check| check.listener == listener);
-        let check = check.map(|check| check.tell(device, now, Some(error)));
-        check.is_some()
+        if let Some(check) = checks.find(|check| check.listener == listener) {
+            check.tell(device, now, Some(error));
+            if check.socket.is_none() {
+                check.due = Some(check.due.map_or(again, |due| due.min(again)));
+            }
+        }
+    }
+
+    /// When one that does not answer is asked again.
+    fn again(&self) -> Duration {
+        self.interval.map_or(AGAIN, |interval| interval.min(AGAIN))
     }
 
     /// Ends checks that are over, and begins those that are due. The listening sockets whose applications answer.
@@ -122,9 +130,10 @@ impl Health {
         registry: &Registry,
     ) -> Vec<ListenerId> {
         let mut answering = Vec::new();
+        let (again, interval) = (self.again(), self.interval);
         for (at, check) in self.checks.iter_mut().enumerate() {
             let ready = std::mem::take(&mut check.ready);
-            let due = check.due <= now;
+            let due = check.due.is_some_and(|due| due <= now);
             if !ready && !due {
                 continue;
             }
@@ -133,13 +142,14 @@ impl Health {
                 None if due => check.dial(registry, Token(self.base + at)),
                 None => None,
             };
-            if due || outcome.is_some() {
-                check.due = now + self.interval;
+            if outcome.is_none() && due {
+                check.due = Some(now + interval.unwrap_or(PATIENCE));
             }
             if let Some(outcome) = outcome {
-                if outcome.is_err() {
-                    check.due = now + self.interval.min(AGAIN);
-                }
+                check.due = match outcome {
+                    Ok(()) => interval.map(|interval| now + interval),
+                    Err(_) => Some(now + again),
+                };
                 check.socket = None;
                 answering.extend(outcome.is_ok().then_some(check.listener));
                 check.tell(device, now, outcome.as_ref().err());

@@ -15,8 +15,8 @@ pub struct Options {
     pub assumed_speed: u64,
     /// How long a client may leave its half of a connection open once the application has closed.
     pub half_close: Duration,
-    /// How often each TCP application is asked whether it answers, and how long it may take to; `None`: never. One that does not
-    /// takes its server out for its listening socket, and is asked more often until it does.
+    /// How often each TCP application is asked whether it answers, and how long it may take to; `None`: not before it has refused a
+    /// client's connection. One that does not takes its server out for its listening socket, and is asked more often until it does.
     pub health: Option<Duration>,
     /// How long the loop looks for work before it sleeps. Zero: not at all; [`Duration::MAX`]: it never sleeps, and its processor is its own.
     /// What comes within this time needs no wake-up.
@@ -24,8 +24,7 @@ pub struct Options {
     /// The processor that [`Engine::run`](crate::Engine::run) binds its thread to.
     pub cpu: Option<usize>,
     /// How long an application behind an address may take to accept a connection, to a second: then it has refused it. And how
-    /// long a refused connection waits for another server, or for the application, where that is asked ([`Options::health`]) or is
-    /// in this process. Then its client gets RST.
+    /// long a refused connection waits for another server, or for the application. Then its client gets RST.
     pub patience: Duration,
 }
 

@@ -210,15 +210,16 @@ fn another_application_behind_the_same_socket() {
     assert_eq!(changed, ["listen.proxy_protocol"]);
 }
 
-/// Without checks nobody would ever say that the application answers again.
+/// Nobody else would ever say that the application answers again.
 #[test]
-fn checks_that_end_leave_nothing_unavailable() {
+fn an_application_that_does_not_answer_is_asked_when_checks_end() {
     let mut bed = Bed::new();
+    let application = bed.application();
     let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
-    let reload = |health| {
+    let reload = |application, health| {
         move |operator: &mut Operator<'_>| {
             let config = operator.device().config().clone();
-            let applications = [(ListenerId(0), nobody)].into();
+            let applications = [(ListenerId(0), application)].into();
             let reload = Reload {
                 config,
                 applications,
@@ -228,15 +229,17 @@ fn checks_that_end_leave_nothing_unavailable() {
             operator.reload(reload).unwrap();
         }
     };
-    bed.ask(0, reload(Some(Duration::from_millis(5))));
+    bed.ask(0, reload(nobody, Some(Duration::from_millis(5))));
     let listener = ListenerId(0);
     bed.wait(0, "unavailable", |operator| {
         !operator.device().is_available(ListenerId(0))
     });
-    bed.ask(0, reload(Some(Duration::from_secs(5))));
+    bed.ask(0, reload(nobody, Some(Duration::from_secs(5))));
     assert!(!bed.ask(0, move |o| o.device().is_available(listener)));
-    bed.ask(0, reload(None));
-    assert!(bed.ask(0, move |o| o.device().is_available(listener)));
+    bed.ask(0, reload(application, None));
+    bed.wait(0, "available", |operator| {
+        operator.device().is_available(ListenerId(0))
+    });
 }
 
 #[test]

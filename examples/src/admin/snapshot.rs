@@ -149,7 +149,7 @@ impl Snapshot {
         let port = |port| (port, operator.port_statistics(port), device.waiting(port));
         let (flows, mut next) = flows(operator, wanted);
         let processes = device.processes().iter().cloned();
-        let sessions = device.sessions(now).map(session);
+        let sessions = wanted.of("cookie-map", device.sessions(now), &mut next);
         Snapshot {
             name: config.name.clone(),
             now,
@@ -168,7 +168,7 @@ impl Snapshot {
             flows,
             processes: wanted.of("application-information", processes, &mut next),
             neighbours: wanted.of("neighbours", device.neighbours(), &mut next),
-            sessions: wanted.of("cookie-map", sessions, &mut next),
+            sessions: sessions.into_iter().map(session).collect(),
             early: wanted.of("early-packets", device.early_packets(), &mut next),
             url_map: wanted.of("url-map", url_map, &mut next),
             ssl_map: wanted.of("ssl-map", ssl_map, &mut next),

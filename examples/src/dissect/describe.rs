@@ -79,12 +79,7 @@ impl Description {
 
 /// Describes a captured Ethernet frame, with VLAN tags or without; `None` when it is neither ipOS nor Synch.
 pub(super) fn captured(bytes: &[u8], ethertype: u16) -> Option<Description> {
-    let (mut ethernet, mut rest) = Ethernet::parse(bytes).ok()?;
-    while VLAN_TAGS.contains(&ethernet.ethertype) {
-        let (&[_, _, high, low], inner) = rest.split_first_chunk()?;
-        ethernet.ethertype = u16::from_be_bytes([high, low]);
-        rest = inner;
-    }
+    let (ethernet, rest) = untagged(bytes).ok()?;
     if ethernet.ethertype != ethertype {
         return synch::captured(bytes, &ethernet);
     }
@@ -92,6 +87,18 @@ pub(super) fn captured(bytes: &[u8], ethertype: u16) -> Option<Description> {
     description.put("ethernet", ethernet_fields(&ethernet));
     describe_ipos(&mut description, rest, bytes.len() - rest.len());
     Some(description)
+}
+
+/// An Ethernet frame's header, with the type that is behind its VLAN tags, and what follows them.
+fn untagged(bytes: &[u8]) -> Result<(Ethernet, &[u8]), WireError> {
+    let (mut ethernet, mut rest) = Ethernet::parse(bytes)?;
+    while VLAN_TAGS.contains(&ethernet.ethertype)
+        && let Some((&[_, _, high, low], inner)) = rest.split_first_chunk()
+    {
+        ethernet.ethertype = u16::from_be_bytes([high, low]);
+        rest = inner;
+    }
+    Ok((ethernet, rest))
 }
 
 /// Describes bytes of which nobody has said what they are: an Ethernet frame, or bytes from the
@@ -118,12 +125,13 @@ pub(super) fn given(bytes: &[u8], ethertype: u16) -> Description {
     let mut description = Description::new(Protocol::Unknown, "Ethernet frame");
     let layer = Layer::Ethernet.to_string();
     let others = "and neither an ipOS header nor a Synch message is here either";
-    match Ethernet::parse(bytes) {
-        Ok((ethernet, _)) => {
+    match untagged(bytes) {
+        Ok((ethernet, rest)) => {
             description.put("ethernet", ethernet_fields(&ethernet));
             let actual = ethernet.ethertype;
             let reason = format!("type must be {ethertype:#06x}, is {actual:#06x}; {others}");
-            description.put_error(&layer, TYPE_AT, &reason);
+            let type_at = (bytes.len() - rest.len()).saturating_sub(size_of::<u16>());
+            description.put_error(&layer, type_at, &reason);
         }
         Err(error) => {
             let reason = format!("{}; {others}", error.kind());

@@ -1,5 +1,4 @@
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
 
 use super::*;
 
@@ -32,23 +31,6 @@ fn a_file_that_others_may_read_or_write() {
             format!("`farm.key` is not its owner's alone (mode 0{mode:o}): `chmod 600 farm.key`");
         assert_eq!(read_with(KEY.as_bytes(), mode), Err(what));
     }
-}
-
-/// Only root can give files away; elsewhere there is nothing to try.
-#[test]
-fn a_file_of_another_user() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(&file, KEY).unwrap();
-    if chown(file.path(), Some(65_534), None).is_err() {
-        return;
-    }
-    let error = read(Path::new("/inic.toml"), file.path()).unwrap_err();
-    assert!(
-        matches!(error, KeyFileError::Owner { owner: 65_534, .. }),
-        "{error}"
-    );
-    chown(file.path(), Some(geteuid().as_raw()), None).unwrap();
-    read(Path::new("/inic.toml"), file.path()).unwrap();
 }
 
 #[test]

@@ -170,8 +170,7 @@ impl Device {
             return;
         }
         let held = self.sessions.get(now, session);
-        let mine = held.is_some_and(|row| row.server == self.name && !row.given_back);
-        if mine
+        if self.sessions.holds(now, session, &self.name)
             && !self.me.draining
             && self.me.unavailable.is_empty()
             && *self.config.name < *server

@@ -286,9 +286,9 @@ impl Device {
         let told = match kind {
             SynchKind::High => {
                 self.sessions.expire(now);
-                if now >= self.me.young_until + self.config.synch.medium {
-                    self.sessions.settle();
-                }
+                let synch = &self.config.synch;
+                self.sessions
+                    .settle(now, synch.silence.saturating_add(synch.medium));
                 let (mut told, more) = self.sessions.take_changes(now, CHANGES);
                 if self.sessions.is_in_hurry() {
                     let used: usize = told.iter().map(Told::len).sum();

@@ -88,10 +88,15 @@ fn what_was_given_back_is_told_in_the_end() {
     let mut sessions = Sessions::new(10);
     sessions.give_back(at(0), b"a", &name("s1"), LIFETIME);
     assert!(sessions.refresh(at(0), "s1", 10, usize::MAX).is_empty());
-    sessions.settle();
+    let patience = Duration::from_millis(50);
+    sessions.settle(at(49), patience);
+    assert!(!sessions.is_in_hurry(), "others may have it");
+    assert!(!sessions.holds(at(49), b"a", "s1"));
+    sessions.settle(at(50), patience);
     assert!(sessions.is_in_hurry());
-    assert_eq!(sessions.refresh(at(0), "s1", 10, usize::MAX).len(), 1);
-    sessions.settle();
+    assert_eq!(sessions.refresh(at(50), "s1", 10, usize::MAX).len(), 1);
+    assert!(sessions.holds(at(50), b"a", "s1"));
+    sessions.settle(at(51), patience);
     assert!(!sessions.is_in_hurry(), "once");
 }
 
